@@ -1,0 +1,1 @@
+//! What is true in a datacenter, as one pure replicated function and the values it works on: no clock, no randomness, no IO.

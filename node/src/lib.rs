@@ -1,0 +1,1 @@
+//! Where the parts of carrack are put together: server, reconcilers, keys, TLS, edges, command line.

@@ -1,0 +1,3 @@
+//! The `carrack` command.
+
+fn main() {}

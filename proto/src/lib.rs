@@ -1,0 +1,1 @@
+//! The wire (protobuf) and the store (versioned, checksummed envelopes).

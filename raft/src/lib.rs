@@ -1,0 +1,1 @@
+//! The replicated log of one datacenter: openraft on sled behind one handle.
