@@ -1,0 +1,130 @@
+//! The ids that other records and the log refer to. None is ever used again for something else.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// A server of one datacenter, from 1 upwards. An id is given once and never again, also after the server's removal.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct NodeId(pub u64);
+
+impl fmt::Display for NodeId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)
+    }
+}
+
+/// The version of a record or table: the index of the log entry that wrote it last. Zero: it does not exist.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Revision(pub u64);
+
+impl fmt::Display for Revision {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)
+    }
+}
+
+/// What the state, the stored bytes and the protocol between servers may contain: raised by one command, never lowered.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct FeatureLevel(pub u32);
+
+impl FeatureLevel {
+    /// The highest level that this build understands.
+    pub const SUPPORTED: Self = Self(1);
+}
+
+impl fmt::Display for FeatureLevel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)
+    }
+}
+
+macro_rules! bytes_id {
+    ($(#[$meta:meta])* $name:ident, $length:literal, $separator:literal) => {
+        $(#[$meta])*
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        pub struct $name(pub [u8; $length]);
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                for (position, byte) in self.0.iter().enumerate() {
+                    if position > 0 {
+                        f.write_str($separator)?;
+                    }
+                    write!(f, "{byte:02x}")?;
+                }
+                Ok(())
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "{}({self})", stringify!($name))
+            }
+        }
+
+        impl std::str::FromStr for $name {
+            type Err = BadId;
+
+            /// Reads hexadecimal digits, with or without colons.
+            fn from_str(text: &str) -> Result<Self, BadId> {
+                parse_hex(text).map(Self).ok_or_else(|| BadId { text: text.into(), bytes: $length })
+            }
+        }
+    };
+}
+
+bytes_id!(
+    /// One store (log and high-water file) of one server: drawn when the store is made, recorded for its node id.
+    StoreId, 16, ""
+);
+bytes_id!(
+    /// A SHA-256 digest.
+    Digest, 32, ""
+);
+bytes_id!(
+    /// A subject key identifier: the leftmost 160 bits of SHA-256 of the subject public key (RFC 7093 section 2, method 1).
+    /// Roots and issuers are named by it.
+    KeyId, 20, ":"
+);
+bytes_id!(
+    /// A certificate's serial number as 20 big-endian octets: 159 random bits, so positive and at most 20 octets (RFC 5280 4.1.2.2).
+    Serial, 20, ":"
+);
+
+impl Serial {
+    /// The serial made of 160 random bits: the top bit cleared, so that it is positive, and never zero.
+    pub fn from_random(mut bytes: [u8; 20]) -> Self {
+        bytes[0] &= 0x7f;
+        bytes[19] |= u8::from(bytes == [0; 20]);
+        Self(bytes)
+    }
+
+    /// The low 64 bits, which Consul's clients read as `SerialNumber`.
+    pub fn low_64_bits(&self) -> u64 {
+        self.0[12..].iter().fold(0, |number, byte| number << 8 | u64::from(*byte))
+    }
+}
+
+/// Text that is no id of the wanted kind.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("`{text}` is not {bytes} bytes in hexadecimal digits")]
+pub struct BadId {
+    /// What was given.
+    pub text: String,
+    /// How many bytes the id has.
+    pub bytes: usize,
+}
+
+fn parse_hex<const LENGTH: usize>(text: &str) -> Option<[u8; LENGTH]> {
+    let digits: Vec<u8> = text.bytes().filter(|byte| *byte != b':').collect();
+    if digits.len() != LENGTH * 2 {
+        return None;
+    }
+    let mut bytes = [0; LENGTH];
+    for (byte, pair) in bytes.iter_mut().zip(digits.chunks(2)) {
+        let pair = std::str::from_utf8(pair).ok()?;
+        *byte = u8::from_str_radix(pair, 16).ok()?;
+    }
+    Some(bytes)
+}
