@@ -1,1 +1,9 @@
 //! The wire (protobuf) and the store (versioned, checksummed envelopes).
+
+pub mod stored;
+
+/// The services and messages between the servers of one datacenter.
+pub mod raft {
+    #![allow(missing_docs, unreachable_pub, clippy::all, reason = "generated from proto/raft.proto")]
+    tonic::include_proto!("carrack.raft.v1");
+}
