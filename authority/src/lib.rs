@@ -1,6 +1,19 @@
 //! What is true in a datacenter, as one pure replicated function and the values it works on: no clock, no randomness, no IO.
 
+pub mod acl;
+pub mod ca_config;
+pub mod command;
 pub mod id;
+pub mod issuance;
+pub mod issuer;
 pub mod key;
+pub mod member;
+pub mod outcome;
+pub mod root;
 pub mod spiffe;
+pub mod state;
 pub mod time;
+
+pub use command::{Command, Entry, Proposal};
+pub use outcome::{Applied, Outcome, Rejection, WatchKey};
+pub use state::State;

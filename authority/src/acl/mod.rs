@@ -1,0 +1,11 @@
+//! Access control: tokens, policies and what they allow, as far as issuing and operating need them.
+
+pub mod policy;
+pub mod resolve;
+pub mod rules;
+mod store;
+pub mod token;
+
+pub use policy::{Policy, PolicyId};
+pub use store::Acl;
+pub use token::{AccessorId, ServiceIdentity, Token};

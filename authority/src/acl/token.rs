@@ -1,0 +1,87 @@
+//! Tokens. A token's secret is known only as a digest: whoever holds the state cannot use it.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+use uuid::Uuid;
+
+use crate::{
+    acl::PolicyId,
+    id::{Digest, Revision},
+    spiffe::Name,
+    time::Timestamp,
+};
+
+/// The most tokens of a datacenter.
+pub const TOKENS_MAX: usize = 1_000_000;
+/// The most policies, and the most service identities, of one token.
+pub const TOKEN_LINKS_MAX: usize = 128;
+
+/// The public id of a token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct AccessorId(pub Uuid);
+
+impl AccessorId {
+    /// The anonymous token, which requests without a token have (Consul's id).
+    pub const ANONYMOUS: Self = Self(Uuid::from_u128(2));
+
+    /// Whether the id is in the range that Consul reserves.
+    pub const fn is_reserved(self) -> bool {
+        self.0.as_u128() < 256
+    }
+}
+
+impl fmt::Display for AccessorId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// The digest by which a token secret is stored and looked up: SHA-256 of a domain tag and the secret's 16 bytes.
+pub fn secret_digest(secret: &Uuid) -> Digest {
+    tagged_digest(b"carrack token secret v1\0", secret.as_bytes())
+}
+
+/// The digest by which a join token's secret is stored and looked up.
+pub fn join_secret_digest(secret: &[u8]) -> Digest {
+    tagged_digest(b"carrack join token secret v1\0", secret)
+}
+
+fn tagged_digest(tag: &[u8], secret: &[u8]) -> Digest {
+    Digest(Sha256::new().chain_update(tag).chain_update(secret).finalize().into())
+}
+
+/// A service that a token may be, in some or all datacenters.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct ServiceIdentity {
+    /// The service.
+    pub service: Name,
+    /// The datacenters where it holds; empty: all.
+    pub datacenters: Vec<Name>,
+}
+
+/// A token.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Token {
+    /// Its public id.
+    pub accessor: AccessorId,
+    /// The digest of its secret.
+    pub secret: Digest,
+    /// What it is for.
+    pub description: String,
+    /// Its policies.
+    pub policies: Vec<PolicyId>,
+    /// The services it may be.
+    pub service_identities: Vec<ServiceIdentity>,
+    /// Whether it holds in this datacenter alone.
+    pub is_local: bool,
+    /// When it ends, if it does.
+    pub expires_at: Option<Timestamp>,
+    /// When it was made: set by apply.
+    pub created_at: Timestamp,
+    /// The entry that made it.
+    pub created: Revision,
+    /// The entry that changed it last.
+    pub modified: Revision,
+}

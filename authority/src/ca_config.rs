@@ -1,0 +1,138 @@
+//! The CA configuration, with Consul's names and bounds (`agent/structs/connect_ca.go`); the defaults are those of carrack's security page.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{id::Revision, key::KeyKind};
+
+/// The shortest leaf lifetime.
+pub const LEAF_TTL_MIN: Duration = Duration::from_secs(3600);
+/// The longest leaf lifetime.
+pub const LEAF_TTL_MAX: Duration = Duration::from_secs(365 * 86_400);
+/// The shortest issuer lifetime.
+pub const INTERMEDIATE_TTL_MIN: Duration = Duration::from_secs(3 * 3600);
+/// The longest root lifetime: its end still fits the four-digit years of RFC 5280.
+pub const ROOT_TTL_MAX: Duration = Duration::from_secs(100 * 365 * 86_400);
+/// The highest limits: above them a limit limits nothing.
+pub const CSR_LIMIT_MAX: u32 = 1_000_000;
+
+/// What an operator may set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CaConfig {
+    /// `LeafCertTTL`
+    pub leaf_ttl: Duration,
+    /// `IntermediateCertTTL`
+    pub intermediate_ttl: Duration,
+    /// `RootCertTTL`
+    pub root_ttl: Duration,
+    /// `PrivateKeyType` and `PrivateKeyBits` of roots and issuers.
+    pub key_kind: KeyKind,
+    /// `CSRMaxPerSecond`; 0: admission is derived from the CPU.
+    pub csr_max_per_second: u32,
+    /// `CSRMaxConcurrent`; 0: admission is derived from the CPU.
+    pub csr_max_concurrent: u32,
+}
+
+impl Default for CaConfig {
+    fn default() -> Self {
+        Self {
+            leaf_ttl: Duration::from_secs(72 * 3600),
+            intermediate_ttl: Duration::from_secs(8760 * 3600),
+            root_ttl: Duration::from_secs(87_600 * 3600),
+            key_kind: KeyKind::default(),
+            csr_max_per_second: 0,
+            csr_max_concurrent: 0,
+        }
+    }
+}
+
+/// A value out of its bounds. The texts begin as Consul's do: its clients match on them.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
+pub enum BadCaConfig {
+    /// `LeafCertTTL` is too short.
+    #[error("leaf cert TTL must be greater or equal than 1h0m0s, got {} s", .0.as_secs())]
+    LeafTooShort(Duration),
+    /// `LeafCertTTL` is too long.
+    #[error("leaf cert TTL must be less than 8760h0m0s, got {} s", .0.as_secs())]
+    LeafTooLong(Duration),
+    /// `IntermediateCertTTL` is too short in itself.
+    #[error("Intermediate Cert TTL must be greater or equal than 3h0m0s, got {} s", .0.as_secs())]
+    IntermediateTooShort(Duration),
+    /// `IntermediateCertTTL` does not cover three leaves.
+    #[error("Intermediate Cert TTL must be greater or equal than 3 * LeafCertTTL (>={} s), got {} s", .leaf.as_secs() * 3, .intermediate.as_secs())]
+    IntermediateBelowLeaves {
+        /// `LeafCertTTL`
+        leaf: Duration,
+        /// `IntermediateCertTTL`
+        intermediate: Duration,
+    },
+    /// `RootCertTTL` does not cover an issuer.
+    #[error("Root Cert TTL must be greater or equal than Intermediate Cert TTL (>={} s), got {} s", .intermediate.as_secs(), .root.as_secs())]
+    RootBelowIntermediate {
+        /// `IntermediateCertTTL`
+        intermediate: Duration,
+        /// `RootCertTTL`
+        root: Duration,
+    },
+    /// `RootCertTTL` is too long.
+    #[error("Root Cert TTL must be at most 876000h0m0s, got {} s", .0.as_secs())]
+    RootTooLong(Duration),
+    /// A CSR limit is too high.
+    #[error("{key} must be at most {CSR_LIMIT_MAX}, got {value}; 0 derives the admission from the CPU")]
+    LimitTooHigh {
+        /// `CSRMaxPerSecond` or `CSRMaxConcurrent`.
+        key: String,
+        /// What was given.
+        value: u32,
+    },
+}
+
+impl CaConfig {
+    /// Checks every bound; the first one that fails is the answer.
+    pub fn validate(&self) -> Result<(), BadCaConfig> {
+        self.validate_ttls()?;
+        for (key, value) in
+            [("CSRMaxPerSecond", self.csr_max_per_second), ("CSRMaxConcurrent", self.csr_max_concurrent)]
+        {
+            if value > CSR_LIMIT_MAX {
+                return Err(BadCaConfig::LimitTooHigh { key: key.into(), value });
+            }
+        }
+        Ok(())
+    }
+
+    fn validate_ttls(&self) -> Result<(), BadCaConfig> {
+        let (leaf, intermediate, root) = (self.leaf_ttl, self.intermediate_ttl, self.root_ttl);
+        if leaf < LEAF_TTL_MIN {
+            return Err(BadCaConfig::LeafTooShort(leaf));
+        }
+        if leaf > LEAF_TTL_MAX {
+            return Err(BadCaConfig::LeafTooLong(leaf));
+        }
+        if intermediate < INTERMEDIATE_TTL_MIN {
+            return Err(BadCaConfig::IntermediateTooShort(intermediate));
+        }
+        if intermediate < leaf * 3 {
+            return Err(BadCaConfig::IntermediateBelowLeaves { leaf, intermediate });
+        }
+        if root < intermediate {
+            return Err(BadCaConfig::RootBelowIntermediate { intermediate, root });
+        }
+        if root > ROOT_TTL_MAX {
+            return Err(BadCaConfig::RootTooLong(root));
+        }
+        Ok(())
+    }
+}
+
+/// The configuration in force, with the entries that wrote it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoredCaConfig {
+    /// The values.
+    pub config: CaConfig,
+    /// The entry that wrote it first.
+    pub created: Revision,
+    /// The entry that changed it last.
+    pub modified: Revision,
+}

@@ -1,0 +1,226 @@
+//! What enters the log. A command carries facts that its proposer extracted: nothing here is parsed when it is applied.
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::{
+    acl::{AccessorId, Policy, PolicyId, Token},
+    ca_config::CaConfig,
+    id::{FeatureLevel, KeyId, NodeId, Revision},
+    issuance::Issuance,
+    issuer::{IssuerRequest, SignedIssuer},
+    member::{Addresses, AdmitServer, JoinToken, Member, ServerCertificate, ServerCertificateRequest},
+    root::{Ca, NewRoot, SealedKey},
+    spiffe::{Name, TrustDomain},
+    time::Timestamp,
+};
+
+/// The most proposals in one entry: an entry is one value in the log and one message to each follower.
+pub const PROPOSALS_PER_ENTRY_MAX: usize = 1024;
+
+/// One entry of the log: proposals that are decided one after the other, each with its own outcome.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Entry {
+    /// The leader's time at admission.
+    pub stamp: Timestamp,
+    /// What was proposed; empty: the entry only carries its stamp.
+    pub proposals: Vec<Proposal>,
+}
+
+/// A command and the server that proposed it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Proposal {
+    /// The server: for a forwarded command that of the TLS peer, set by the receiver.
+    pub proposer: NodeId,
+    /// What it proposes.
+    pub command: Command,
+}
+
+/// How a datacenter begins.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Bootstrap {
+    /// The id of this replicated cluster.
+    pub cluster: Uuid,
+    /// The datacenter's name.
+    pub datacenter: Name,
+    /// The name space of every identity.
+    pub trust_domain: TrustDomain,
+    /// The level of the first server.
+    pub feature_level: FeatureLevel,
+    /// The operator's recovery recipient, which every root key is sealed to as well.
+    pub recovery: Option<String>,
+    /// The first server, with its certificate.
+    pub member: Member,
+    /// The root of the server CA.
+    pub server_root: NewRoot,
+    /// The CA configuration.
+    pub config: CaConfig,
+}
+
+/// Everything that can be asked of the state.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Command {
+    /// Begins the datacenter.
+    Bootstrap(Box<Bootstrap>),
+    /// Raises the feature level by one command of the leader's, when every member supports it.
+    RaiseFeatureLevel {
+        /// The level before.
+        expected: FeatureLevel,
+        /// The level after.
+        level: FeatureLevel,
+    },
+    /// Makes a join token.
+    CreateJoinToken(JoinToken),
+    /// Admits a server that showed a join token.
+    AdmitServer(Box<AdmitServer>),
+    /// A server tells where it is and what it understands.
+    AnnounceServer {
+        /// The server; only itself may say it.
+        node: NodeId,
+        /// Where it is reached.
+        addresses: Addresses,
+        /// The highest feature level that it understands.
+        supports: FeatureLevel,
+    },
+    /// A server asks for a new server certificate.
+    RequestServerCertificate {
+        /// The server; only itself may ask.
+        node: NodeId,
+        /// What it asks for; its revision is set by apply.
+        request: ServerCertificateRequest,
+    },
+    /// The leader answers such a request.
+    RecordServerCertificate {
+        /// The server that asked.
+        node: NodeId,
+        /// The request that is answered.
+        expected: Revision,
+        /// The certificate.
+        certificate: ServerCertificate,
+    },
+    /// An operator asks for a server's removal.
+    RequestRemoval {
+        /// The server.
+        node: NodeId,
+    },
+    /// The leader removes a server that no Raft membership contains any more.
+    RemoveServer {
+        /// The server.
+        node: NodeId,
+        /// Its record, as the leader saw it.
+        expected: Revision,
+    },
+    /// Puts a root into a bundle, as prepared.
+    PublishRoot {
+        /// Which CA.
+        ca: Ca,
+        /// The root.
+        root: NewRoot,
+    },
+    /// Makes a prepared root the active one, and the one before it retired.
+    ActivateRoot {
+        /// Which CA.
+        ca: Ca,
+        /// The root.
+        root: KeyId,
+        /// Its record, as the leader saw it.
+        expected: Revision,
+        /// The root that was active then.
+        expected_active: Option<KeyId>,
+    },
+    /// Replaces the sealed key of a root by one for other servers.
+    ResealRoot {
+        /// Which CA.
+        ca: Ca,
+        /// The root.
+        root: KeyId,
+        /// Its record, as the leader saw it.
+        expected: Revision,
+        /// The key, sealed to exactly the recorded servers.
+        sealed: SealedKey,
+    },
+    /// A server asks for an issuer; its request's revision is set by apply.
+    RequestIssuer(IssuerRequest),
+    /// The leader answers such a request.
+    RecordIssuer(SignedIssuer),
+    /// A server asks for a signed leaf to be recorded, so that it may be released.
+    RecordIssuance(Issuance),
+    /// Stops or resumes recording.
+    SetHalt {
+        /// Whether nothing shall be recorded.
+        halted: bool,
+    },
+    /// Replaces the CA configuration.
+    SetCaConfig {
+        /// The configuration before.
+        expected: Revision,
+        /// The values.
+        config: CaConfig,
+    },
+    /// Makes the first management token, once; or again with the reset index that the refusal named.
+    BootstrapAcl {
+        /// The token.
+        token: Token,
+        /// The index of the bootstrap that an operator with access to a server's disk allowed to repeat.
+        reset: Option<u64>,
+    },
+    /// Makes or changes a token.
+    PutToken {
+        /// The token before; zero: it must not exist.
+        expected: Revision,
+        /// The token; its times and revisions are set by apply.
+        token: Token,
+    },
+    /// Deletes a token.
+    DeleteToken {
+        /// The token.
+        accessor: AccessorId,
+    },
+    /// Makes or changes a policy.
+    PutPolicy {
+        /// The policy before; zero: it must not exist.
+        expected: Revision,
+        /// The policy; its revisions are set by apply.
+        policy: Policy,
+    },
+    /// Deletes a policy and every token's link to it.
+    DeletePolicy {
+        /// The policy.
+        policy: PolicyId,
+    },
+}
+
+impl Command {
+    /// Whether a server may propose it through another one. The rest is the leader's own.
+    pub const fn is_forwardable(&self) -> bool {
+        match self {
+            Self::CreateJoinToken(_)
+            | Self::AdmitServer(_)
+            | Self::AnnounceServer { .. }
+            | Self::RequestServerCertificate { .. }
+            | Self::RequestRemoval { .. }
+            | Self::RequestIssuer(_)
+            | Self::RecordIssuance(_)
+            | Self::SetHalt { .. }
+            | Self::SetCaConfig { .. }
+            | Self::BootstrapAcl { .. }
+            | Self::PutToken { .. }
+            | Self::DeleteToken { .. }
+            | Self::PutPolicy { .. }
+            | Self::DeletePolicy { .. } => true,
+            Self::Bootstrap(_)
+            | Self::RaiseFeatureLevel { .. }
+            | Self::RecordServerCertificate { .. }
+            | Self::RemoveServer { .. }
+            | Self::PublishRoot { .. }
+            | Self::ActivateRoot { .. }
+            | Self::ResealRoot { .. }
+            | Self::RecordIssuer(_) => false,
+        }
+    }
+
+    /// Whether proposing it again after an unknown outcome cannot do anything twice.
+    pub const fn retry_is_safe(&self) -> bool {
+        matches!(self, Self::RecordIssuance(_) | Self::AdmitServer(_) | Self::AnnounceServer { .. })
+    }
+}

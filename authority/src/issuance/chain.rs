@@ -1,0 +1,64 @@
+//! The hash chain over the issuance log: SHA-256 over the head before and an encoding of the record that never changes.
+//!
+//! `head(n) = SHA-256("carrack issuance v1\0" || head(n-1) || record)`, integers big-endian, texts and byte strings with a
+//! 32-bit length before them; `head(0)` is all zeros. Whoever follows the log checks it with this page alone.
+
+use sha2::{Digest as _, Sha256};
+
+use super::record::{Grant, Issuance, Keeper};
+use crate::{id::Digest, spiffe::Identity, time::Timestamp};
+
+/// The head before the first record.
+pub const EMPTY_HEAD: Digest = Digest([0; 32]);
+
+/// The head after a record.
+pub fn link(head: &Digest, sequence: u64, index: u64, recorded_at: Timestamp, issuance: &Issuance) -> Digest {
+    let mut hash = Sha256::new();
+    hash.update(b"carrack issuance v1\0");
+    hash.update(head.0);
+    for number in [sequence, index, recorded_at.0] {
+        hash.update(number.to_be_bytes());
+    }
+    hash.update(issuance.serial.0);
+    let kind = match *issuance.identity {
+        Identity::Spiffe(_) => 1,
+        Identity::LinkerdDns(_) => 2,
+    };
+    tagged(&mut hash, kind, issuance.identity.to_string().as_bytes());
+    grant(&mut hash, &issuance.grant);
+    hash.update(issuance.public_key.0);
+    hash.update(issuance.certificate.0);
+    hash.update(issuance.not_before.0.to_be_bytes());
+    hash.update(issuance.not_after.0.to_be_bytes());
+    hash.update(issuance.issuer.0);
+    match &issuance.holder.keeper {
+        Keeper::Agent(node) => tagged(&mut hash, 1, node.as_str().as_bytes()),
+        Keeper::Login(accessor) => tagged(&mut hash, 2, accessor.0.as_bytes()),
+        Keeper::Server(node) => tagged(&mut hash, 3, &node.0.to_be_bytes()),
+    }
+    bytes(&mut hash, issuance.holder.slot.as_bytes());
+    hash.update(issuance.deadline.0.to_be_bytes());
+    Digest(hash.finalize().into())
+}
+
+fn grant(hash: &mut Sha256, grant: &Grant) {
+    match grant {
+        Grant::Token(accessor) => tagged(hash, 1, accessor.0.as_bytes()),
+        Grant::Review { method, review } => {
+            tagged(hash, 2, method.as_str().as_bytes());
+            hash.update(review.0);
+        }
+        Grant::Agent(node) => tagged(hash, 3, node.as_str().as_bytes()),
+    }
+}
+
+fn tagged(hash: &mut Sha256, tag: u8, value: &[u8]) {
+    hash.update([tag]);
+    bytes(hash, value);
+}
+
+fn bytes(hash: &mut Sha256, value: &[u8]) {
+    let length = u32::try_from(value.len()).expect("names and ids are shorter than 4 GiB: each has a bound");
+    hash.update(length.to_be_bytes());
+    hash.update(value);
+}

@@ -1,0 +1,11 @@
+//! The issuance log: every leaf that was ever released, its hash chain, and the unexpired records by whatever one asks for.
+
+mod chain;
+mod log;
+mod record;
+
+pub use chain::{EMPTY_HEAD, link};
+pub use log::{IssuanceLog, IssuerCounts};
+pub use record::{
+    BACKDATING, DEADLINE_MAX, Grant, Holder, ISSUANCES_MAX, Issuance, IssuanceRecord, Keeper, SLOT_BYTES_MAX,
+};

@@ -1,0 +1,263 @@
+//! The state of a datacenter, and the one function that changes it. Every replica applies the same entries and holds the same state.
+
+mod acl;
+mod check;
+mod cluster;
+mod issuances;
+mod issuers;
+mod members;
+mod records;
+mod roots;
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use imbl::OrdMap;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+pub use self::records::{BadRecords, StateHead, StateRecord};
+use crate::{
+    acl::Acl,
+    ca_config::StoredCaConfig,
+    command::{Command, Entry},
+    id::{Digest, FeatureLevel, KeyId, NodeId, Revision},
+    issuance::IssuanceLog,
+    issuer::{Issuer, IssuerRequest},
+    member::{JoinToken, Member, RemovedMember},
+    outcome::{Applied, Outcome, Rejection, WatchKey},
+    root::{Ca, RootSet},
+    spiffe::{Name, TrustDomain},
+    time::Timestamp,
+};
+
+/// What never changes of a datacenter, and its switches.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cluster {
+    /// The id of this replicated cluster.
+    pub id: Uuid,
+    /// The datacenter's name.
+    pub datacenter: Name,
+    /// The name space of every identity.
+    pub trust_domain: TrustDomain,
+    /// The operator's recovery recipient.
+    pub recovery: Option<String>,
+    /// What the state and the stored bytes may contain.
+    pub feature_level: FeatureLevel,
+    /// Whether nothing is recorded.
+    pub is_halted: bool,
+}
+
+/// The replicated state. Cloning is cheap: a clone is a consistent view that no later entry changes.
+#[derive(Clone, Debug, Default)]
+pub struct State {
+    index: u64,
+    now: Timestamp,
+    cluster: Option<Arc<Cluster>>,
+    next_node: u64,
+    members: OrdMap<NodeId, Arc<Member>>,
+    removed: OrdMap<NodeId, RemovedMember>,
+    join_tokens: OrdMap<Digest, JoinToken>,
+    mesh: RootSet,
+    server: RootSet,
+    issuers: OrdMap<KeyId, Arc<Issuer>>,
+    issuer_requests: OrdMap<NodeId, Arc<IssuerRequest>>,
+    config: StoredCaConfig,
+    issuances: IssuanceLog,
+    acl: Acl,
+    modified: OrdMap<WatchKey, Revision>,
+}
+
+impl State {
+    /// Applies one entry of the log: moves time on, drops what has ended, decides each proposal.
+    pub fn apply(&mut self, index: u64, entry: &Entry) -> Applied {
+        self.index = index;
+        self.now = self.now.max(entry.stamp);
+        let mut change = Change { index, now: self.now, touched: BTreeSet::new() };
+        self.expire(&mut change);
+        let outcomes = entry.proposals.iter().map(|proposal| {
+            let decided = self.decide(&mut change, proposal.proposer, &proposal.command);
+            decided.unwrap_or_else(Outcome::Rejected)
+        });
+        let outcomes = outcomes.collect();
+        for key in &change.touched {
+            if !matches!(key, WatchKey::Token(_)) {
+                self.modified.insert(*key, Revision(index));
+            }
+        }
+        Applied { outcomes, touched: change.touched }
+    }
+
+    fn decide(&mut self, change: &mut Change, proposer: NodeId, command: &Command) -> Result<Outcome, Rejection> {
+        if let Command::Bootstrap(bootstrap) = command {
+            return self.bootstrap(change, bootstrap);
+        }
+        if self.cluster.is_none() {
+            return Err(Rejection::NotBootstrapped);
+        }
+        match command {
+            Command::Bootstrap(_) => Err(Rejection::AlreadyBootstrapped),
+            Command::RaiseFeatureLevel { expected, level } => self.raise_feature_level(change, *expected, *level),
+            Command::SetHalt { halted } => self.set_halt(change, *halted),
+            Command::SetCaConfig { expected, config } => self.set_ca_config(change, *expected, config),
+            Command::CreateJoinToken(token) => self.create_join_token(change, token),
+            Command::AdmitServer(server) => self.admit_server(change, server),
+            Command::AnnounceServer { node, addresses, supports } => {
+                self.announce_server(change, proposer, *node, addresses, *supports)
+            }
+            Command::RequestServerCertificate { node, request } => {
+                self.request_server_certificate(change, proposer, *node, request)
+            }
+            Command::RecordServerCertificate { node, expected, certificate } => {
+                self.record_server_certificate(change, *node, *expected, certificate)
+            }
+            Command::RequestRemoval { node } => self.request_removal(change, *node),
+            Command::RemoveServer { node, expected } => self.remove_server(change, *node, *expected),
+            Command::PublishRoot { ca, root } => self.publish_root(change, *ca, root),
+            Command::ActivateRoot { ca, root, expected, expected_active } => {
+                self.activate_root(change, *ca, root, *expected, expected_active.as_ref())
+            }
+            Command::ResealRoot { ca, root, expected, sealed } => {
+                self.reseal_root(change, *ca, root, *expected, sealed)
+            }
+            Command::RequestIssuer(request) => self.request_issuer(change, proposer, request),
+            Command::RecordIssuer(signed) => self.record_issuer(change, signed),
+            Command::RecordIssuance(issuance) => self.record_issuance(change, proposer, issuance),
+            Command::BootstrapAcl { token, reset } => self.bootstrap_acl(change, token, *reset),
+            Command::PutToken { expected, token } => self.put_token(change, *expected, token),
+            Command::DeleteToken { accessor } => self.delete_token(change, *accessor),
+            Command::PutPolicy { expected, policy } => self.put_policy(change, *expected, policy),
+            Command::DeletePolicy { policy } => self.delete_policy(change, *policy),
+        }
+    }
+
+    fn expire(&mut self, change: &mut Change) {
+        if self.issuances.expire(self.now) {
+            change.touch(WatchKey::Issuances);
+        }
+        for accessor in self.acl.expire(self.now) {
+            change.touch(WatchKey::Tokens);
+            change.touch(WatchKey::Token(accessor));
+        }
+        let now = self.now;
+        let ended: Vec<Digest> =
+            self.join_tokens.iter().filter(|(_, token)| token.expires_at < now).map(|(secret, _)| *secret).collect();
+        for secret in ended {
+            self.join_tokens.remove(&secret);
+            change.touch(WatchKey::JoinTokens);
+        }
+        self.expire_issuers(change);
+    }
+
+    /// The index of the last applied entry.
+    pub const fn index(&self) -> u64 {
+        self.index
+    }
+
+    /// The latest stamp: the time at which everything up to here was decided.
+    pub const fn now(&self) -> Timestamp {
+        self.now
+    }
+
+    /// The datacenter, once it has begun.
+    pub const fn cluster(&self) -> Option<&Arc<Cluster>> {
+        self.cluster.as_ref()
+    }
+
+    /// The feature level in use; the lowest one before the datacenter has begun.
+    pub fn feature_level(&self) -> FeatureLevel {
+        self.cluster.as_ref().map_or(FeatureLevel(1), |cluster| cluster.feature_level)
+    }
+
+    /// One server.
+    pub fn member(&self, node: NodeId) -> Option<&Arc<Member>> {
+        self.members.get(&node)
+    }
+
+    /// Every server, by id.
+    pub fn members(&self) -> impl Iterator<Item = &Arc<Member>> {
+        self.members.values()
+    }
+
+    /// What stays of a removed server.
+    pub fn removed_member(&self, node: NodeId) -> Option<&RemovedMember> {
+        self.removed.get(&node)
+    }
+
+    /// The join token with this digest.
+    pub fn join_token(&self, secret: &Digest) -> Option<&JoinToken> {
+        self.join_tokens.get(secret)
+    }
+
+    /// The roots of a CA.
+    pub const fn roots(&self, ca: Ca) -> &RootSet {
+        match ca {
+            Ca::Mesh => &self.mesh,
+            Ca::Server => &self.server,
+        }
+    }
+
+    const fn roots_mut(&mut self, ca: Ca) -> &mut RootSet {
+        match ca {
+            Ca::Mesh => &mut self.mesh,
+            Ca::Server => &mut self.server,
+        }
+    }
+
+    /// One issuer.
+    pub fn issuer(&self, id: &KeyId) -> Option<&Arc<Issuer>> {
+        self.issuers.get(id)
+    }
+
+    /// Every issuer that has not expired, by id.
+    pub fn issuers(&self) -> impl Iterator<Item = &Arc<Issuer>> {
+        self.issuers.values()
+    }
+
+    /// The requests for issuers that are not answered, by server.
+    pub fn issuer_requests(&self) -> impl Iterator<Item = &Arc<IssuerRequest>> {
+        self.issuer_requests.values()
+    }
+
+    /// The CA configuration.
+    pub const fn ca_config(&self) -> &StoredCaConfig {
+        &self.config
+    }
+
+    /// The issuance log.
+    pub const fn issuances(&self) -> &IssuanceLog {
+        &self.issuances
+    }
+
+    /// Tokens and policies.
+    pub const fn acl(&self) -> &Acl {
+        &self.acl
+    }
+
+    /// The entry that changed a table last. A token's own revision is in its record.
+    pub fn modified(&self, key: &WatchKey) -> Revision {
+        match key {
+            WatchKey::Token(accessor) => {
+                let token = self.acl.token(*accessor, Timestamp::EPOCH);
+                token.map_or_else(|| self.modified(&WatchKey::Tokens), |token| token.modified)
+            }
+            key => self.modified.get(key).copied().unwrap_or_default(),
+        }
+    }
+}
+
+/// What one entry changes, as its commands are decided.
+struct Change {
+    index: u64,
+    now: Timestamp,
+    touched: BTreeSet<WatchKey>,
+}
+
+impl Change {
+    fn touch(&mut self, key: WatchKey) {
+        self.touched.insert(key);
+    }
+
+    const fn revision(&self) -> Revision {
+        Revision(self.index)
+    }
+}

@@ -1,0 +1,166 @@
+//! Tokens and policies are written, and what a token may do is looked up.
+
+use super::{Change, State, check};
+use crate::{
+    acl::{
+        AccessorId, Policy, PolicyId, Token,
+        policy::{DESCRIPTION_BYTES_MAX, POLICIES_MAX, POLICY_NAME_BYTES_MAX, RULES_BYTES_MAX},
+        resolve::Authorizer,
+        token::{TOKEN_LINKS_MAX, TOKENS_MAX},
+    },
+    id::Revision,
+    outcome::{Outcome, Rejection, WatchKey},
+};
+
+impl State {
+    pub(super) fn bootstrap_acl(
+        &mut self,
+        change: &mut Change,
+        token: &Token,
+        reset: Option<u64>,
+    ) -> Result<Outcome, Rejection> {
+        let bootstrapped = self.acl.bootstrapped();
+        if bootstrapped != Revision::default() {
+            if self.is_same_token(token) {
+                return Ok(Outcome::Done);
+            }
+            if reset != Some(bootstrapped.0) {
+                return Err(Rejection::AclBootstrapped { reset_index: bootstrapped.0 });
+            }
+        }
+        self.put_token(change, Revision::default(), token)?;
+        self.acl.bootstrapped = change.revision();
+        Ok(Outcome::Done)
+    }
+
+    pub(super) fn put_token(
+        &mut self,
+        change: &mut Change,
+        expected: Revision,
+        token: &Token,
+    ) -> Result<Outcome, Rejection> {
+        let what = || format!("token {}", token.accessor);
+        if token.accessor.is_reserved() {
+            return Err(Rejection::BuiltIn { what: what() });
+        }
+        let former = self.acl.token(token.accessor, self.now).cloned();
+        let found = former.as_ref().map_or_else(Revision::default, |former| former.modified);
+        check::unchanged(what(), expected, found)?;
+        if former.is_none() {
+            check::room("tokens", self.acl.token_count(), TOKENS_MAX)?;
+        }
+        self.check_token(token)?;
+        let mut token = token.clone();
+        let former = former.map(|former| (former.created, former.created_at));
+        (token.created, token.created_at) = former.unwrap_or((change.revision(), change.now));
+        token.modified = change.revision();
+        change.touch(WatchKey::Tokens);
+        change.touch(WatchKey::Token(token.accessor));
+        self.acl.put_token(token);
+        Ok(Outcome::Done)
+    }
+
+    fn check_token(&self, token: &Token) -> Result<(), Rejection> {
+        check::text("token description", &token.description, DESCRIPTION_BYTES_MAX)?;
+        if let Some(owner) = self.acl.is_secret_taken(&token.secret)
+            && owner != token.accessor
+        {
+            return Err(Rejection::AlreadyExists { what: "a token with this secret".into() });
+        }
+        let links = token.policies.len().max(token.service_identities.len());
+        check::room("policies or service identities of a token", links, TOKEN_LINKS_MAX + 1)?;
+        if token.expires_at.is_some_and(|end| end <= self.now) {
+            return Err(check::invalid("the token's expiration time", "it has passed"));
+        }
+        let known = |id: &&PolicyId| **id == PolicyId::GLOBAL_MANAGEMENT || self.acl.policy(**id).is_some();
+        match token.policies.iter().find(|id| !known(id)) {
+            Some(unknown) => Err(check::not_found(format!("policy {unknown}"))),
+            None => Ok(()),
+        }
+    }
+
+    pub(super) fn delete_token(&mut self, change: &mut Change, accessor: AccessorId) -> Result<Outcome, Rejection> {
+        if accessor.is_reserved() {
+            return Err(Rejection::BuiltIn { what: format!("token {accessor}") });
+        }
+        if self.acl.delete_token(accessor).is_some() {
+            change.touch(WatchKey::Tokens);
+            change.touch(WatchKey::Token(accessor));
+        }
+        Ok(Outcome::Done)
+    }
+
+    pub(super) fn put_policy(
+        &mut self,
+        change: &mut Change,
+        expected: Revision,
+        policy: &Policy,
+    ) -> Result<Outcome, Rejection> {
+        let what = || format!("policy {}", policy.id);
+        if policy.id.is_reserved() || policy.name == "global-management" {
+            return Err(Rejection::BuiltIn { what: what() });
+        }
+        let former = self.acl.policy(policy.id).cloned();
+        let found = former.as_ref().map_or_else(Revision::default, |former| former.modified);
+        check::unchanged(what(), expected, found)?;
+        if former.is_none() {
+            check::room("policies", self.acl.policy_count(), POLICIES_MAX)?;
+        }
+        check::text("policy name", &policy.name, POLICY_NAME_BYTES_MAX)?;
+        check::text("policy description", &policy.description, DESCRIPTION_BYTES_MAX)?;
+        check::text("policy rules", &policy.source, RULES_BYTES_MAX)?;
+        if self.acl.policy_of_name(&policy.name).is_some_and(|other| other.id != policy.id) {
+            return Err(Rejection::AlreadyExists { what: format!("a policy named `{}`", policy.name) });
+        }
+        let mut policy = policy.clone();
+        policy.created = former.map_or(change.revision(), |former| former.created);
+        policy.modified = change.revision();
+        self.acl.put_policy(policy);
+        change.touch(WatchKey::Policies);
+        Ok(Outcome::Done)
+    }
+
+    pub(super) fn delete_policy(&mut self, change: &mut Change, id: PolicyId) -> Result<Outcome, Rejection> {
+        if id.is_reserved() {
+            return Err(Rejection::BuiltIn { what: format!("policy {id}") });
+        }
+        if self.acl.delete_policy(id).is_some() {
+            self.unlink_policy(change, id);
+            change.touch(WatchKey::Policies);
+        }
+        Ok(Outcome::Done)
+    }
+
+    fn unlink_policy(&mut self, change: &mut Change, id: PolicyId) {
+        let linked = self.acl.tokens().filter(|token| token.policies.contains(&id)).cloned();
+        let linked: Vec<_> = linked.collect();
+        for token in linked {
+            let mut token = Token::clone(&token);
+            token.policies.retain(|link| *link != id);
+            token.modified = change.revision();
+            change.touch(WatchKey::Tokens);
+            change.touch(WatchKey::Token(token.accessor));
+            self.acl.put_token(token);
+        }
+    }
+
+    fn is_same_token(&self, token: &Token) -> bool {
+        self.acl.token(token.accessor, self.now).is_some_and(|found| found.secret == token.secret)
+    }
+
+    /// What a token may do in this datacenter.
+    pub fn authorizer(&self, token: &Token) -> Authorizer {
+        if token.policies.contains(&PolicyId::GLOBAL_MANAGEMENT) {
+            return Authorizer::management();
+        }
+        let datacenter = self.cluster.as_ref().map(|cluster| cluster.datacenter.as_str()).unwrap_or_default();
+        let policies = token.policies.iter().filter_map(|id| self.acl.policy(*id));
+        let policies = policies.filter(|policy| {
+            policy.datacenters.is_empty() || policy.datacenters.iter().any(|other| other == datacenter)
+        });
+        let services = token.service_identities.iter().filter(|identity| {
+            identity.datacenters.is_empty() || identity.datacenters.iter().any(|other| other.as_str() == datacenter)
+        });
+        Authorizer::new(policies.map(|policy| &*policy.rules), services.map(|identity| identity.service.as_str()))
+    }
+}

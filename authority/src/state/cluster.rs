@@ -1,0 +1,115 @@
+//! The datacenter's beginning, its feature level, its switches, its CA configuration.
+
+use std::sync::Arc;
+
+use super::{Change, Cluster, State, check};
+use crate::{
+    ca_config::{CaConfig, StoredCaConfig},
+    command::Bootstrap,
+    id::{FeatureLevel, Revision},
+    outcome::{Outcome, Rejection, WatchKey},
+    root::{Ca, Root, RootPhase},
+};
+
+impl State {
+    pub(super) fn bootstrap(&mut self, change: &mut Change, bootstrap: &Bootstrap) -> Result<Outcome, Rejection> {
+        if let Some(cluster) = &self.cluster {
+            let is_duplicate = cluster.id == bootstrap.cluster;
+            return if is_duplicate { Ok(Outcome::Done) } else { Err(Rejection::AlreadyBootstrapped) };
+        }
+        bootstrap.config.validate().map_err(Rejection::BadCaConfig)?;
+        let revision = change.revision();
+        let mut member = bootstrap.member.clone();
+        let expected = vec![(member.node, member.sealing_recipient.clone())];
+        if let Some(sealed) = &bootstrap.server_root.sealed_key
+            && (sealed.slots != expected || sealed.recovery != bootstrap.recovery)
+        {
+            return Err(Rejection::WrongRecipients);
+        }
+        (member.created, member.modified, member.admitted_at) = (revision, revision, change.now);
+        let root = Root {
+            made: bootstrap.server_root.clone(),
+            phase: RootPhase::Active,
+            activation: 1,
+            bridge: None,
+            phase_since: change.now,
+            created: revision,
+            modified: revision,
+        };
+        self.cluster = Some(Arc::new(Cluster {
+            id: bootstrap.cluster,
+            datacenter: bootstrap.datacenter.clone(),
+            trust_domain: bootstrap.trust_domain.clone(),
+            recovery: bootstrap.recovery.clone(),
+            feature_level: bootstrap.feature_level,
+            is_halted: false,
+        }));
+        self.next_node = member.node.0 + 1;
+        self.members.insert(member.node, Arc::new(member));
+        self.server.activation = 1;
+        self.server.roots.insert(root.made.id, Arc::new(root));
+        self.config = StoredCaConfig { config: bootstrap.config, created: revision, modified: revision };
+        for key in [WatchKey::Cluster, WatchKey::Members, WatchKey::Roots(Ca::Server), WatchKey::CaConfig] {
+            change.touch(key);
+        }
+        Ok(Outcome::Done)
+    }
+
+    pub(super) fn raise_feature_level(
+        &mut self,
+        change: &mut Change,
+        expected: FeatureLevel,
+        level: FeatureLevel,
+    ) -> Result<Outcome, Rejection> {
+        let found = self.feature_level();
+        if found == level {
+            return Ok(Outcome::Done);
+        }
+        if found != expected || level < found {
+            let (expected, found) = (Revision(expected.0.into()), Revision(found.0.into()));
+            return Err(Rejection::Conflict { what: "feature level".into(), expected, found });
+        }
+        if let Some(member) = self.members.values().find(|member| member.supports < level) {
+            let who = format!("server {}", member.name);
+            return Err(Rejection::TooOld { who, supports: member.supports, level });
+        }
+        self.change_cluster(change, |cluster| cluster.feature_level = level);
+        Ok(Outcome::Done)
+    }
+
+    pub(super) fn set_halt(&mut self, change: &mut Change, halted: bool) -> Result<Outcome, Rejection> {
+        if self.is_halted() != halted {
+            self.change_cluster(change, |cluster| cluster.is_halted = halted);
+        }
+        Ok(Outcome::Done)
+    }
+
+    pub(super) fn set_ca_config(
+        &mut self,
+        change: &mut Change,
+        expected: Revision,
+        config: &CaConfig,
+    ) -> Result<Outcome, Rejection> {
+        if self.config.config == *config {
+            return Ok(Outcome::Done);
+        }
+        check::unchanged("CA configuration", expected, self.config.modified)?;
+        config.validate().map_err(Rejection::BadCaConfig)?;
+        self.config.config = *config;
+        self.config.modified = change.revision();
+        change.touch(WatchKey::CaConfig);
+        Ok(Outcome::Done)
+    }
+
+    /// Whether nothing is recorded.
+    pub fn is_halted(&self) -> bool {
+        self.cluster.as_ref().is_some_and(|cluster| cluster.is_halted)
+    }
+
+    fn change_cluster(&mut self, change: &mut Change, edit: impl FnOnce(&mut Cluster)) {
+        if let Some(cluster) = &mut self.cluster {
+            edit(Arc::make_mut(cluster));
+            change.touch(WatchKey::Cluster);
+        }
+    }
+}

@@ -1,0 +1,117 @@
+//! Roots are published, activated, and their keys sealed anew when the servers change.
+
+use std::sync::Arc;
+
+use super::{Change, State, check};
+use crate::{
+    id::{KeyId, Revision},
+    outcome::{Outcome, Rejection, WatchKey},
+    root::{Ca, NewRoot, ROOTS_MAX, Root, RootPhase, SealedKey},
+};
+
+impl State {
+    pub(super) fn publish_root(&mut self, change: &mut Change, ca: Ca, made: &NewRoot) -> Result<Outcome, Rejection> {
+        if let Some(found) = self.roots(ca).find(&made.id) {
+            let is_duplicate = found.made.certificate == made.certificate;
+            return if is_duplicate {
+                Ok(Outcome::Done)
+            } else {
+                Err(Rejection::AlreadyExists { what: format!("the root {}", made.id) })
+            };
+        }
+        check::room("roots", self.roots(ca).roots.len(), ROOTS_MAX)?;
+        if self.roots(ca).roots.values().any(|root| root.phase == RootPhase::Prepared) {
+            return Err(Rejection::AlreadyExists { what: "a prepared root".into() });
+        }
+        if made.not_after <= change.now || made.not_after <= made.not_before {
+            let (not_before, not_after) = (made.not_before, made.not_after);
+            return Err(Rejection::DatesRefused { not_before, not_after, reason: "the root has ended".into() });
+        }
+        if let Some(sealed) = &made.sealed_key {
+            self.check_recipients(sealed)?;
+        }
+        let root = Root {
+            made: made.clone(),
+            phase: RootPhase::Prepared,
+            activation: 0,
+            bridge: None,
+            phase_since: change.now,
+            created: change.revision(),
+            modified: change.revision(),
+        };
+        self.put_root(change, ca, root);
+        Ok(Outcome::Done)
+    }
+
+    pub(super) fn activate_root(
+        &mut self,
+        change: &mut Change,
+        ca: Ca,
+        id: &KeyId,
+        expected: Revision,
+        expected_active: Option<&KeyId>,
+    ) -> Result<Outcome, Rejection> {
+        let root = self.found_root(ca, id)?;
+        if root.phase == RootPhase::Active {
+            return Ok(Outcome::Done);
+        }
+        check::unchanged(format!("root {id}"), expected, root.modified)?;
+        let active = self.roots(ca).active().cloned();
+        if active.as_ref().map(|active| &active.made.id) != expected_active {
+            let found = active.map_or_else(Revision::default, |active| active.modified);
+            return Err(Rejection::Conflict { what: "the active root".into(), expected, found });
+        }
+        if root.phase != RootPhase::Prepared {
+            let reason = "only a prepared root can be activated".into();
+            return Err(Rejection::WrongPhase { root: *id, phase: root.phase.as_str().into(), reason });
+        }
+        if let Some(active) = active {
+            let mut retired = Root::clone(&active);
+            retired.phase = RootPhase::Retired;
+            retired.phase_since = change.now;
+            self.put_root(change, ca, retired);
+        }
+        let set = self.roots_mut(ca);
+        set.activation += 1;
+        let mut root = Root::clone(&root);
+        (root.phase, root.phase_since, root.activation) = (RootPhase::Active, change.now, set.activation);
+        self.put_root(change, ca, root);
+        Ok(Outcome::Done)
+    }
+
+    pub(super) fn reseal_root(
+        &mut self,
+        change: &mut Change,
+        ca: Ca,
+        id: &KeyId,
+        expected: Revision,
+        sealed: &SealedKey,
+    ) -> Result<Outcome, Rejection> {
+        let root = self.found_root(ca, id)?;
+        check::unchanged(format!("root {id}"), expected, root.modified)?;
+        if root.made.sealed_key.is_none() {
+            return Err(check::not_found(format!("a sealed key of root {id}")));
+        }
+        self.check_recipients(sealed)?;
+        let mut root = Root::clone(&root);
+        root.made.sealed_key = Some(sealed.clone());
+        self.put_root(change, ca, root);
+        Ok(Outcome::Done)
+    }
+
+    fn check_recipients(&self, sealed: &SealedKey) -> Result<(), Rejection> {
+        let recovery = self.cluster.as_ref().and_then(|cluster| cluster.recovery.as_ref());
+        let is_exact = sealed.slots == self.sealing_slots() && sealed.recovery.as_ref() == recovery;
+        if is_exact { Ok(()) } else { Err(Rejection::WrongRecipients) }
+    }
+
+    fn found_root(&self, ca: Ca, id: &KeyId) -> Result<Arc<Root>, Rejection> {
+        self.roots(ca).find(id).cloned().ok_or_else(|| check::not_found(format!("root {id}")))
+    }
+
+    fn put_root(&mut self, change: &mut Change, ca: Ca, mut root: Root) {
+        root.modified = change.revision();
+        self.roots_mut(ca).roots.insert(root.made.id, Arc::new(root));
+        change.touch(WatchKey::Roots(ca));
+    }
+}
