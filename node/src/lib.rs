@@ -1,1 +1,3 @@
 //! Where the parts of carrack are put together: server, reconcilers, keys, TLS, edges, command line.
+
+pub mod keys;
