@@ -1,3 +1,5 @@
+//! Tests of `keys::pool`.
+
 use std::{
     num::NonZero,
     sync::{

@@ -1,3 +1,5 @@
+//! Tests of `keys::sealing`.
+
 use super::*;
 
 fn stanzas(sealed: &[u8]) -> Vec<String> {

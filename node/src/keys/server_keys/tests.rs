@@ -1,3 +1,5 @@
+//! Tests of `keys::server_keys`.
+
 use rcgen::{CertificateParams, KeyPair};
 
 use super::*;

@@ -1,3 +1,5 @@
+//! Tests of `keys::signer`.
+
 use aws_lc_rs::{
     encoding::{AsDer, EcPrivateKeyRfc5915Der},
     signature::{self, EcdsaKeyPair, UnparsedPublicKey, VerificationAlgorithm},

@@ -1,3 +1,5 @@
+//! Tests of `keys::store`.
+
 use std::{fs, os::unix::fs::PermissionsExt};
 
 use super::*;
