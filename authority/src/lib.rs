@@ -9,6 +9,7 @@ pub mod issuer;
 pub mod key;
 pub mod member;
 pub mod outcome;
+pub mod plan;
 pub mod root;
 pub mod spiffe;
 pub mod state;

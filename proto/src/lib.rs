@@ -7,3 +7,9 @@ pub mod raft {
     #![allow(missing_docs, unreachable_pub, clippy::all, reason = "generated from proto/raft.proto")]
     tonic::include_proto!("carrack.raft.v1");
 }
+
+/// The services and messages that a server offers to joiners, agents and clients.
+pub mod server {
+    #![allow(missing_docs, unreachable_pub, clippy::all, reason = "generated from proto/server.proto")]
+    tonic::include_proto!("carrack.server.v1");
+}
