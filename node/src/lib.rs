@@ -1,3 +1,4 @@
 //! Where the parts of carrack are put together: server, reconcilers, keys, TLS, edges, command line.
 
+pub mod config;
 pub mod keys;

@@ -1,0 +1,163 @@
+//! Every setting of a server, once: its key in the file, its flag, its default, what it is for. File, environment, flags and `config show` follow it.
+
+/// One setting.
+#[derive(Clone, Copy, Debug)]
+pub struct Key {
+    /// The key in the TOML file, with its table: `listen.raft`.
+    pub name: &'static str,
+    /// The long flag without its dashes: `listen-raft`.
+    pub flag: &'static str,
+    /// The form of its value, for help.
+    pub form: &'static str,
+    /// The value without any setting; empty: none, or derived from other settings.
+    pub default: &'static str,
+    /// What it is for: one line of help.
+    pub about: &'static str,
+}
+
+impl Key {
+    /// The environment variable: `CARRACK_LISTEN_RAFT`.
+    pub fn variable(&self) -> String {
+        format!("{VARIABLE_PREFIX}{}", self.name.replace('.', "_").to_uppercase())
+    }
+
+    /// Whether the flag stands without a value.
+    pub fn is_switch(&self) -> bool {
+        self.form == SWITCH
+    }
+}
+
+/// How each environment variable of carrack begins.
+pub const VARIABLE_PREFIX: &str = "CARRACK_";
+/// The form of a setting whose flag stands without a value.
+const SWITCH: &str = "true|false";
+
+/// Variables that begin like settings and are read by the command line itself.
+pub const OTHER_VARIABLES: [&str; 6] =
+    ["CARRACK_CACERT", "CARRACK_CONFIG", "CARRACK_FORMAT", "CARRACK_HTTP_ADDR", "CARRACK_JOIN_TOKEN", "CARRACK_TOKEN"];
+
+macro_rules! keys {
+    ($($name:literal, $flag:literal, $form:expr, $default:literal: $about:literal;)*) => {
+        /// Every setting, in the order of `config show`.
+        pub const KEYS: &[Key] =
+            &[$(Key { name: $name, flag: $flag, form: $form, default: $default, about: $about }),*];
+    };
+}
+
+keys! {
+    "data_dir", "data-dir", "DIR", "":
+        "Directory for keys, log and snapshots; made if missing, private to this user";
+    "datacenter", "datacenter", "NAME", "dc1":
+        "Name of this server's datacenter";
+    "node_name", "node-name", "NAME", "":
+        "Name of this server; default: the host's name";
+    "trust_domain", "trust-domain", "NAME", "":
+        "At bootstrap: the trust domain; default: <uuid>.carrack";
+    "recovery_recipient", "recovery-recipient", "AGE1...", "":
+        "At bootstrap: age public key to which the root key is sealed too";
+    "without_recovery", "without-recovery", SWITCH, "false":
+        "At bootstrap: no recovery key; the root key is lost with the servers' keys";
+    "listen.address", "listen-address", "IP", "0.0.0.0":
+        "Address of the raft, grpc and https listeners that have none of their own";
+    "listen.raft", "listen-raft", "IP:PORT", "":
+        "Raft and cluster, between servers; default port 8300";
+    "listen.grpc", "listen-grpc", "IP:PORT", "":
+        "gRPC of agents and first contact of joining servers; default port 8503";
+    "listen.http", "listen-http", "IP:PORT|off", "127.0.0.1:8500":
+        "Consul-compatible HTTP, loopback only";
+    "listen.https", "listen-https", "IP:PORT|off", "":
+        "Consul-compatible HTTP over TLS; default port 8501";
+    "listen.metrics", "listen-metrics", "IP:PORT|off", "off":
+        "Own plain listener for /metrics, /livez and /readyz, beside the HTTP listener's";
+    "advertise.address", "advertise-address", "HOST", "":
+        "Address under which other machines reach this one; default: listen.address";
+    "advertise.raft", "advertise-raft", "HOST:PORT", "":
+        "Where other servers reach listen.raft; default: advertise.address and its port";
+    "advertise.grpc", "advertise-grpc", "HOST:PORT", "":
+        "Where others reach listen.grpc; default: advertise.address and its port";
+    "ca.leaf_cert_ttl", "leaf-cert-ttl", "DURATION", "72h":
+        "At bootstrap: life of leaves";
+    "ca.intermediate_cert_ttl", "intermediate-cert-ttl", "DURATION", "8760h":
+        "At bootstrap: life of issuers";
+    "ca.root_cert_ttl", "root-cert-ttl", "DURATION", "87600h":
+        "At bootstrap: life of roots";
+    "ca.private_key_type", "private-key-type", "ec|ed25519|rsa", "ec":
+        "At bootstrap: key type of roots and issuers";
+    "ca.private_key_bits", "private-key-bits", "BITS", "256":
+        "At bootstrap: key size of roots and issuers";
+    "ca.csr_max_per_second", "csr-max-per-second", "NUMBER", "0":
+        "At bootstrap: CSRs a second; 0: derived from the CPU";
+    "ca.csr_max_concurrent", "csr-max-concurrent", "NUMBER", "0":
+        "At bootstrap: CSRs at once; 0: derived from the CPU";
+    "raft.heartbeat_interval", "raft-heartbeat-interval", "DURATION", "100ms":
+        "Time between a leader's heartbeats";
+    "raft.election_timeout_min", "raft-election-timeout-min", "DURATION", "500ms":
+        "Shortest silence after which a follower stands for election";
+    "raft.election_timeout_max", "raft-election-timeout-max", "DURATION", "1s":
+        "Longest such silence";
+    "raft.snapshot_threshold", "raft-snapshot-threshold", "ENTRIES", "20000":
+        "Log entries after which a snapshot is taken";
+    "log.format", "log-format", "auto|pretty|json", "auto":
+        "Form of log lines; auto: pretty on a terminal, JSON otherwise";
+    "log.level", "log-level", "FILTER", "info":
+        "Least level of log lines, or a filter such as info,carrack_raft=debug";
+}
+
+/// The setting of this name.
+pub fn find(name: &str) -> Option<&'static Key> {
+    KEYS.iter().find(|key| key.name == name)
+}
+
+/// The setting whose name is most like this one, for "did you mean"; `None` if none is close.
+pub fn closest(name: &str) -> Option<&'static Key> {
+    if name.len() > NAME_BYTES_MAX {
+        return None;
+    }
+    let last = |name: &'static str| name.rsplit('.').next().unwrap_or(name);
+    let distance = |key: &&Key| edits(name, key.name).min(edits(name, last(key.name)));
+    KEYS.iter().min_by_key(distance).filter(|key| distance(key) <= EDITS_MAX)
+}
+
+/// More edits than this and a suggestion is a guess.
+const EDITS_MAX: usize = 3;
+/// Longer names are not compared: no setting is near, and comparing is quadratic.
+const NAME_BYTES_MAX: usize = 64;
+
+/// Levenshtein's distance.
+fn edits(left: &str, right: &str) -> usize {
+    let right: Vec<char> = right.chars().collect();
+    let mut row: Vec<usize> = (0..=right.len()).collect();
+    for (line, from) in left.chars().enumerate() {
+        let mut diagonal = std::mem::replace(&mut row[0], line + 1);
+        for (column, to) in right.iter().enumerate() {
+            let replaced = diagonal + usize::from(from != *to);
+            diagonal = row[column + 1];
+            row[column + 1] = replaced.min(diagonal + 1).min(row[column] + 1);
+        }
+    }
+    row[right.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn names_flags_and_variables_are_unique_and_no_setting_shadows_a_variable_of_the_command_line() {
+        let names: BTreeSet<_> = KEYS.iter().map(|key| key.name).collect();
+        let flags: BTreeSet<_> = KEYS.iter().map(|key| key.flag).collect();
+        let variables: BTreeSet<_> = KEYS.iter().map(Key::variable).collect();
+        assert_eq!([names.len(), flags.len(), variables.len()], [KEYS.len(); 3]);
+        assert!(OTHER_VARIABLES.iter().all(|other| !variables.contains(*other)));
+    }
+
+    #[test]
+    fn a_misspelt_name_finds_the_one_that_was_meant() {
+        assert_eq!(closest("datacentre").map(|key| key.name), Some("datacenter"));
+        assert_eq!(closest("listen.htps").map(|key| key.name), Some("listen.https"));
+        assert_eq!(closest("leaf_cert_tll").map(|key| key.name), Some("ca.leaf_cert_ttl"));
+        assert!(closest("completely_unknown").is_none());
+    }
+}
