@@ -1,4 +1,5 @@
 //! Where the parts of carrack are put together: server, reconcilers, keys, TLS, edges, command line.
 
 pub mod config;
+pub mod data_directory;
 pub mod keys;

@@ -1,0 +1,299 @@
+//! The directory that holds everything one server keeps: who it is, its keys, its log, its snapshots. It is locked while a
+//! process uses it, and it knows whether it is empty, complete, or left half made by a crash.
+
+mod identity;
+
+use std::{
+    fs::{self, DirBuilder, File, OpenOptions, TryLockError},
+    io,
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt},
+    path::{Path, PathBuf},
+};
+
+pub use identity::{IdentityError, NodeIdentity};
+
+const DIRECTORY_MODE: u32 = 0o700;
+const FILE_MODE: u32 = 0o600;
+/// The permission bits of group and others.
+const OTHERS: u32 = 0o077;
+
+const LOCK: &str = "lock";
+const IDENTITY: &str = "identity.toml";
+const IDENTITY_NEW: &str = "identity.toml.new";
+const KEYS: &str = "keys";
+const LOG: &str = "log";
+const SNAPSHOTS: &str = "snapshots";
+const AUDIT: &str = "audit";
+
+/// The longest identity file that is read: what is written has less than 1 KiB.
+const IDENTITY_BYTES_MAX: u64 = 16 * 1024;
+
+/// An opened data directory. The lock is held until it is dropped.
+#[derive(Debug)]
+pub struct DataDirectory {
+    root: PathBuf,
+    /// Held for its lock alone.
+    _lock: File,
+}
+
+/// What a data directory holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Contents {
+    /// Nothing: a server may begin or join here.
+    Empty,
+    /// A bootstrap or a join began here and did not end. Repeating the same command goes on with it.
+    HalfMade {
+        /// What is there already, relative to the directory.
+        found: Vec<String>,
+    },
+    /// A server.
+    Initialised(Box<NodeIdentity>),
+}
+
+/// A data directory cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum DataDirectoryError {
+    /// Another process uses it.
+    #[error(
+        "the data directory {path} is in use by another process{holder}: stop that one, or choose another directory",
+        path = path.display(),
+        holder = holder.map(|id| format!(" (process id {id})")).unwrap_or_default()
+    )]
+    InUse {
+        /// The directory.
+        path: PathBuf,
+        /// The process that holds the lock, if it said so.
+        holder: Option<u32>,
+    },
+    /// Others than its owner can enter it.
+    #[error(
+        "the data directory {path} has mode {mode:04o}: others than its owner can enter it; run `chmod 700 {path}`",
+        path = path.display()
+    )]
+    Exposed {
+        /// The directory.
+        path: PathBuf,
+        /// Its mode.
+        mode: u32,
+    },
+    /// The identity is there, a part that belongs to it is not.
+    #[error(
+        "the data directory {path} belongs to server {name} (node id {node}) but its {part} is gone: restore the whole directory from the same moment, or remove it with `carrack members remove {name}` on another server and join again with an empty directory, which gives this server a new node id",
+        path = path.display()
+    )]
+    PartMissing {
+        /// The directory.
+        path: PathBuf,
+        /// The server's name.
+        name: String,
+        /// The server's node id.
+        node: u64,
+        /// The missing part.
+        part: &'static str,
+    },
+    /// Nothing is there where a server is expected.
+    #[error(
+        "the data directory {path} is empty: begin a datacenter with `carrack server --bootstrap`, or join one with `carrack server --join TOKEN`, where `carrack token join` on a server of it makes the token",
+        path = path.display()
+    )]
+    Empty {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// A bootstrap or a join was interrupted.
+    #[error(
+        "the data directory {path} is half made ({found}): a bootstrap or a join was interrupted; repeat the same command with the same token to go on with it, or remove the directory to start over",
+        path = path.display(),
+        found = found.join(", ")
+    )]
+    HalfMade {
+        /// The directory.
+        path: PathBuf,
+        /// What is there.
+        found: Vec<String>,
+    },
+    /// The identity file cannot be used.
+    #[error("the identity file {path} cannot be used", path = path.display())]
+    Identity {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: IdentityError,
+    },
+    /// An identity is there already.
+    #[error("the data directory {path} belongs to a server already", path = path.display())]
+    AlreadyInitialised {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// The operating system failed.
+    #[error("cannot {what} {path}", path = path.display())]
+    Io {
+        /// What was tried, as a verb.
+        what: &'static str,
+        /// The file or directory.
+        path: PathBuf,
+        /// What the operating system said.
+        source: io::Error,
+    },
+}
+
+impl DataDirectory {
+    /// Opens the directory, makes it if there is none, and locks it against every other process.
+    pub fn open(root: &Path) -> Result<Self, DataDirectoryError> {
+        make_directory(root)?;
+        refuse_exposed(root)?;
+        let lock = lock(root)?;
+        Ok(Self { root: root.into(), _lock: lock })
+    }
+
+    /// The directory itself.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Where the keys are kept.
+    pub fn keys(&self) -> PathBuf {
+        self.root.join(KEYS)
+    }
+
+    /// Where the log, the vote and the high-water file are kept.
+    pub fn log(&self) -> PathBuf {
+        self.root.join(LOG)
+    }
+
+    /// Where the snapshots are kept.
+    pub fn snapshots(&self) -> PathBuf {
+        self.root.join(SNAPSHOTS)
+    }
+
+    /// Where the audit log is kept.
+    pub fn audit(&self) -> PathBuf {
+        self.root.join(AUDIT)
+    }
+
+    /// What is in it. The identity is written last, so its presence means that a bootstrap or a join came to its end.
+    pub fn contents(&self) -> Result<Contents, DataDirectoryError> {
+        let Some(identity) = self.identity()? else {
+            let found = self.found()?;
+            return Ok(if found.is_empty() { Contents::Empty } else { Contents::HalfMade { found } });
+        };
+        for part in [KEYS, LOG] {
+            if !self.is_filled(part)? {
+                let (path, name) = (self.root.clone(), identity.name.to_string());
+                return Err(DataDirectoryError::PartMissing { path, name, node: identity.node.0, part });
+            }
+        }
+        Ok(Contents::Initialised(Box::new(identity)))
+    }
+
+    /// The server that it belongs to; an error that says what to do if it belongs to none.
+    pub fn server(&self) -> Result<NodeIdentity, DataDirectoryError> {
+        let path = self.root.clone();
+        match self.contents()? {
+            Contents::Initialised(identity) => Ok(*identity),
+            Contents::Empty => Err(DataDirectoryError::Empty { path }),
+            Contents::HalfMade { found } => Err(DataDirectoryError::HalfMade { path, found }),
+        }
+    }
+
+    /// Makes the directory that of a server: the last step of a bootstrap or a join. Repeating it is success.
+    pub fn write_identity(&self, identity: &NodeIdentity) -> Result<(), DataDirectoryError> {
+        match self.identity()? {
+            Some(existing) if existing == *identity => return Ok(()),
+            Some(_) => return Err(DataDirectoryError::AlreadyInitialised { path: self.root.clone() }),
+            None => {}
+        }
+        let path = self.root.join(IDENTITY);
+        let new = self.root.join(IDENTITY_NEW);
+        let text = identity.to_text().map_err(|source| identity_error(&path, source))?;
+        write_synced(&new, text.as_bytes()).map_err(|source| io_error("write", &new, source))?;
+        fs::rename(&new, &path).map_err(|source| io_error("put in place", &path, source))?;
+        let synced = File::open(&self.root).and_then(|directory| directory.sync_all());
+        synced.map_err(|source| io_error("sync", &self.root, source))
+    }
+
+    fn identity(&self) -> Result<Option<NodeIdentity>, DataDirectoryError> {
+        let path = self.root.join(IDENTITY);
+        let text = match read_bounded(&path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(source) => return Err(io_error("read", &path, source)),
+        };
+        NodeIdentity::from_text(&text).map(Some).map_err(|source| identity_error(&path, source))
+    }
+
+    /// The parts that are there although nothing has been finished, in order.
+    fn found(&self) -> Result<Vec<String>, DataDirectoryError> {
+        let mut found = Vec::new();
+        for part in [KEYS, LOG, SNAPSHOTS, AUDIT] {
+            if self.is_filled(part)? {
+                found.push(part.to_owned());
+            }
+        }
+        Ok(found)
+    }
+
+    fn is_filled(&self, part: &str) -> Result<bool, DataDirectoryError> {
+        let path = self.root.join(part);
+        match fs::read_dir(&path) {
+            Ok(mut entries) => Ok(entries.next().is_some()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(source) => Err(io_error("list", &path, source)),
+        }
+    }
+}
+
+fn make_directory(path: &Path) -> Result<(), DataDirectoryError> {
+    let made = DirBuilder::new().recursive(true).mode(DIRECTORY_MODE).create(path);
+    made.map_err(|source| io_error("make", path, source))
+}
+
+fn refuse_exposed(path: &Path) -> Result<(), DataDirectoryError> {
+    let facts = fs::metadata(path).map_err(|source| io_error("look at", path, source))?;
+    let mode = facts.permissions().mode() & 0o7777;
+    if mode & OTHERS == 0 { Ok(()) } else { Err(DataDirectoryError::Exposed { path: path.into(), mode }) }
+}
+
+/// Takes the lock and writes this process's id into it, for the message that another process prints.
+fn lock(root: &Path) -> Result<File, DataDirectoryError> {
+    let path = root.join(LOCK);
+    let mut options = OpenOptions::new();
+    let opened = options.read(true).write(true).create(true).truncate(false).mode(FILE_MODE).open(&path);
+    let file = opened.map_err(|source| io_error("open", &path, source))?;
+    match file.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => {
+            let holder = fs::read_to_string(&path).ok().and_then(|text| text.trim().parse().ok());
+            return Err(DataDirectoryError::InUse { path: root.into(), holder });
+        }
+        Err(TryLockError::Error(source)) => return Err(io_error("lock", &path, source)),
+    }
+    let written =
+        file.set_len(0).and_then(|()| io::Write::write_all(&mut &file, std::process::id().to_string().as_bytes()));
+    written.map_err(|source| io_error("write", &path, source))?;
+    Ok(file)
+}
+
+fn read_bounded(path: &Path) -> io::Result<String> {
+    let mut text = String::new();
+    io::Read::read_to_string(&mut io::Read::take(File::open(path)?, IDENTITY_BYTES_MAX), &mut text)?;
+    Ok(text)
+}
+
+fn write_synced(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(FILE_MODE).open(path)?;
+    io::Write::write_all(&mut file, bytes)?;
+    file.sync_all()
+}
+
+fn io_error(what: &'static str, path: &Path, source: io::Error) -> DataDirectoryError {
+    DataDirectoryError::Io { what, path: path.into(), source }
+}
+
+fn identity_error(path: &Path, source: IdentityError) -> DataDirectoryError {
+    DataDirectoryError::Identity { path: path.into(), source }
+}
+
+#[cfg(test)]
+mod tests;
