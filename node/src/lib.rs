@@ -3,3 +3,4 @@
 pub mod config;
 pub mod data_directory;
 pub mod keys;
+pub mod telemetry;
