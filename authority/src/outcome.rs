@@ -228,3 +228,33 @@ pub enum Rejection {
         what: String,
     },
 }
+
+impl Rejection {
+    /// A stable name for metrics and machine-readable answers.
+    pub const fn code(&self) -> &'static str {
+        match self {
+            Self::NotBootstrapped => "not_bootstrapped",
+            Self::AlreadyBootstrapped => "already_bootstrapped",
+            Self::Conflict { .. } => "conflict",
+            Self::NotFound { .. } => "not_found",
+            Self::AlreadyExists { .. } => "already_exists",
+            Self::LimitReached { .. } => "limit_reached",
+            Self::Invalid { .. } => "invalid",
+            Self::WrongProposer { .. } => "wrong_proposer",
+            Self::Removed { .. } => "removed",
+            Self::TooOld { .. } => "too_old",
+            Self::JoinTokenRefused { .. } => "join_token_refused",
+            Self::WrongRecipients => "wrong_recipients",
+            Self::WrongPhase { .. } => "wrong_phase",
+            Self::BadCaConfig(_) => "bad_ca_config",
+            Self::SerialTaken { .. } => "serial_taken",
+            Self::DeadlinePassed { .. } => "deadline_passed",
+            Self::Halted => "halted",
+            Self::IssuerRefused { .. } => "issuer_refused",
+            Self::DatesRefused { .. } => "dates_refused",
+            Self::GrantRefused { .. } => "grant_refused",
+            Self::AclBootstrapped { .. } => "acl_bootstrapped",
+            Self::BuiltIn { .. } => "built_in",
+        }
+    }
+}

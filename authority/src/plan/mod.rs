@@ -2,5 +2,6 @@
 
 pub mod initialize;
 pub mod members;
+pub mod renew;
 pub mod seal;
 pub mod sign;
