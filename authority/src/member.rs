@@ -25,6 +25,8 @@ pub struct Addresses {
     pub raft: String,
     /// gRPC for agents and joiners.
     pub grpc: String,
+    /// WAN traffic with servers of other datacenters, where this server serves it.
+    pub wan: Option<String>,
 }
 
 /// A request for a server certificate that the leader has not answered.

@@ -63,6 +63,19 @@ impl SealedKey {
     }
 }
 
+/// A root's cross-signed certificate by the root before it: it leads verifiers that know only that one to this one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Bridge {
+    /// The certificate.
+    pub certificate: Der,
+    /// The root that signed it.
+    pub signed_by: KeyId,
+    /// Its first second.
+    pub not_before: Timestamp,
+    /// Its last second.
+    pub not_after: Timestamp,
+}
+
 /// A root as its provider made it, before it is published.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NewRoot {
@@ -70,8 +83,10 @@ pub struct NewRoot {
     pub id: KeyId,
     /// The CA provider that holds its key.
     pub provider: String,
-    /// The self-signed certificate.
+    /// The certificate: self-signed, or an intermediate of the operator's own root.
     pub certificate: Der,
+    /// The certificates above it that are served with it, the nearest first; empty when it is self-signed.
+    pub chain: Vec<Der>,
     /// The kind of its key.
     pub key_kind: KeyKind,
     /// Its first second.
@@ -92,7 +107,7 @@ pub struct Root {
     /// The number of its last activation; zero before the first.
     pub activation: u64,
     /// The cross-signed certificate by the root before it.
-    pub bridge: Option<Der>,
+    pub bridge: Option<Bridge>,
     /// When it entered its phase.
     pub phase_since: Timestamp,
     /// The entry that published it.

@@ -8,4 +8,4 @@ pub mod token;
 
 pub use policy::{Policy, PolicyId};
 pub use store::Acl;
-pub use token::{AccessorId, ServiceIdentity, Token};
+pub use token::{AccessorId, NodeIdentity, RoleId, ServiceIdentity, Token};

@@ -5,7 +5,7 @@ use std::{fmt, sync::Arc};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::{acl::rules::Rule, id::Revision};
+use crate::{acl::rules::Rule, id::Revision, spiffe::Name};
 
 /// The most policies of a datacenter.
 pub const POLICIES_MAX: usize = 10_000;
@@ -50,7 +50,7 @@ pub struct Policy {
     /// What the text says.
     pub rules: Arc<[Rule]>,
     /// The datacenters where it holds; empty: all.
-    pub datacenters: Vec<String>,
+    pub datacenters: Vec<Name>,
     /// The entry that made it.
     pub created: Revision,
     /// The entry that changed it last.

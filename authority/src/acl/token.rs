@@ -15,7 +15,7 @@ use crate::{
 
 /// The most tokens of a datacenter.
 pub const TOKENS_MAX: usize = 1_000_000;
-/// The most policies, and the most service identities, of one token.
+/// The most policies, roles, service identities and node identities of one token, each; and the most datacenters of a link.
 pub const TOKEN_LINKS_MAX: usize = 128;
 
 /// The public id of a token.
@@ -61,6 +61,25 @@ pub struct ServiceIdentity {
     pub datacenters: Vec<Name>,
 }
 
+/// A node that a token may be, in one datacenter.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct NodeIdentity {
+    /// The node.
+    pub node: Name,
+    /// The datacenter where it holds.
+    pub datacenter: Name,
+}
+
+/// The id of a role.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct RoleId(pub Uuid);
+
+impl fmt::Display for RoleId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
 /// A token.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Token {
@@ -74,6 +93,12 @@ pub struct Token {
     pub policies: Vec<PolicyId>,
     /// The services it may be.
     pub service_identities: Vec<ServiceIdentity>,
+    /// The nodes it may be.
+    pub node_identities: Vec<NodeIdentity>,
+    /// Its roles. No role exists at feature level 1: a token that names one is refused.
+    pub roles: Vec<RoleId>,
+    /// The auth method whose login made it. None exists at feature level 1: a token that names one is refused.
+    pub auth_method: Option<Name>,
     /// Whether it holds in this datacenter alone.
     pub is_local: bool,
     /// When it ends, if it does.

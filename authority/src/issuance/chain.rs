@@ -44,9 +44,9 @@ pub fn link(head: &Digest, sequence: u64, index: u64, recorded_at: Timestamp, is
 fn grant(hash: &mut Sha256, grant: &Grant) {
     match grant {
         Grant::Token(accessor) => tagged(hash, 1, accessor.0.as_bytes()),
-        Grant::Review { method, review } => {
-            tagged(hash, 2, method.as_str().as_bytes());
-            hash.update(review.0);
+        Grant::Review(review) => {
+            tagged(hash, 2, review.method.as_str().as_bytes());
+            hash.update(review.digest.0);
         }
         Grant::Agent(node) => tagged(hash, 3, node.as_str().as_bytes()),
     }

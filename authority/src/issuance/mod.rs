@@ -7,5 +7,5 @@ mod record;
 pub use chain::{EMPTY_HEAD, link};
 pub use log::{IssuanceLog, IssuerCounts};
 pub use record::{
-    BACKDATING, DEADLINE_MAX, Grant, Holder, ISSUANCES_MAX, Issuance, IssuanceRecord, Keeper, SLOT_BYTES_MAX,
+    BACKDATING, DEADLINE_MAX, Grant, Holder, ISSUANCES_MAX, Issuance, IssuanceRecord, Keeper, Review, SLOT_BYTES_MAX,
 };

@@ -20,18 +20,22 @@ pub const SLOT_BYTES_MAX: usize = 64;
 /// The most unexpired issuances of a datacenter: the bound of the state's memory.
 pub const ISSUANCES_MAX: usize = 5_000_000;
 
+/// What an auth method answered about whoever logged in.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Review {
+    /// The auth method.
+    pub method: Name,
+    /// SHA-256 of its answer.
+    pub digest: Digest,
+}
+
 /// What entitled a leaf.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Grant {
     /// A token.
     Token(AccessorId),
-    /// A review by an auth method: the method and the digest of what it answered.
-    Review {
-        /// The auth method.
-        method: Name,
-        /// SHA-256 of the review.
-        review: Digest,
-    },
+    /// A review by an auth method.
+    Review(Arc<Review>),
     /// An agent, for its own certificate.
     Agent(Name),
 }
@@ -40,7 +44,7 @@ impl fmt::Display for Grant {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Token(accessor) => write!(f, "token {accessor}"),
-            Self::Review { method, review } => write!(f, "review {method} {review}"),
+            Self::Review(review) => write!(f, "review {} {}", review.method, review.digest),
             Self::Agent(node) => write!(f, "agent {node}"),
         }
     }

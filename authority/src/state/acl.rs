@@ -10,6 +10,7 @@ use crate::{
     },
     id::Revision,
     outcome::{Outcome, Rejection, WatchKey},
+    spiffe::Name,
 };
 
 impl State {
@@ -67,8 +68,7 @@ impl State {
         {
             return Err(Rejection::AlreadyExists { what: "a token with this secret".into() });
         }
-        let links = token.policies.len().max(token.service_identities.len());
-        check::room("policies or service identities of a token", links, TOKEN_LINKS_MAX + 1)?;
+        check_links(token)?;
         if token.expires_at.is_some_and(|end| end <= self.now) {
             return Err(check::invalid("the token's expiration time", "it has passed"));
         }
@@ -144,6 +144,12 @@ impl State {
         }
     }
 
+    /// Whether one of a token's node identities is this node in this datacenter.
+    pub(super) fn is_node(&self, token: &Token, node: &Name) -> bool {
+        let datacenter = self.cluster.as_ref().map(|cluster| &cluster.datacenter);
+        token.node_identities.iter().any(|it| it.node == *node && Some(&it.datacenter) == datacenter)
+    }
+
     fn is_same_token(&self, token: &Token) -> bool {
         self.acl.token(token.accessor, self.now).is_some_and(|found| found.secret == token.secret)
     }
@@ -156,11 +162,26 @@ impl State {
         let datacenter = self.cluster.as_ref().map(|cluster| cluster.datacenter.as_str()).unwrap_or_default();
         let policies = token.policies.iter().filter_map(|id| self.acl.policy(*id));
         let policies = policies.filter(|policy| {
-            policy.datacenters.is_empty() || policy.datacenters.iter().any(|other| other == datacenter)
+            policy.datacenters.is_empty() || policy.datacenters.iter().any(|other| other.as_str() == datacenter)
         });
         let services = token.service_identities.iter().filter(|identity| {
             identity.datacenters.is_empty() || identity.datacenters.iter().any(|other| other.as_str() == datacenter)
         });
         Authorizer::new(policies.map(|policy| &*policy.rules), services.map(|identity| identity.service.as_str()))
+    }
+}
+
+/// The bounds of a token's links, and those that no feature level knows yet.
+fn check_links(token: &Token) -> Result<(), Rejection> {
+    let datacenters = token.service_identities.iter().map(|identity| identity.datacenters.len());
+    let counts = [token.policies.len(), token.service_identities.len(), token.node_identities.len()];
+    let most = counts.into_iter().chain(datacenters).max().unwrap_or_default();
+    check::room("policies, identities or datacenters of a token", most, TOKEN_LINKS_MAX + 1)?;
+    if let Some(role) = token.roles.first() {
+        return Err(check::not_found(format!("role {role}")));
+    }
+    match &token.auth_method {
+        Some(method) => Err(check::not_found(format!("auth method `{method}`"))),
+        None => Ok(()),
     }
 }

@@ -93,7 +93,7 @@ impl State {
         self.check_own_name(id)?;
         match &issuance.grant {
             Grant::Token(accessor) => self.check_token_grant(*accessor, id),
-            Grant::Review { method, .. } => Err(refused(format!("the auth method `{method}` does not exist"))),
+            Grant::Review(review) => Err(refused(format!("the auth method `{}` does not exist", review.method))),
             Grant::Agent(node) => Err(refused(format!("the agent `{node}` is not registered"))),
         }
     }
@@ -119,7 +119,10 @@ impl State {
             SpiffePath::Service { service, .. } => {
                 ("service:write", service, self.authorizer(token).service_write(service.as_str()))
             }
-            SpiffePath::Agent { node, .. } => ("node:write", node, self.authorizer(token).node_write(node.as_str())),
+            SpiffePath::Agent { node, .. } => {
+                let holds = self.is_node(token, node) || self.authorizer(token).node_write(node.as_str());
+                ("node:write", node, holds)
+            }
             SpiffePath::Server { datacenter } => ("acl:write", datacenter, self.authorizer(token).acl_write()),
         };
         let lacks = format!("token with AccessorID '{accessor}' lacks permission '{permission}' on \"{name}\"");
