@@ -1,5 +1,6 @@
 //! Where the parts of carrack are put together: server, reconcilers, keys, TLS, edges, command line.
 
+pub mod api;
 pub mod config;
 pub mod data_directory;
 pub mod keys;

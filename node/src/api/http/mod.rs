@@ -1,0 +1,6 @@
+//! The HTTP API that Consul's clients speak, and carrack's own routes beside it.
+
+pub mod error;
+pub mod fields;
+pub mod parameters;
+pub mod span;

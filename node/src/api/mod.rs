@@ -1,0 +1,3 @@
+//! The edges at which clients meet a server.
+
+pub mod http;
