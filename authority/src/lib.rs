@@ -14,6 +14,7 @@ pub mod root;
 pub mod spiffe;
 pub mod state;
 pub mod time;
+pub mod x509;
 
 pub use command::{Command, Entry, Proposal};
 pub use outcome::{Applied, Outcome, Rejection, WatchKey};
