@@ -7,6 +7,7 @@ pub mod id;
 pub mod issuance;
 pub mod issuer;
 pub mod key;
+pub mod leaf;
 pub mod member;
 pub mod outcome;
 pub mod plan;

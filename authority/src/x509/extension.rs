@@ -171,11 +171,6 @@ impl Extensions {
         }
         Ok(())
     }
-
-    /// The names, none if there is no such extension.
-    pub(crate) fn into_names(self) -> Vec<AlternativeName> {
-        self.names.unwrap_or_default()
-    }
 }
 
 fn read_key_usages(value: &[u8]) -> Result<KeyUsages, DerError> {

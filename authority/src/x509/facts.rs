@@ -21,7 +21,7 @@ use crate::{
 pub const CERTIFICATE_BYTES_MAX: usize = 16 * 1024;
 /// How deep elements may be nested in one.
 pub const CERTIFICATE_DEPTH_MAX: usize = 16;
-/// Extensions that this reader understands only in part, but that do not change what is decided here if they are not critical.
+/// Version 3 is written as 2.
 const VERSION_3: &[u8] = &[2];
 
 /// Why a certificate is not read.
@@ -79,6 +79,9 @@ pub enum CertificateError {
         /// Its length.
         bytes: usize,
     },
+    /// Another key signed it.
+    #[error("the certificate was not signed by the expected key: {0}")]
+    Signature(#[from] SignatureError),
     /// The algorithm inside and outside of the signed part differ.
     #[error("the certificate names one signature algorithm inside and another outside of what is signed")]
     AlgorithmMismatch,
@@ -125,6 +128,13 @@ impl CertificateFacts {
         Certificate::read(der).map(|certificate| certificate.facts)
     }
 
+    /// Reads a certificate in DER and verifies that this key signed it.
+    pub fn read_signed_by(der: &[u8], key: &PublicKey) -> Result<Self, CertificateError> {
+        let certificate = Certificate::read(der)?;
+        signature::verify(key, certificate.algorithm, certificate.signed, certificate.signature)?;
+        Ok(certificate.facts)
+    }
+
     /// SHA-256 of its SubjectPublicKeyInfo.
     pub fn public_key_digest(&self) -> Digest {
         self.public_key.digest()
@@ -147,17 +157,15 @@ impl CertificateFacts {
 }
 
 /// A certificate as it was read, with what is needed to verify its signature.
-pub(crate) struct Certificate<'a> {
-    pub(crate) facts: CertificateFacts,
-    /// The object identifiers of the critical extensions.
-    pub(crate) critical: Vec<String>,
+struct Certificate<'a> {
+    facts: CertificateFacts,
     signed: &'a [u8],
     algorithm: &'a [u8],
     signature: &'a [u8],
 }
 
 impl<'a> Certificate<'a> {
-    pub(crate) fn read(der: &'a [u8]) -> Result<Self, CertificateError> {
+    fn read(der: &'a [u8]) -> Result<Self, CertificateError> {
         if der.len() > CERTIFICATE_BYTES_MAX {
             return Err(CertificateError::TooLarge { bytes: der.len() });
         }
@@ -167,17 +175,12 @@ impl<'a> Certificate<'a> {
         let algorithm = fields.expect(tag::SEQUENCE, "signature algorithm")?.content;
         let signature = fields.expect(tag::BIT_STRING, "signature")?.bit_octets("signature")?;
         fields.finish("certificate")?;
-        let (facts, critical) = read_signed(signed, algorithm)?;
-        Ok(Self { facts, critical, signed: signed.whole, algorithm, signature })
-    }
-
-    /// Whether `key` signed it.
-    pub(crate) fn verify_signature(&self, key: &PublicKey) -> Result<(), SignatureError> {
-        signature::verify(key, self.algorithm, self.signed, self.signature)
+        let facts = read_signed(signed, algorithm)?;
+        Ok(Self { facts, signed: signed.whole, algorithm, signature })
     }
 }
 
-fn read_signed(signed: Element<'_>, algorithm: &[u8]) -> Result<(CertificateFacts, Vec<String>), CertificateError> {
+fn read_signed(signed: Element<'_>, algorithm: &[u8]) -> Result<CertificateFacts, CertificateError> {
     let mut fields = signed.inside();
     let version = fields.optional(tag::context_constructed(0))?.ok_or(CertificateError::Version)?;
     if Reader::single(version.content, tag::INTEGER, "version")?.content != VERSION_3 {
@@ -199,7 +202,7 @@ fn read_signed(signed: Element<'_>, algorithm: &[u8]) -> Result<(CertificateFact
         return Err(CertificateError::UnknownCriticalExtension { identifier: identifier.clone() });
     }
     let basic_constraints = extensions.basic_constraints.unwrap_or_default();
-    let facts = CertificateFacts {
+    Ok(CertificateFacts {
         serial,
         subject,
         issuer,
@@ -215,8 +218,7 @@ fn read_signed(signed: Element<'_>, algorithm: &[u8]) -> Result<(CertificateFact
         uris: names.uris,
         dns_names: names.dns_names,
         ip_addresses: names.ip_addresses,
-    };
-    Ok((facts, extensions.critical))
+    })
 }
 
 fn read_serial(element: Element<'_>) -> Result<Serial, CertificateError> {

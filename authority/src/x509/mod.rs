@@ -2,18 +2,28 @@
 //!
 //! Everything here is a function of its arguments: keys sign through [`crate::key::Signer`], times and serials are given.
 
+pub mod authority;
+pub mod certificate;
 pub mod csr;
 mod der;
 pub mod dns_name;
 pub mod extension;
 pub mod facts;
+mod name;
 pub mod pem;
 pub mod public_key;
 pub mod request;
+pub mod server;
 pub mod signature;
 mod signing;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
+pub mod validity;
 
+pub use authority::{CertificateAuthority, IssueError, SignedCertificate};
+pub use csr::{CsrError, CsrLimits, VerifiedCsr, VerifiedIssuerCsr, VerifiedServerCsr};
 pub use der::DerError;
+pub use facts::{CertificateError, CertificateFacts};
+pub use request::{RequestedName, build_csr};
+pub use server::ServerId;
 pub use signing::SigningError;

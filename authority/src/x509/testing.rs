@@ -1,6 +1,9 @@
 //! Keys of every kind for tests, made once; and DER by hand for what no encoder would write.
 
-use std::sync::{Arc, OnceLock};
+use std::{
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use aws_lc_rs::{
     encoding::AsDer as _,
@@ -11,8 +14,118 @@ use aws_lc_rs::{
         RSA_PKCS1_SHA256, RsaKeyPair,
     },
 };
+use x509_parser::prelude::{FromDer as _, ParsedExtension, X509Certificate};
 
-use crate::key::{KeyKind, PublicKey, Signer, SignerError};
+use crate::{
+    id::Serial,
+    key::{KeyKind, PublicKey, Signer, SignerError},
+    leaf::{LeafIssuer, LeafProfile},
+    spiffe::{Identity, Name, SpiffeId, TrustDomain},
+    time::Timestamp,
+    x509::{
+        authority::{CertificateAuthority, SignedCertificate},
+        certificate::{BridgeProfile, IssuerProfile, RootProfile, bridge, issuer, root},
+        csr::{CsrLimits, VerifiedCsr, VerifiedIssuerCsr},
+        request::{RequestedName, build_csr},
+    },
+};
+
+/// The moment at which everything is signed: 2026-11-22T12:00:00.500Z.
+pub(crate) const NOW: Timestamp = Timestamp(1_795_348_800_500);
+/// A day.
+pub(crate) const DAY: Duration = Duration::from_secs(86_400);
+
+pub(crate) fn trust_domain() -> TrustDomain {
+    "example.org".parse().unwrap()
+}
+
+pub(crate) fn name(text: &str) -> Name {
+    Name::parse("name", text).unwrap()
+}
+
+pub(crate) fn service(service: &str) -> Identity {
+    Identity::Spiffe(SpiffeId::service(trust_domain(), name("dc1"), name(service)))
+}
+
+pub(crate) fn serial(number: u8) -> Serial {
+    Serial::from_random([number; 20])
+}
+
+/// A root of ten years.
+pub(crate) fn make_root(signer: &dyn Signer) -> SignedCertificate {
+    let profile = RootProfile { trust_domain: &trust_domain(), serial: serial(1), now: NOW, ttl: DAY * 3650 };
+    root(signer, &profile).unwrap()
+}
+
+/// A CA that can sign.
+pub(crate) fn authority(certificate: &SignedCertificate, signer: Arc<TestSigner>) -> CertificateAuthority {
+    CertificateAuthority::new(certificate.der.clone(), signer).unwrap()
+}
+
+/// The issuer of server dc1/a, for a year.
+pub(crate) fn make_issuer(root: &CertificateAuthority, signer: &dyn Signer) -> SignedCertificate {
+    let csr = build_csr(signer, &RequestedName::Issuer(&trust_domain())).unwrap();
+    let csr = VerifiedIssuerCsr::verify(csr.as_bytes(), &CsrLimits::default()).unwrap();
+    let (trust_domain, datacenter, server) = (&trust_domain(), &name("dc1"), &name("a"));
+    let (serial, ttl) = (serial(2), DAY * 365);
+    issuer(root, &IssuerProfile { csr: &csr, trust_domain, datacenter, server, serial, now: NOW, ttl }).unwrap()
+}
+
+/// The new root cross-signed by the old one, for a year.
+pub(crate) fn make_bridge(old_root: &CertificateAuthority, new_root: &SignedCertificate) -> SignedCertificate {
+    let (new_root, trust_domain) = (&new_root.facts, &trust_domain());
+    bridge(old_root, &BridgeProfile { new_root, trust_domain, serial: serial(3), now: NOW, ttl: DAY * 365 }).unwrap()
+}
+
+/// An issuer ready for leaves of dc1.
+pub(crate) fn leaf_issuer(root: &SignedCertificate, issuer: &SignedCertificate, signer: Arc<TestSigner>) -> LeafIssuer {
+    LeafIssuer::new(issuer.der.clone(), &root.facts, signer, trust_domain(), name("dc1")).unwrap()
+}
+
+/// A leaf of three days.
+pub(crate) fn make_leaf(issuer: &LeafIssuer, signer: &dyn Signer, identity: &Identity) -> SignedCertificate {
+    let csr = build_csr(signer, &RequestedName::Leaf(identity)).unwrap();
+    let csr = VerifiedCsr::verify(csr.as_bytes(), &CsrLimits::default()).unwrap();
+    issuer.sign(&LeafProfile { csr: &csr, serial: serial(4), now: NOW, ttl: DAY * 3 }).unwrap()
+}
+
+/// A certificate as another library reads it.
+pub(crate) fn describe(certificate: &SignedCertificate) -> String {
+    let (rest, certificate) = X509Certificate::from_der(certificate.der.as_bytes()).unwrap();
+    assert!(rest.is_empty());
+    let validity = certificate.validity();
+    let mut text = format!(
+        "serial {}\nissuer {}\nsubject {}\nfrom {} to {}\nsigned by {}\n",
+        certificate.raw_serial_as_string(),
+        certificate.issuer(),
+        certificate.subject(),
+        validity.not_before.to_datetime(),
+        validity.not_after.to_datetime(),
+        certificate.signature_algorithm.algorithm,
+    );
+    for extension in certificate.extensions() {
+        let criticality = if extension.critical { "critical " } else { "" };
+        let value = match extension.parsed_extension() {
+            ParsedExtension::SubjectKeyIdentifier(id) => format!("subject key identifier {id:x}"),
+            ParsedExtension::AuthorityKeyIdentifier(id) => {
+                assert!(id.authority_cert_issuer.is_none() && id.authority_cert_serial.is_none());
+                format!("authority key identifier {:x}", id.key_identifier.as_ref().unwrap())
+            }
+            ParsedExtension::SubjectAlternativeName(names) => format!("names {:?}", names.general_names),
+            ParsedExtension::KeyUsage(usage) => format!("key usage {usage}"),
+            ParsedExtension::ExtendedKeyUsage(usage) => {
+                assert!(usage.other.is_empty() && !usage.any);
+                format!("purposes: server {}, client {}", usage.server_auth, usage.client_auth)
+            }
+            ParsedExtension::BasicConstraints(constraints) => {
+                format!("CA {}, path length {:?}", constraints.ca, constraints.path_len_constraint)
+            }
+            other => format!("unexpected {other:?}"),
+        };
+        text.push_str(&format!("{criticality}{value}\n"));
+    }
+    text
+}
 
 enum Pair {
     Ec(EcdsaKeyPair),
@@ -48,6 +161,13 @@ impl TestSigner {
             KeyKind::Rsa4096 => rsa(KeySize::Rsa4096),
         };
         Self { public_key: PublicKey::from_spki(&spki).unwrap(), pair, fails: false }
+    }
+
+    /// The Ed25519 key of a seed: its signatures, and so the certificates here, are the same in each run.
+    pub(crate) fn seeded(seed: u8) -> Self {
+        let pair = Ed25519KeyPair::from_seed_unchecked(&[seed; 32]).unwrap();
+        let spki = pair.public_key().as_der().unwrap().as_ref().to_vec();
+        Self { public_key: PublicKey::from_spki(&spki).unwrap(), pair: Pair::Ed25519(pair), fails: false }
     }
 
     /// A key whose keeper refuses to sign.

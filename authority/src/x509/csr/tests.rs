@@ -54,6 +54,26 @@ fn a_request_of_each_kind_of_key_is_verified() {
     }
 }
 
+/// Requests that OpenSSL 3.0 made.
+const P384_SHA256: &str = include_str!("fixtures/p384_sha256.pem");
+const RSA_PSS: &str = include_str!("fixtures/rsa_pss.pem");
+const RSA_SHA1: &str = include_str!("fixtures/rsa_sha1.pem");
+const P521: &str = include_str!("fixtures/p521.pem");
+const RSA_1024: &str = include_str!("fixtures/rsa_1024.pem");
+
+#[test]
+fn requests_of_openssl_are_read() {
+    let verify_pem = |text: &str| VerifiedCsr::verify_pem(text, &CsrLimits::default());
+    for (text, kind) in [(P384_SHA256, KeyKind::EcP384), (RSA_PSS, KeyKind::Rsa2048)] {
+        let verified = verify_pem(text).unwrap();
+        assert_eq!((verified.public_key().kind, verified.identity()), (kind, &web()));
+    }
+    assert!(matches!(verify_pem(P521), Err(CsrError::Key(PublicKeyError::NotAccepted { .. }))));
+    assert_eq!(verify_pem(RSA_1024), Err(CsrError::Key(PublicKeyError::RsaSize { bits: 1024 })));
+    let refusal = verify_pem(RSA_SHA1).unwrap_err();
+    assert!(refusal.to_string().contains("1.2.840.113549.1.1.5 is not accepted for an rsa-2048 key"), "{refusal}");
+}
+
 #[test]
 fn the_largest_conforming_request_fits_the_limits() {
     let name = |text: &str| Name::parse("name", text).unwrap();

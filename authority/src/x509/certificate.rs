@@ -1,0 +1,141 @@
+//! The profiles of CA certificates (RFC 5280, X509-SVID section 4): roots, bridges, issuers. Built from policy, never from a request.
+
+use std::time::Duration;
+
+use rcgen::{BasicConstraints, CertificateParams, DistinguishedName, IsCa, KeyUsagePurpose, SanType};
+
+use super::{
+    authority::{CertificateAuthority, IssueError, SignedCertificate, Subject, sign_root},
+    csr::VerifiedIssuerCsr,
+    facts::CertificateFacts,
+    name::{ca_name, read_name},
+    request::ia5,
+    signing::SigningError,
+    validity::Validity,
+};
+use crate::{
+    id::{KeyId, Serial},
+    key::Signer,
+    spiffe::{Name, TrustDomain},
+    time::Timestamp,
+};
+
+/// How many CAs may follow a bridge: the issuer. With less, `leaf <- issuer <- bridge <- old root` does not verify.
+pub const BRIDGE_PATH_LENGTH: u8 = 1;
+/// How many CAs may follow an issuer: none.
+pub const ISSUER_PATH_LENGTH: u8 = 0;
+
+/// A new root of the mesh CA.
+#[derive(Clone, Copy, Debug)]
+pub struct RootProfile<'a> {
+    /// The trust domain that it is for.
+    pub trust_domain: &'a TrustDomain,
+    /// Its serial number.
+    pub serial: Serial,
+    /// The time.
+    pub now: Timestamp,
+    /// How long it lives.
+    pub ttl: Duration,
+}
+
+/// An issuer: the CA certificate of one server.
+#[derive(Clone, Copy, Debug)]
+pub struct IssuerProfile<'a> {
+    /// The request of the server's key.
+    pub csr: &'a VerifiedIssuerCsr,
+    /// The trust domain of this CA; a request for another is refused.
+    pub trust_domain: &'a TrustDomain,
+    /// The server's datacenter.
+    pub datacenter: &'a Name,
+    /// The server's name.
+    pub server: &'a Name,
+    /// Its serial number.
+    pub serial: Serial,
+    /// The time.
+    pub now: Timestamp,
+    /// How long it lives.
+    pub ttl: Duration,
+}
+
+/// A bridge: the next root's key and name, signed by the root before it.
+#[derive(Clone, Copy, Debug)]
+pub struct BridgeProfile<'a> {
+    /// The next root.
+    pub new_root: &'a CertificateFacts,
+    /// The trust domain of both.
+    pub trust_domain: &'a TrustDomain,
+    /// Its serial number.
+    pub serial: Serial,
+    /// The time.
+    pub now: Timestamp,
+    /// How long it lives: at least as long as the longest leaf.
+    pub ttl: Duration,
+}
+
+/// Makes a root: self-signed, no path length (one would break chains over a bridge), its own subject for its own key.
+pub fn root(signer: &dyn Signer, profile: &RootProfile<'_>) -> Result<SignedCertificate, IssueError> {
+    let RootProfile { trust_domain, serial, now, ttl } = *profile;
+    let name = ca_name("carrack root", "", &signer.public_key().id, trust_domain.as_str());
+    let template = ca_template(name, trust_domain, None)?;
+    sign_root(template, signer, serial, Validity::UNBOUNDED.starting(now, ttl)?)
+}
+
+/// Signs an issuer.
+pub fn issuer(root: &CertificateAuthority, profile: &IssuerProfile<'_>) -> Result<SignedCertificate, IssueError> {
+    let IssuerProfile { csr, trust_domain, datacenter, server, serial, now, ttl } = *profile;
+    if csr.trust_domain() != trust_domain {
+        return Err(IssueError::ForeignTrustDomain { asked: csr.trust_domain().clone(), own: trust_domain.clone() });
+    }
+    expect_room_below(root.facts(), root.key_id(), ISSUER_PATH_LENGTH)?;
+    let key = csr.public_key();
+    let name = ca_name("carrack issuer", &format!("{datacenter}/{server}"), &key.id, trust_domain.as_str());
+    let template = ca_template(name, trust_domain, Some(ISSUER_PATH_LENGTH))?;
+    root.sign(template, Subject::new(key), serial, root.bounds().starting(now, ttl)?)
+}
+
+/// Cross-signs the next root by this one.
+pub fn bridge(old_root: &CertificateAuthority, profile: &BridgeProfile<'_>) -> Result<SignedCertificate, IssueError> {
+    let BridgeProfile { new_root, trust_domain, serial, now, ttl } = *profile;
+    let refuse = |reason| Err(IssueError::NotACa { key: new_root.public_key.id, reason });
+    if !new_root.is_ca || !new_root.is_self_issued() {
+        return refuse("the next root is no self-signed CA certificate");
+    }
+    let Some(key_id) = new_root.key_id else {
+        return refuse("the next root has no subject key identifier");
+    };
+    expect_room_below(old_root.facts(), old_root.key_id(), BRIDGE_PATH_LENGTH)?;
+    let template = ca_template(read_name(&new_root.subject)?, trust_domain, Some(BRIDGE_PATH_LENGTH))?;
+    let bounds = old_root.bounds().within(Validity { not_before: new_root.not_before, not_after: new_root.not_after });
+    let signed =
+        old_root.sign(template, Subject { key: &new_root.public_key, key_id }, serial, bounds.starting(now, ttl)?)?;
+    if signed.facts.subject == new_root.subject { Ok(signed) } else { Err(IssueError::Differs { what: "subject" }) }
+}
+
+fn expect_room_below(ca: &CertificateFacts, key: KeyId, path_length: u8) -> Result<(), IssueError> {
+    let has_room = ca.path_length.is_none_or(|length| length > path_length);
+    if has_room {
+        Ok(())
+    } else {
+        Err(IssueError::NotACa { key, reason: "its path length leaves no room for another CA" })
+    }
+}
+
+/// A CA certificate: critical basic constraints, keyCertSign and cRLSign, the URI of the trust domain without a path.
+pub(crate) fn ca_template(
+    name: DistinguishedName,
+    trust_domain: &TrustDomain,
+    path_length: Option<u8>,
+) -> Result<CertificateParams, SigningError> {
+    let mut template = CertificateParams::default();
+    template.distinguished_name = name;
+    template.subject_alt_names = vec![SanType::URI(ia5(&format!("spiffe://{trust_domain}"))?)];
+    template.is_ca = IsCa::Ca(match path_length {
+        Some(length) => BasicConstraints::Constrained(length),
+        None => BasicConstraints::Unconstrained,
+    });
+    template.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    Ok(template)
+}
+
+#[cfg(test)]
+mod tests;
