@@ -183,6 +183,11 @@ impl State {
         self.removed.get(&node)
     }
 
+    /// What stays of every removed server.
+    pub fn removed_members(&self) -> impl Iterator<Item = &RemovedMember> {
+        self.removed.values()
+    }
+
     /// The join token with this digest.
     pub fn join_token(&self, secret: &Digest) -> Option<&JoinToken> {
         self.join_tokens.get(secret)
