@@ -167,7 +167,12 @@ impl State {
         let services = token.service_identities.iter().filter(|identity| {
             identity.datacenters.is_empty() || identity.datacenters.iter().any(|other| other.as_str() == datacenter)
         });
-        Authorizer::new(policies.map(|policy| &*policy.rules), services.map(|identity| identity.service.as_str()))
+        let nodes = token.node_identities.iter().filter(|identity| identity.datacenter.as_str() == datacenter);
+        Authorizer::new(
+            policies.map(|policy| policy.rules.clone()),
+            services.map(|identity| identity.service.clone()),
+            nodes.map(|identity| identity.node.clone()),
+        )
     }
 }
 
