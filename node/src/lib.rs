@@ -1,6 +1,7 @@
 //! Where the parts of carrack are put together: server, reconcilers, keys, TLS, edges, command line.
 
 pub mod api;
+pub mod cli;
 pub mod config;
 pub mod data_directory;
 pub mod keys;

@@ -1,3 +1,7 @@
 //! The `carrack` command.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    carrack::cli::main()
+}

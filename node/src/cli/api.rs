@@ -1,0 +1,395 @@
+//! The answers that commands read, in Consul's CamelCase. Fields that a command can do without have defaults, so that an older or newer
+//! server still answers it.
+
+use std::fmt::Write as _;
+
+use serde::Deserialize;
+
+/// `GET /v1/carrack/status`
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct Status {
+    /// The datacenter.
+    pub datacenter: String,
+    /// The trust domain.
+    pub trust_domain: String,
+    /// The cluster's id.
+    #[serde(default)]
+    pub cluster_id: String,
+    /// The id of the server that answered.
+    pub node_id: u64,
+    /// The name of the server that answered.
+    pub node_name: String,
+    /// Its role.
+    pub role: String,
+    /// Its term.
+    pub term: u64,
+    /// The leader it knows.
+    pub leader: Option<NodeName>,
+    /// The last index in its log.
+    #[serde(default)]
+    pub last_log_index: u64,
+    /// The last committed index it knows.
+    #[serde(default)]
+    pub committed_index: u64,
+    /// The last index it applied.
+    #[serde(default)]
+    pub applied_index: u64,
+    /// The index of its last snapshot.
+    #[serde(default)]
+    pub snapshot_index: u64,
+    /// The cluster's feature level.
+    #[serde(default)]
+    pub feature_level: u32,
+    /// The log's time.
+    #[serde(default)]
+    pub log_time: String,
+    /// Whether the leader has taken the clock of a majority.
+    #[serde(default)]
+    pub clock_ready: bool,
+    /// Whether issuing is halted.
+    #[serde(default)]
+    pub halted: bool,
+    /// How many leaves were ever recorded.
+    #[serde(default)]
+    pub issuance_count: u64,
+    /// The head of the issuance log's hash chain.
+    #[serde(default)]
+    pub issuance_head: String,
+    /// Unexpired records.
+    #[serde(default)]
+    pub issuance_live: u64,
+    /// Leaves that nothing supersedes.
+    #[serde(default)]
+    pub current_leaves: u64,
+    /// The servers.
+    #[serde(default)]
+    pub members: Vec<Member>,
+    /// The CA.
+    pub ca: Option<Ca>,
+    /// What an operator should look at.
+    #[serde(default)]
+    pub problems: Vec<String>,
+}
+
+/// A server's id and name.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct NodeName {
+    /// The id.
+    pub node_id: u64,
+    /// The name.
+    pub node_name: String,
+}
+
+/// A row of `GET /v1/carrack/members`
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct Member {
+    /// The id.
+    pub node_id: u64,
+    /// The name.
+    pub node_name: String,
+    /// Where other servers reach it.
+    #[serde(default)]
+    pub raft_address: String,
+    /// leader, follower, learner, candidate or unknown.
+    #[serde(default)]
+    pub role: String,
+    /// Whether it votes.
+    #[serde(default)]
+    pub voter: bool,
+    /// Whether it is being removed.
+    #[serde(default)]
+    pub leaving: bool,
+    /// The highest feature level it supports.
+    #[serde(default)]
+    pub feature_level: u32,
+    /// The end of its server certificate.
+    pub certificate_expiry: Option<String>,
+    /// Whether the answering server reaches it.
+    pub reachable: Option<bool>,
+    /// How many entries it is behind.
+    pub replication_lag: Option<u64>,
+}
+
+/// The CA in a status.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct Ca {
+    /// Whether there is an active root and an issuer.
+    #[serde(default)]
+    pub initialized: bool,
+    /// The active root's id.
+    pub active_root_id: Option<String>,
+    /// The roots.
+    #[serde(default)]
+    pub roots: Vec<CaRoot>,
+    /// The issuers.
+    #[serde(default)]
+    pub issuers: Vec<CaIssuer>,
+    /// The last failure of what leads the CA.
+    pub last_error: Option<String>,
+}
+
+/// A root in a status.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct CaRoot {
+    /// The id.
+    pub id: String,
+    /// prepared, active or retired.
+    #[serde(default)]
+    pub phase: String,
+    /// Its end.
+    #[serde(default)]
+    pub not_after: String,
+}
+
+/// An issuer in a status.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct CaIssuer {
+    /// The id.
+    pub id: String,
+    /// The server that holds its key.
+    #[serde(default)]
+    pub node_name: String,
+    /// The root that signed it.
+    #[serde(default)]
+    pub root_id: String,
+    /// Its end.
+    #[serde(default)]
+    pub not_after: String,
+    /// Its phase.
+    #[serde(default)]
+    pub phase: String,
+}
+
+/// `PUT /v1/carrack/join-token`
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct JoinToken {
+    /// The token.
+    pub token: String,
+    /// The name it is bound to.
+    pub node_name: String,
+    /// Its end.
+    pub expires_at: String,
+    /// The command to run on the new server.
+    pub command: String,
+}
+
+/// `GET /v1/connect/ca/roots`
+#[derive(Debug, Deserialize)]
+pub struct Roots {
+    /// The active root's id.
+    #[serde(rename = "ActiveRootID")]
+    pub active_root_id: String,
+    /// The trust domain.
+    #[serde(rename = "TrustDomain")]
+    pub trust_domain: String,
+    /// The roots.
+    #[serde(rename = "Roots", default)]
+    pub roots: Vec<Root>,
+}
+
+/// A root as Consul shows it.
+#[derive(Debug, Deserialize)]
+pub struct Root {
+    /// The id.
+    #[serde(rename = "ID")]
+    pub id: String,
+    /// The name.
+    #[serde(rename = "Name", default)]
+    pub name: String,
+    /// The first second.
+    #[serde(rename = "NotBefore", default)]
+    pub not_before: String,
+    /// The last second.
+    #[serde(rename = "NotAfter", default)]
+    pub not_after: String,
+    /// The certificate in PEM.
+    #[serde(rename = "RootCert")]
+    pub root_cert: String,
+    /// Cross-signed certificates in PEM.
+    #[serde(rename = "IntermediateCerts", default)]
+    pub intermediate_certs: Option<Vec<String>>,
+    /// Whether it is the active one.
+    #[serde(rename = "Active", default)]
+    pub active: bool,
+    /// Its key's type.
+    #[serde(rename = "PrivateKeyType", default)]
+    pub private_key_type: String,
+    /// Its key's size.
+    #[serde(rename = "PrivateKeyBits", default)]
+    pub private_key_bits: u32,
+}
+
+/// `PUT /v1/carrack/sign`
+#[derive(Debug, Deserialize)]
+pub struct Signed {
+    /// The serial, in hexadecimal digits with colons.
+    #[serde(rename = "SerialNumber")]
+    pub serial_number: String,
+    /// The leaf.
+    #[serde(rename = "CertPEM")]
+    pub cert_pem: String,
+    /// What stands between the leaf and a root.
+    #[serde(rename = "ChainPEM")]
+    pub chain_pem: String,
+    /// The roots to trust.
+    #[serde(rename = "RootsPEM")]
+    pub roots_pem: String,
+    /// The identity in the leaf.
+    #[serde(rename = "SpiffeID")]
+    pub spiffe_id: String,
+    /// The first second.
+    #[serde(rename = "ValidAfter", default)]
+    pub valid_after: String,
+    /// The last second.
+    #[serde(rename = "ValidBefore", default)]
+    pub valid_before: String,
+}
+
+/// `GET /v1/carrack/issuance`
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct IssuancePage {
+    /// The head of the hash chain.
+    pub head: String,
+    /// How many leaves were ever recorded.
+    pub length: u64,
+    /// The records, oldest first.
+    #[serde(default)]
+    pub records: Vec<serde_json::Value>,
+}
+
+/// A record of the issuance log.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct IssuanceRecord {
+    /// The place in the log.
+    pub sequence: u64,
+    /// The leaf's serial.
+    pub serial: String,
+    /// The identity in the leaf.
+    pub identity: String,
+    /// What entitled it.
+    pub grant: String,
+    /// SHA-256 of its public key.
+    pub spki_digest: String,
+    /// SHA-256 of the certificate.
+    pub certificate_digest: String,
+    /// The first second.
+    pub not_before: String,
+    /// The last second.
+    pub not_after: String,
+    /// The issuer that signed it.
+    pub issuer: String,
+    /// Who keeps it.
+    pub holder: String,
+    /// When the proposal would have lapsed.
+    pub deadline: String,
+    /// The stamp of its log entry.
+    pub recorded_at: String,
+    /// The index of its log entry.
+    pub index: u64,
+    /// The record that superseded it.
+    pub superseded_by: Option<u64>,
+    /// The head of the hash chain after it.
+    pub hash: String,
+}
+
+/// A token of `/v1/acl`.
+#[derive(Debug, Deserialize)]
+pub struct AclToken {
+    /// The public id.
+    #[serde(rename = "AccessorID")]
+    pub accessor_id: String,
+    /// The secret: only in the answers that make a token.
+    #[serde(rename = "SecretID", default)]
+    pub secret_id: String,
+    /// For people.
+    #[serde(rename = "Description", default)]
+    pub description: String,
+    /// The policies.
+    #[serde(rename = "Policies", default)]
+    pub policies: Option<Vec<AclLink>>,
+    /// The services that the token may be.
+    #[serde(rename = "ServiceIdentities", default)]
+    pub service_identities: Option<Vec<AclServiceIdentity>>,
+    /// Its end.
+    #[serde(rename = "ExpirationTime", default)]
+    pub expiration_time: Option<String>,
+    /// When it was made.
+    #[serde(rename = "CreateTime", default)]
+    pub create_time: String,
+}
+
+/// A policy that a token refers to.
+#[derive(Debug, Deserialize)]
+pub struct AclLink {
+    /// The id.
+    #[serde(rename = "ID", default)]
+    pub id: String,
+    /// The name.
+    #[serde(rename = "Name", default)]
+    pub name: String,
+}
+
+/// A service that a token may be.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct AclServiceIdentity {
+    /// The service.
+    pub service_name: String,
+    /// The datacenters; none: all.
+    #[serde(default)]
+    pub datacenters: Option<Vec<String>>,
+}
+
+/// A policy of `/v1/acl`.
+#[derive(Debug, Deserialize)]
+pub struct AclPolicy {
+    /// The id.
+    #[serde(rename = "ID")]
+    pub id: String,
+    /// The name.
+    #[serde(rename = "Name")]
+    pub name: String,
+    /// For people.
+    #[serde(rename = "Description", default)]
+    pub description: String,
+    /// The rules in HCL: lists leave them out.
+    #[serde(rename = "Rules", default)]
+    pub rules: String,
+    /// The datacenters; none: all.
+    #[serde(rename = "Datacenters", default)]
+    pub datacenters: Option<Vec<String>>,
+}
+
+/// A text as one segment of a URL's path (RFC 3986 section 2.3): everything but unreserved characters is escaped.
+pub fn segment(text: &str) -> String {
+    let mut escaped = String::new();
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            escaped.push(char::from(byte));
+        } else {
+            // Writing to a string cannot fail.
+            let _ = write!(escaped, "%{byte:02X}");
+        }
+    }
+    escaped
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_stays_one_segment() {
+        assert_eq!(segment("web-1.a_b"), "web-1.a_b");
+        assert_eq!(segment("../a b?c#\u{e9}"), "..%2Fa%20b%3Fc%23%C3%A9");
+    }
+}

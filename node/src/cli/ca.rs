@@ -1,0 +1,161 @@
+//! `carrack ca roots|config|inspect|halt|unhalt`: the mesh's CA.
+
+use std::path::PathBuf;
+
+use clap::Subcommand;
+use serde_json::{Value, json};
+
+use super::{
+    api::Roots,
+    client::Client,
+    error::CliError,
+    files,
+    inspect::Certificate,
+    output::{Format, Output, visible, yes_or_no},
+};
+
+const ROOTS: &str = "/v1/connect/ca/roots";
+const CONFIGURATION: &str = "/v1/connect/ca/configuration";
+const HALT: &str = "/v1/carrack/halt";
+
+/// Shows and steers the CA.
+#[derive(Clone, Debug, Subcommand)]
+pub enum CaCommand {
+    /// List the roots to trust
+    Roots {
+        /// Print the certificates in PEM, for a file
+        #[arg(long)]
+        pem: bool,
+    },
+    /// Show the CA's configuration, or change keys of it
+    Config {
+        /// Keys to change, such as LeafCertTTL=24h
+        #[arg(value_name = "KEY=VALUE", value_parser = key_value)]
+        changes: Vec<(String, String)>,
+    },
+    /// Say in words what certificates contain
+    Inspect {
+        /// PEM files; default: the roots of the server
+        #[arg(value_name = "FILE")]
+        files: Vec<PathBuf>,
+    },
+    /// Stop issuing leaves in the whole datacenter
+    Halt,
+    /// Issue again
+    Unhalt,
+}
+
+fn key_value(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.is_empty() => Ok((key.into(), value.into())),
+        _ => Err("write KEY=VALUE, for example LeafCertTTL=24h".into()),
+    }
+}
+
+impl CaCommand {
+    /// Whether the command needs a server.
+    pub fn is_local(&self) -> bool {
+        matches!(self, Self::Inspect { files } if !files.is_empty())
+    }
+
+    /// Runs the command with a server.
+    pub async fn run(&self, client: &Client, output: &mut Output<'_>) -> Result<(), CliError> {
+        match self {
+            Self::Roots { pem: true } => output.text(&pem(client).await?),
+            Self::Roots { pem: false } => roots(client, output).await,
+            Self::Config { changes } if changes.is_empty() => show_configuration(client, output).await,
+            Self::Config { changes } => change_configuration(changes, client, output).await,
+            Self::Inspect { files } if files.is_empty() => {
+                let what = format!("the roots of {}", client.address());
+                print(&Certificate::read_all(&what, pem(client).await?.as_bytes())?, output)
+            }
+            Self::Inspect { .. } => self.run_local(output),
+            Self::Halt => halt(true, client, output).await,
+            Self::Unhalt => halt(false, client, output).await,
+        }
+    }
+
+    /// Runs the command without a server.
+    pub fn run_local(&self, output: &mut Output<'_>) -> Result<(), CliError> {
+        let Self::Inspect { files } = self else { return Ok(()) };
+        let mut certificates = Vec::new();
+        for path in files {
+            certificates.extend(Certificate::read_all(&path.display().to_string(), &files::read(path)?)?);
+        }
+        print(&certificates, output)
+    }
+}
+
+async fn pem(client: &Client) -> Result<String, CliError> {
+    client.read_text(ROOTS, &[("pem", "true".into())]).await
+}
+
+async fn roots(client: &Client, output: &mut Output<'_>) -> Result<(), CliError> {
+    let answer = client.read(ROOTS, &[]).await?;
+    if output.format() == Format::Json {
+        return output.json(&answer);
+    }
+    let roots: Roots = client.typed(ROOTS, &answer)?;
+    output.line(&format!("Trust domain {}\n", visible(&roots.trust_domain)))?;
+    let rows = roots.roots.into_iter().map(|root| {
+        let bridges = root.intermediate_certs.unwrap_or_default().len();
+        let key = format!("{} {}", root.private_key_type, root.private_key_bits);
+        [root.id, yes_or_no(root.active), key, root.not_before, root.not_after, bridges.to_string()]
+    });
+    output.table(["Id", "Active", "Key", "Valid from", "Valid until", "Bridges"], rows)
+}
+
+async fn show_configuration(client: &Client, output: &mut Output<'_>) -> Result<(), CliError> {
+    let answer = client.read(CONFIGURATION, &[]).await?;
+    if output.format() == Format::Json {
+        return output.json(&answer);
+    }
+    let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+    let provider = answer.get("Provider").map(|provider| ["Provider".to_owned(), text(provider)]);
+    let config = answer.get("Config").and_then(Value::as_object).into_iter().flatten();
+    let rows = config.map(|(key, value)| [key.clone(), text(value)]);
+    output.table(["Key", "Value"], provider.into_iter().chain(rows))
+}
+
+/// Reads the configuration, changes the keys in it and writes the whole back: the API replaces it as a whole.
+async fn change_configuration(
+    changes: &[(String, String)],
+    client: &Client,
+    output: &mut Output<'_>,
+) -> Result<(), CliError> {
+    let mut configuration = client.read(CONFIGURATION, &[]).await?;
+    for (key, value) in changes {
+        let is_number = configuration["Config"].get(key).is_some_and(Value::is_number);
+        configuration["Config"][key.as_str()] = match value.parse::<u64>() {
+            Ok(number) if is_number => json!(number),
+            _ => json!(value),
+        };
+    }
+    let body = json!({ "Provider": configuration["Provider"], "Config": configuration["Config"] });
+    client.write(CONFIGURATION, &body).await?;
+    show_configuration(client, output).await
+}
+
+async fn halt(halted: bool, client: &Client, output: &mut Output<'_>) -> Result<(), CliError> {
+    client.write(HALT, &json!({ "Halted": halted })).await?;
+    match (output.format(), halted) {
+        (Format::Json, _) => output.json(&json!({ "Halted": halted })),
+        (Format::Table, true) => {
+            output.line("Issuing is halted: no leaf is recorded or released until `carrack ca unhalt`.")
+        }
+        (Format::Table, false) => output.line("Issuing goes on."),
+    }
+}
+
+fn print(certificates: &[Certificate], output: &mut Output<'_>) -> Result<(), CliError> {
+    if output.format() == Format::Json {
+        return output.json(&certificates);
+    }
+    for (position, certificate) in certificates.iter().enumerate() {
+        if position > 0 {
+            output.line("")?;
+        }
+        certificate.print(output)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,146 @@
+//! The `carrack` command: what it takes, and which exit code it ends with: 0 done, 1 failed, 2 used wrongly.
+
+pub mod acl;
+pub mod api;
+pub mod ca;
+pub mod client;
+pub mod config;
+pub mod connection;
+pub mod error;
+pub mod files;
+pub mod inspect;
+pub mod issuance;
+pub mod leaf;
+pub mod members;
+pub mod output;
+pub mod server;
+pub mod settings;
+pub mod status;
+pub mod token;
+
+use std::{
+    collections::BTreeMap,
+    ffi::OsString,
+    io::{self, Write},
+    process::ExitCode,
+};
+
+use clap::{Parser, Subcommand};
+
+use client::Client;
+use connection::ConnectionArgs;
+use error::CliError;
+use output::{Format, Output};
+
+/// A replicated certificate authority for service meshes.
+#[derive(Parser)]
+#[command(name = "carrack", version, propagate_version = true, max_term_width = 120)]
+pub struct Cli {
+    /// Form of the output
+    #[arg(long, global = true, value_enum, default_value = "table", env = "CARRACK_FORMAT", help_heading = "Output")]
+    pub format: Format,
+    /// Where the server is.
+    #[command(flatten)]
+    pub connection: ConnectionArgs,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Subcommand)]
+pub enum Command {
+    /// Show leader, log, CA and servers of the datacenter
+    Status,
+    /// List and remove servers
+    #[command(subcommand)]
+    Members(members::MembersCommand),
+    /// Make a token with which a server joins
+    #[command(subcommand)]
+    Token(token::TokenCommand),
+    /// Show and steer the CA
+    #[command(subcommand)]
+    Ca(ca::CaCommand),
+    /// Get a leaf for a service
+    #[command(subcommand)]
+    Leaf(leaf::LeafCommand),
+    /// Have a CSR signed, and print leaf and chain
+    Sign(leaf::SignArgs),
+    /// Decide who may do what
+    #[command(subcommand)]
+    Acl(acl::AclCommand),
+    /// Read the issuance log
+    #[command(subcommand)]
+    Issuance(issuance::IssuanceCommand),
+    /// Check and show a server's configuration
+    #[command(subcommand)]
+    Config(config::ConfigCommand),
+}
+
+/// Runs the command line of this process.
+pub fn main() -> ExitCode {
+    let text =
+        |(name, value): (OsString, OsString)| Some((name.into_string().ok()?, value.to_string_lossy().into_owned()));
+    let environment = std::env::vars_os().filter_map(text).collect();
+    run(std::env::args_os(), &environment, &mut io::stdout(), &mut io::stderr())
+}
+
+/// Runs a command line with an environment; output and errors go to the writers.
+pub fn run(
+    arguments: impl IntoIterator<Item = OsString>,
+    environment: &BTreeMap<String, String>,
+    output: &mut (dyn Write + Send),
+    errors: &mut (dyn Write + Send),
+) -> ExitCode {
+    let cli = match Cli::try_parse_from(arguments) {
+        Ok(cli) => cli,
+        Err(error) => {
+            let is_help = !error.use_stderr();
+            let text = error.render().to_string();
+            // Nobody is left to tell if this fails.
+            let _ = if is_help { output.write_all(text.as_bytes()) } else { errors.write_all(text.as_bytes()) };
+            return ExitCode::from(if is_help { 0 } else { 2 });
+        }
+    };
+    match execute(&cli, environment, &mut Output::new(cli.format, output)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) if error.is_closed_pipe() => ExitCode::SUCCESS,
+        Err(error) => {
+            // Nobody is left to tell if this fails.
+            let _ = errors.write_all(error.report().as_bytes());
+            ExitCode::from(error.exit_code())
+        }
+    }
+}
+
+fn execute(cli: &Cli, environment: &BTreeMap<String, String>, output: &mut Output<'_>) -> Result<(), CliError> {
+    match &cli.command {
+        Command::Config(command) => command.run(output),
+        Command::Ca(command) if command.is_local() => command.run_local(output),
+        command => {
+            let client = Client::new(cli.connection.resolve(environment)?)?;
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            let runtime = runtime.map_err(|source| CliError::Setup { what: "the runtime", source: source.into() })?;
+            runtime.block_on(ask(command, &client, output))?;
+            output.flush()
+        }
+    }
+}
+
+/// Runs a command that speaks to a server.
+async fn ask(command: &Command, client: &Client, output: &mut Output<'_>) -> Result<(), CliError> {
+    match command {
+        Command::Status => status::run(client, output).await,
+        Command::Members(command) => command.run(client, output).await,
+        Command::Token(command) => command.run(client, output).await,
+        Command::Ca(command) => command.run(client, output).await,
+        Command::Leaf(command) => command.run(client, output).await,
+        Command::Sign(arguments) => arguments.run(client, output).await,
+        Command::Acl(command) => command.run(client, output).await,
+        Command::Issuance(command) => command.run(client, output).await,
+        Command::Config(command) => command.run(output),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,85 @@
+//! `carrack status`: who leads, how far the log is, what the CA has, what is wrong.
+
+use super::{
+    api::{Ca, Status},
+    client::Client,
+    error::CliError,
+    members,
+    output::{Format, Output, or_dash, visible},
+};
+
+const ROUTE: &str = "/v1/carrack/status";
+
+/// Asks the server for its status and prints it.
+pub async fn run(client: &Client, output: &mut Output<'_>) -> Result<(), CliError> {
+    let answer = client.read(ROUTE, &[]).await?;
+    if output.format() == Format::Json {
+        return output.json(&answer);
+    }
+    print(&client.typed(ROUTE, &answer)?, output)
+}
+
+/// The status of a datacenter, by its server that answered.
+pub async fn read(client: &Client) -> Result<Status, CliError> {
+    client.typed(ROUTE, &client.read(ROUTE, &[]).await?)
+}
+
+fn print(status: &Status, output: &mut Output<'_>) -> Result<(), CliError> {
+    let leader = status.leader.as_ref();
+    let leader = leader.map_or("none".into(), |leader| format!("{} (id {})", leader.node_name, leader.node_id));
+    let clock = if status.clock_ready { "" } else { " (not agreed yet)" };
+    let issuing = match (&status.halted, status.ca.as_ref().is_some_and(|ca| ca.initialized)) {
+        (true, _) => "halted",
+        (false, true) => "on",
+        (false, false) => "not yet: the CA is not initialised",
+    };
+    output.facts([
+        ("Datacenter", Some(status.datacenter.clone())),
+        ("Trust domain", Some(status.trust_domain.clone())),
+        ("Leader", Some(leader)),
+        ("Asked server", Some(format!("{} (id {}, {})", status.node_name, status.node_id, status.role))),
+        ("Term", Some(status.term.to_string())),
+        (
+            "Log",
+            Some(format!(
+                "last {}, committed {}, applied {}, snapshot {}",
+                status.last_log_index, status.committed_index, status.applied_index, status.snapshot_index
+            )),
+        ),
+        ("Log time", Some(format!("{}{clock}", status.log_time)).filter(|time| !time.is_empty())),
+        ("Issuing", Some(issuing.into())),
+        (
+            "Leaves",
+            Some(format!(
+                "{} recorded, {} unexpired, {} current",
+                status.issuance_count, status.issuance_live, status.current_leaves
+            )),
+        ),
+        ("Issuance head", Some(status.issuance_head.clone()).filter(|head| !head.is_empty())),
+    ])?;
+    output.line("")?;
+    members::print(&status.members, output)?;
+    if let Some(ca) = &status.ca {
+        print_ca(ca, output)?;
+    }
+    for problem in &status.problems {
+        output.line(&format!("\nproblem: {}", visible(problem)))?;
+    }
+    Ok(())
+}
+
+fn print_ca(ca: &Ca, output: &mut Output<'_>) -> Result<(), CliError> {
+    output.line("")?;
+    let roots = ca.roots.iter().map(|root| {
+        ["root".into(), root.id.clone(), root.phase.clone(), "-".into(), or_dash(Some(root.not_after.clone()))]
+    });
+    let issuers = ca.issuers.iter().map(|issuer| {
+        let end = or_dash(Some(issuer.not_after.clone()));
+        ["issuer".into(), issuer.id.clone(), issuer.phase.clone(), issuer.node_name.clone(), end]
+    });
+    output.table(["CA", "Id", "Phase", "Server", "Valid until"], roots.chain(issuers))?;
+    match &ca.last_error {
+        Some(error) if !error.is_empty() => output.line(&format!("\nlast error of the CA: {}", visible(error))),
+        _ => Ok(()),
+    }
+}
