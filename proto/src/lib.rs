@@ -4,12 +4,12 @@ pub mod stored;
 
 /// The services and messages between the servers of one datacenter.
 pub mod raft {
-    #![allow(missing_docs, unreachable_pub, clippy::all, reason = "generated from proto/raft.proto")]
+    #![expect(missing_docs, reason = "generated from proto/raft.proto")]
     tonic::include_proto!("carrack.raft.v1");
 }
 
 /// The services and messages that a server offers to joiners, agents and clients.
 pub mod server {
-    #![allow(missing_docs, unreachable_pub, clippy::all, reason = "generated from proto/server.proto")]
+    #![expect(missing_docs, reason = "generated from proto/server.proto")]
     tonic::include_proto!("carrack.server.v1");
 }

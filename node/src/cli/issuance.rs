@@ -5,7 +5,7 @@ use std::time::Duration;
 use carrack_authority::{
     acl::AccessorId,
     id::{Digest, NodeId},
-    issuance::{EMPTY_HEAD, Grant, Holder, Issuance, Keeper, link},
+    issuance::{EMPTY_HEAD, Grant, Holder, Issuance, Keeper, Review, link},
     spiffe::{Identity, Name},
     time::Timestamp,
 };
@@ -156,7 +156,8 @@ fn grant(text: &str) -> Option<Grant> {
     match text.split(' ').collect::<Vec<_>>().as_slice() {
         ["token", accessor] => Some(Grant::Token(accessor_id(accessor)?)),
         ["review", method, review] => {
-            Some(Grant::Review { method: Name::parse("auth method", method).ok()?, review: review.parse().ok()? })
+            let review = Review { method: Name::parse("auth method", method).ok()?, digest: review.parse().ok()? };
+            Some(Grant::Review(review.into()))
         }
         ["agent", node] => Some(Grant::Agent(Name::parse("node", node).ok()?)),
         _ => None,

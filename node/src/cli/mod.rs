@@ -37,7 +37,15 @@ use output::{Format, Output};
 #[command(name = "carrack", version, propagate_version = true, max_term_width = 120)]
 pub struct Cli {
     /// Form of the output
-    #[arg(long, global = true, value_enum, default_value = "table", env = "CARRACK_FORMAT", help_heading = "Output")]
+    #[arg(
+        long,
+        global = true,
+        value_enum,
+        default_value = "table",
+        env = "CARRACK_FORMAT",
+        hide_env_values = true,
+        help_heading = "Output"
+    )]
     pub format: Format,
     /// Where the server is.
     #[command(flatten)]

@@ -10,7 +10,7 @@ use crate::config::{ConfigError, Layers, Loaded, Purpose, key::KEYS, load};
 #[derive(Clone, Debug, Args)]
 pub struct ConfigArgs {
     /// Configuration file in TOML; variables and flags beat it
-    #[arg(long, value_name = "FILE", env = "CARRACK_CONFIG")]
+    #[arg(long, value_name = "FILE", env = "CARRACK_CONFIG", hide_env_values = true)]
     pub config: Option<PathBuf>,
     /// The settings that were given as flags.
     #[command(flatten)]
