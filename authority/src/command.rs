@@ -183,7 +183,7 @@ pub enum Command {
         /// The policy; its revisions are set by apply.
         policy: Policy,
     },
-    /// Deletes a policy and every token's link to it.
+    /// Deletes a policy. Tokens keep their links to it, which allow nothing any more.
     DeletePolicy {
         /// The policy.
         policy: PolicyId,

@@ -179,6 +179,20 @@ impl SpiffeId {
         Self { trust_domain, path: SpiffePath::Service { datacenter, service } }
     }
 
+    /// Takes the trust domain and the datacenter from another id where they are equal, so that both share their memory.
+    pub(crate) fn share_names(&mut self, other: &Self) {
+        if self.trust_domain == other.trust_domain {
+            self.trust_domain = other.trust_domain.clone();
+        }
+        if self.datacenter() == other.datacenter() {
+            match &mut self.path {
+                SpiffePath::Service { datacenter, .. }
+                | SpiffePath::Agent { datacenter, .. }
+                | SpiffePath::Server { datacenter } => *datacenter = other.datacenter().clone(),
+            }
+        }
+    }
+
     /// The datacenter that the identity belongs to.
     pub fn datacenter(&self) -> &Name {
         match &self.path {

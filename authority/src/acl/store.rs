@@ -25,13 +25,13 @@ pub struct Acl {
 }
 
 impl Acl {
-    pub(crate) fn put_token(&mut self, token: Token) {
+    pub(crate) fn put_token(&mut self, token: Arc<Token>) {
         self.delete_token(token.accessor);
         self.by_secret.insert(token.secret, token.accessor);
         if let Some(end) = token.expires_at {
             self.by_end.insert((end, token.accessor));
         }
-        self.tokens.insert(token.accessor, Arc::new(token));
+        self.tokens.insert(token.accessor, token);
     }
 
     pub(crate) fn delete_token(&mut self, accessor: AccessorId) -> Option<Arc<Token>> {
@@ -43,12 +43,12 @@ impl Acl {
         Some(token)
     }
 
-    pub(crate) fn put_policy(&mut self, policy: Policy) {
+    pub(crate) fn put_policy(&mut self, policy: Arc<Policy>) {
         if let Some(former) = self.policies.get(&policy.id) {
             self.by_name.remove(&former.name);
         }
         self.by_name.insert(policy.name.clone(), policy.id);
-        self.policies.insert(policy.id, Arc::new(policy));
+        self.policies.insert(policy.id, policy);
     }
 
     pub(crate) fn delete_policy(&mut self, id: PolicyId) -> Option<Arc<Policy>> {

@@ -5,7 +5,7 @@
 
 use sha2::{Digest as _, Sha256};
 
-use super::record::{Grant, Issuance, Keeper};
+use super::record::{Grant, Holder, Issuance, Keeper};
 use crate::{id::Digest, spiffe::Identity, time::Timestamp};
 
 /// The head before the first record.
@@ -20,25 +20,41 @@ pub fn link(head: &Digest, sequence: u64, index: u64, recorded_at: Timestamp, is
         hash.update(number.to_be_bytes());
     }
     hash.update(issuance.serial.0);
-    let kind = match *issuance.identity {
-        Identity::Spiffe(_) => 1,
-        Identity::LinkerdDns(_) => 2,
-    };
-    tagged(&mut hash, kind, issuance.identity.to_string().as_bytes());
+    identity(&mut hash, &issuance.identity);
     grant(&mut hash, &issuance.grant);
     hash.update(issuance.public_key.0);
     hash.update(issuance.certificate.0);
     hash.update(issuance.not_before.0.to_be_bytes());
     hash.update(issuance.not_after.0.to_be_bytes());
     hash.update(issuance.issuer.0);
-    match &issuance.holder.keeper {
-        Keeper::Agent(node) => tagged(&mut hash, 1, node.as_str().as_bytes()),
-        Keeper::Login(accessor) => tagged(&mut hash, 2, accessor.0.as_bytes()),
-        Keeper::Server(node) => tagged(&mut hash, 3, &node.0.to_be_bytes()),
-    }
-    bytes(&mut hash, issuance.holder.slot.as_bytes());
+    holder(&mut hash, &issuance.holder);
     hash.update(issuance.deadline.0.to_be_bytes());
     Digest(hash.finalize().into())
+}
+
+/// 64 bits by which a holder and an identity are found together. Another pair may have the same: compare what was found.
+pub(super) fn fingerprint(of: &Holder, and: &Identity) -> u64 {
+    let mut hash = Sha256::new();
+    holder(&mut hash, of);
+    identity(&mut hash, and);
+    hash.finalize().iter().take(8).fold(0, |number, byte| number << 8 | u64::from(*byte))
+}
+
+fn identity(hash: &mut Sha256, identity: &Identity) {
+    let kind = match identity {
+        Identity::Spiffe(_) => 1,
+        Identity::LinkerdDns(_) => 2,
+    };
+    tagged(hash, kind, identity.to_string().as_bytes());
+}
+
+fn holder(hash: &mut Sha256, holder: &Holder) {
+    match &holder.keeper {
+        Keeper::Agent(node) => tagged(hash, 1, node.as_str().as_bytes()),
+        Keeper::Login(accessor) => tagged(hash, 2, accessor.0.as_bytes()),
+        Keeper::Server(node) => tagged(hash, 3, &node.0.to_be_bytes()),
+    }
+    bytes(hash, holder.slot.as_bytes());
 }
 
 fn grant(hash: &mut Sha256, grant: &Grant) {

@@ -1,11 +1,12 @@
-//! The unexpired records, ordered and looked up by sequence, serial, identity, grant, issuer and holder, and the chain's head.
+//! The unexpired records, looked up by sequence, serial, identity, grant, issuer and holder, and the chain's head.
 
-use std::{ops::Bound, sync::Arc};
+use std::sync::Arc;
 
 use imbl::{OrdMap, OrdSet};
 
 use super::{
-    chain::{EMPTY_HEAD, link},
+    chain::{EMPTY_HEAD, fingerprint, link},
+    pages::{PageIndex, Pages, page_of},
     record::{Grant, Holder, Issuance, IssuanceRecord},
 };
 use crate::{
@@ -14,8 +15,9 @@ use crate::{
     time::Timestamp,
 };
 
-/// How many records expire in one entry at most: a herd that ends at once must not stall the log.
-const EXPIRED_PER_ENTRY_MAX: usize = 4096;
+/// How many records expire in one entry at least, if so many have ended: more than an entry can add, so that they never pile
+/// up; and few enough that a herd that ends at once does not stall the log.
+const EXPIRED_PER_ENTRY: usize = 4096;
 
 /// What is left under one issuer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -28,142 +30,285 @@ pub struct IssuerCounts {
     pub last_not_after: Timestamp,
 }
 
+/// Why a record of a snapshot is none of this log.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BadIssuance {
+    /// It lies past the log's length.
+    #[error("the issuance {sequence} is past the log's length {length}")]
+    PastEnd {
+        /// The record's sequence.
+        sequence: u64,
+        /// The log's length.
+        length: u64,
+    },
+    /// It does not come after the one before it.
+    #[error("the issuance {sequence} follows the issuance {former}")]
+    OutOfOrder {
+        /// The record's sequence.
+        sequence: u64,
+        /// The sequence before it.
+        former: u64,
+    },
+    /// Its serial is another record's.
+    #[error("the issuances {former} and {sequence} have the same serial {serial}")]
+    SerialTwice {
+        /// The serial.
+        serial: Serial,
+        /// The record's sequence.
+        sequence: u64,
+        /// The other record's.
+        former: u64,
+    },
+    /// Its hash does not follow from its content and the hash before it.
+    #[error("the issuance {sequence} breaks the hash chain: it has {found}, its content gives {computed}")]
+    BrokenChain {
+        /// The record's sequence.
+        sequence: u64,
+        /// The hash it has.
+        found: Digest,
+        /// The hash of its content.
+        computed: Digest,
+    },
+    /// It is superseded by what can be no later leaf, or shares its holder and identity with another current one.
+    #[error("the issuance {sequence} is no successor or predecessor of the issuance {other}")]
+    BadSuccession {
+        /// The record's sequence.
+        sequence: u64,
+        /// The sequence of the other one.
+        other: u64,
+    },
+}
+
 /// The issuance log. Cloning is cheap: the maps are persistent.
 #[derive(Clone, Debug)]
 pub struct IssuanceLog {
     head: Digest,
     length: u64,
-    records: OrdMap<u64, IssuanceRecord>,
-    by_serial: OrdMap<Serial, u64>,
-    by_identity: OrdSet<(Arc<Identity>, u64)>,
-    by_grant: OrdSet<(Grant, u64)>,
-    by_issuer: OrdSet<(KeyId, u64)>,
-    by_end: OrdSet<(Timestamp, u64)>,
-    current: OrdMap<(Arc<Holder>, Arc<Identity>), u64>,
+    records: Pages,
+    /// The first 64 bits of each serial, and the sequence.
+    by_serial: OrdSet<(u64, u64)>,
+    by_identity: PageIndex<Arc<Identity>>,
+    by_grant: PageIndex<Arc<Grant>>,
+    by_issuer: PageIndex<KeyId>,
+    /// The earliest end in each page.
+    by_end: PageIndex<Timestamp>,
+    /// The fingerprint of holder and identity of each current record, and its sequence.
+    current: OrdSet<(u64, u64)>,
+    /// How many records each holder has: equal holders share their memory.
+    holders: OrdMap<Arc<Holder>, usize>,
     counts: OrdMap<KeyId, IssuerCounts>,
 }
 
 impl Default for IssuanceLog {
     fn default() -> Self {
-        Self {
-            head: EMPTY_HEAD,
-            length: 0,
-            records: OrdMap::new(),
-            by_serial: OrdMap::new(),
-            by_identity: OrdSet::new(),
-            by_grant: OrdSet::new(),
-            by_issuer: OrdSet::new(),
-            by_end: OrdSet::new(),
-            current: OrdMap::new(),
-            counts: OrdMap::new(),
-        }
+        Self::at(EMPTY_HEAD, 0)
     }
 }
 
 impl IssuanceLog {
     /// The log with this head and length and no unexpired record: where a snapshot's records are put back.
     pub(crate) fn at(head: Digest, length: u64) -> Self {
-        Self { head, length, ..Self::default() }
+        Self {
+            head,
+            length,
+            records: Pages::default(),
+            by_serial: OrdSet::new(),
+            by_identity: PageIndex::default(),
+            by_grant: PageIndex::default(),
+            by_issuer: PageIndex::default(),
+            by_end: PageIndex::default(),
+            current: OrdSet::new(),
+            holders: OrdMap::new(),
+            counts: OrdMap::new(),
+        }
     }
 
     /// Appends a leaf that was decided to be recorded, and supersedes the holder's former one.
     pub(crate) fn append(&mut self, index: u64, now: Timestamp, issuance: &Issuance) -> u64 {
         let sequence = self.length + 1;
         let hash = link(&self.head, sequence, index, now, issuance);
-        let issuance = Arc::new(self.interned(issuance));
-        self.head = hash;
-        self.length = sequence;
-        let key = (issuance.holder.clone(), issuance.identity.clone());
-        if let Some(former) = self.current.get(&key).copied() {
+        if let Some(former) = self.current_sequence(&issuance.holder, &issuance.identity) {
             self.supersede(former, sequence);
         }
-        self.restore(IssuanceRecord { issuance, sequence, recorded_at: now, index, hash, superseded_by: None });
+        self.head = hash;
+        self.length = sequence;
+        let issuance = issuance.clone();
+        self.insert(IssuanceRecord { issuance, sequence, recorded_at: now, index, hash, superseded_by: None });
         sequence
     }
 
-    /// Puts a record, new or from a snapshot, into the maps.
-    pub(crate) fn restore(&mut self, record: IssuanceRecord) {
-        let sequence = record.sequence;
-        let issuance = record.issuance.clone();
-        let is_current = record.superseded_by.is_none();
-        self.by_serial.insert(issuance.serial, sequence);
-        self.by_identity.insert((issuance.identity.clone(), sequence));
-        self.by_grant.insert((issuance.grant.clone(), sequence));
-        self.by_issuer.insert((issuance.issuer, sequence));
-        self.by_end.insert((issuance.not_after, sequence));
-        if is_current {
-            self.current.insert((issuance.holder.clone(), issuance.identity.clone()), sequence);
+    /// Puts a record of a snapshot back; they come in ascending order.
+    pub(crate) fn restore(&mut self, record: IssuanceRecord) -> Result<(), BadIssuance> {
+        self.check_place(&record)?;
+        self.check_hash(&record)?;
+        self.check_succession(&record)?;
+        self.insert(record);
+        Ok(())
+    }
+
+    fn check_place(&self, record: &IssuanceRecord) -> Result<(), BadIssuance> {
+        let (sequence, length) = (record.sequence, self.length);
+        if sequence > length {
+            return Err(BadIssuance::PastEnd { sequence, length });
         }
-        let mut counts = self.counts(&issuance.issuer);
+        let former = self.records.last().map_or(0, |last| last.sequence);
+        if sequence <= former {
+            return Err(BadIssuance::OutOfOrder { sequence, former });
+        }
+        match self.find(&record.issuance.serial) {
+            Some(found) => {
+                let (serial, former) = (record.issuance.serial, found.sequence);
+                Err(BadIssuance::SerialTwice { serial, sequence, former })
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// The hash is checked where the one before it is known: the first record's, and each that follows its predecessor.
+    fn check_hash(&self, record: &IssuanceRecord) -> Result<(), BadIssuance> {
+        let (sequence, found) = (record.sequence, record.hash);
+        let before = match self.records.last() {
+            _ if sequence == 1 => Some(EMPTY_HEAD),
+            Some(last) if last.sequence + 1 == sequence => Some(last.hash),
+            _ => None,
+        };
+        let linked = before.map(|before| link(&before, sequence, record.index, record.recorded_at, &record.issuance));
+        let head = (sequence == self.length).then_some(self.head);
+        match linked.into_iter().chain(head).find(|computed| *computed != found) {
+            Some(computed) => Err(BadIssuance::BrokenChain { sequence, found, computed }),
+            None => Ok(()),
+        }
+    }
+
+    fn check_succession(&self, record: &IssuanceRecord) -> Result<(), BadIssuance> {
+        let sequence = record.sequence;
+        let bad = match record.superseded_by {
+            Some(by) => Some(by).filter(|by| *by <= sequence || *by > self.length),
+            None => self.current_sequence(&record.issuance.holder, &record.issuance.identity),
+        };
+        bad.map_or(Ok(()), |other| Err(BadIssuance::BadSuccession { sequence, other }))
+    }
+
+    /// Puts a record, new or from a snapshot, after all others and into the lookups.
+    fn insert(&mut self, mut record: IssuanceRecord) {
+        self.share(&mut record.issuance);
+        let (sequence, page) = (record.sequence, page_of(record.sequence));
+        let is_current = record.superseded_by.is_none();
+        let issuance = &record.issuance;
+        self.by_serial.insert((prefix(&issuance.serial), sequence));
+        self.by_identity.insert(issuance.identity.clone(), page);
+        self.by_grant.insert(issuance.grant.clone(), page);
+        self.by_issuer.insert(issuance.issuer, page);
+        if is_current {
+            self.current.insert((fingerprint(&issuance.holder, &issuance.identity), sequence));
+        }
+        *self.holders.entry(issuance.holder.clone()).or_default() += 1;
+        let counts = self.counts.entry(issuance.issuer).or_default();
         counts.unexpired += 1;
         counts.current += u64::from(is_current);
         counts.last_not_after = counts.last_not_after.max(issuance.not_after);
-        self.counts.insert(issuance.issuer, counts);
-        self.records.insert(sequence, record);
+        let (end, first_end) = (issuance.not_after, self.records.first_end(page));
+        self.records.push(record);
+        if first_end.is_none_or(|first_end| end < first_end) {
+            first_end.into_iter().for_each(|first_end| self.by_end.remove(first_end, page));
+            self.by_end.insert(end, page);
+        }
     }
 
     /// Forgets the records that ended before `now`; the head stays. Answers whether any went.
     pub(crate) fn expire(&mut self, now: Timestamp) -> bool {
         let mut expired = 0;
-        while expired < EXPIRED_PER_ENTRY_MAX {
-            match self.by_end.get_min() {
-                Some((end, sequence)) if *end < now => {
-                    let sequence = *sequence;
-                    self.forget(sequence);
-                    expired += 1;
-                }
-                _ => break,
+        while expired < EXPIRED_PER_ENTRY
+            && let Some((end, page)) = self.by_end.first().copied()
+            && end < now
+        {
+            let records = self.records.page(page).iter();
+            let ended = records.filter(|record| record.issuance.not_after < now).map(|record| record.sequence);
+            let ended: Vec<u64> = ended.collect();
+            ended.iter().for_each(|sequence| self.forget(*sequence));
+            expired += ended.len();
+            self.by_end.remove(end, page);
+            if let Some(end) = self.records.first_end(page) {
+                self.by_end.insert(end, page);
             }
         }
         expired > 0
     }
 
     fn forget(&mut self, sequence: u64) {
-        let Some(record) = self.records.remove(&sequence) else { return };
-        let issuance = record.issuance;
-        self.by_serial.remove(&issuance.serial);
-        self.by_identity.remove(&(issuance.identity.clone(), sequence));
-        self.by_grant.remove(&(issuance.grant.clone(), sequence));
-        self.by_issuer.remove(&(issuance.issuer, sequence));
-        self.by_end.remove(&(issuance.not_after, sequence));
-        let key = (issuance.holder.clone(), issuance.identity.clone());
-        if self.current.get(&key) == Some(&sequence) {
-            self.current.remove(&key);
+        let Some(IssuanceRecord { issuance, superseded_by, .. }) = self.records.remove(sequence) else { return };
+        self.by_serial.remove(&(prefix(&issuance.serial), sequence));
+        let page = page_of(sequence);
+        let left = self.records.page(page);
+        if left.iter().all(|other| other.issuance.identity != issuance.identity) {
+            self.by_identity.remove(issuance.identity.clone(), page);
         }
-        let mut counts = self.counts(&issuance.issuer);
-        counts.unexpired -= 1;
-        counts.current -= u64::from(record.superseded_by.is_none());
+        if left.iter().all(|other| other.issuance.grant != issuance.grant) {
+            self.by_grant.remove(issuance.grant.clone(), page);
+        }
+        if left.iter().all(|other| other.issuance.issuer != issuance.issuer) {
+            self.by_issuer.remove(issuance.issuer, page);
+        }
+        if superseded_by.is_none() {
+            self.current.remove(&(fingerprint(&issuance.holder, &issuance.identity), sequence));
+        }
+        self.release_holder(&issuance.holder);
+        let counts = self.counts.entry(issuance.issuer).or_default();
+        counts.unexpired = counts.unexpired.saturating_sub(1);
+        counts.current = counts.current.saturating_sub(u64::from(superseded_by.is_none()));
         if counts.unexpired == 0 {
             self.counts.remove(&issuance.issuer);
+        }
+    }
+
+    fn release_holder(&mut self, holder: &Arc<Holder>) {
+        let count = self.holders.get(holder).copied().unwrap_or_default();
+        if count > 1 {
+            self.holders.insert(holder.clone(), count - 1);
         } else {
-            self.counts.insert(issuance.issuer, counts);
+            self.holders.remove(holder);
         }
     }
 
     fn supersede(&mut self, former: u64, sequence: u64) {
-        let Some(record) = self.records.get(&former) else { return };
-        let mut record = record.clone();
+        let Some(record) = self.records.find_mut(former) else { return };
         record.superseded_by = Some(sequence);
-        let mut counts = self.counts(&record.issuance.issuer);
-        counts.current -= 1;
-        self.counts.insert(record.issuance.issuer, counts);
-        self.records.insert(former, record);
+        let issuance = &record.issuance;
+        self.current.remove(&(fingerprint(&issuance.holder, &issuance.identity), former));
+        let counts = self.counts.entry(issuance.issuer).or_default();
+        counts.current = counts.current.saturating_sub(1);
     }
 
-    /// The issuance with its names shared with those of the records that have the same ones.
-    fn interned(&self, issuance: &Issuance) -> Issuance {
-        let mut interned = issuance.clone();
-        let from = (issuance.identity.clone(), 0);
-        if let Some((identity, _)) = self.by_identity.range((Bound::Included(from), Bound::Unbounded)).next()
-            && *identity == issuance.identity
+    /// Replaces what the log has already by the same in the same memory: names repeat in most records.
+    fn share(&self, issuance: &mut Issuance) {
+        match self.by_identity.shared(&issuance.identity) {
+            Some(identity) => issuance.identity = identity.clone(),
+            None => self.share_names(Arc::make_mut(&mut issuance.identity)),
+        }
+        if let Some(grant) = self.by_grant.shared(&issuance.grant) {
+            issuance.grant = grant.clone();
+        }
+        if let Some((holder, _)) = self.holders.get_key_value(&issuance.holder) {
+            issuance.holder = holder.clone();
+        }
+    }
+
+    fn share_names(&self, identity: &mut Identity) {
+        if let Identity::Spiffe(id) = identity
+            && let Some((other, _)) = self.by_identity.first()
+            && let Identity::Spiffe(other) = &**other
         {
-            interned.identity = identity.clone();
+            id.share_names(other);
         }
-        let key = (issuance.holder.clone(), issuance.identity.clone());
-        if let Some(record) = self.current.get(&key).and_then(|sequence| self.records.get(sequence)) {
-            interned.holder = record.issuance.holder.clone();
-        }
-        interned
+    }
+
+    fn current_sequence(&self, holder: &Holder, identity: &Identity) -> Option<u64> {
+        let fingerprint = fingerprint(holder, identity);
+        let found = self.current.range((fingerprint, 0)..=(fingerprint, u64::MAX)).map(|(_, sequence)| *sequence);
+        found.into_iter().find(|sequence| {
+            let record = self.records.find(*sequence);
+            record.is_some_and(|it| *it.issuance.holder == *holder && *it.issuance.identity == *identity)
+        })
     }
 
     /// The head of the hash chain.
@@ -177,8 +322,8 @@ impl IssuanceLog {
     }
 
     /// How many records are unexpired.
-    pub fn unexpired(&self) -> usize {
-        self.records.len()
+    pub const fn unexpired(&self) -> usize {
+        self.records.count()
     }
 
     /// How many leaves are current: unexpired and not superseded.
@@ -188,42 +333,49 @@ impl IssuanceLog {
 
     /// The record of a serial.
     pub fn find(&self, serial: &Serial) -> Option<&IssuanceRecord> {
-        self.records.get(self.by_serial.get(serial)?)
+        let prefix = prefix(serial);
+        let found = self.by_serial.range((prefix, 0)..=(prefix, u64::MAX));
+        let mut records = found.filter_map(|(_, sequence)| self.records.find(*sequence));
+        records.find(|record| record.issuance.serial == *serial)
     }
 
     /// The unexpired records after a sequence, in order.
     pub fn after(&self, sequence: u64) -> impl Iterator<Item = &IssuanceRecord> {
-        self.records.range((Bound::Excluded(sequence), Bound::Unbounded)).map(|(_, record)| record)
+        self.records.after(sequence)
     }
 
     /// The unexpired records of an identity, in order.
     pub fn of_identity<'a>(&'a self, identity: &Arc<Identity>) -> impl Iterator<Item = &'a IssuanceRecord> {
         let identity = identity.clone();
-        let from = (identity.clone(), 0);
-        let found = self.by_identity.range((Bound::Included(from), Bound::Unbounded));
-        found.take_while(move |(other, _)| *other == identity).filter_map(|(_, sequence)| self.records.get(sequence))
+        let records = self.by_identity.pages_of(&identity).flat_map(|page| self.records.page(page));
+        records.filter(move |record| record.issuance.identity == identity)
     }
 
     /// The unexpired records of a grant, in order.
     pub fn of_grant<'a>(&'a self, grant: &Grant) -> impl Iterator<Item = &'a IssuanceRecord> {
-        let grant = grant.clone();
-        let found = self.by_grant.range((Bound::Included((grant.clone(), 0)), Bound::Unbounded));
-        found.take_while(move |(other, _)| *other == grant).filter_map(|(_, sequence)| self.records.get(sequence))
+        let grant = Arc::new(grant.clone());
+        let records = self.by_grant.pages_of(&grant).flat_map(|page| self.records.page(page));
+        records.filter(move |record| record.issuance.grant == grant)
     }
 
     /// The unexpired records of an issuer, in order.
     pub fn of_issuer(&self, issuer: KeyId) -> impl Iterator<Item = &IssuanceRecord> {
-        let found = self.by_issuer.range((issuer, 0)..=(issuer, u64::MAX));
-        found.filter_map(|(_, sequence)| self.records.get(sequence))
+        let records = self.by_issuer.pages_of(&issuer).flat_map(|page| self.records.page(page));
+        records.filter(move |record| record.issuance.issuer == issuer)
     }
 
     /// The current record of a holder and identity.
-    pub fn of_holder(&self, holder: &Arc<Holder>, identity: &Arc<Identity>) -> Option<&IssuanceRecord> {
-        self.records.get(self.current.get(&(holder.clone(), identity.clone()))?)
+    pub fn of_holder(&self, holder: &Holder, identity: &Identity) -> Option<&IssuanceRecord> {
+        self.records.find(self.current_sequence(holder, identity)?)
     }
 
     /// What is left under an issuer.
     pub fn counts(&self, issuer: &KeyId) -> IssuerCounts {
         self.counts.get(issuer).copied().unwrap_or_default()
     }
+}
+
+/// The first 64 bits of a serial: random, so almost always enough to tell it from the others.
+fn prefix(serial: &Serial) -> u64 {
+    serial.0[..8].iter().fold(0, |number, byte| number << 8 | u64::from(*byte))
 }

@@ -2,10 +2,11 @@
 
 mod chain;
 mod log;
+mod pages;
 mod record;
 
 pub use chain::{EMPTY_HEAD, link};
-pub use log::{IssuanceLog, IssuerCounts};
+pub use log::{BadIssuance, IssuanceLog, IssuerCounts};
 pub use record::{
     BACKDATING, DEADLINE_MAX, Grant, Holder, ISSUANCES_MAX, Issuance, IssuanceRecord, Keeper, Review, SLOT_BYTES_MAX,
 };

@@ -90,7 +90,7 @@ pub struct Issuance {
     /// The one name in it.
     pub identity: Arc<Identity>,
     /// What entitles it.
-    pub grant: Grant,
+    pub grant: Arc<Grant>,
     /// SHA-256 of its SubjectPublicKeyInfo.
     pub public_key: Digest,
     /// SHA-256 of the certificate.
@@ -111,7 +111,7 @@ pub struct Issuance {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct IssuanceRecord {
     /// What was recorded.
-    pub issuance: Arc<Issuance>,
+    pub issuance: Issuance,
     /// Its place in the issuance log, from 1 upwards, without gaps.
     pub sequence: u64,
     /// The stamp of its entry.

@@ -1,10 +1,12 @@
 //! Tokens and policies are written, and what a token may do is looked up.
 
+use std::sync::Arc;
+
 use super::{Change, State, check};
 use crate::{
     acl::{
         AccessorId, Policy, PolicyId, Token,
-        policy::{DESCRIPTION_BYTES_MAX, POLICIES_MAX, POLICY_NAME_BYTES_MAX, RULES_BYTES_MAX},
+        policy::{DESCRIPTION_BYTES_MAX, POLICIES_MAX, POLICY_NAME_BYTES_MAX, RULES_BYTES_MAX, RULES_MAX},
         resolve::Authorizer,
         token::{TOKEN_LINKS_MAX, TOKENS_MAX},
     },
@@ -29,6 +31,9 @@ impl State {
                 return Err(Rejection::AclBootstrapped { reset_index: bootstrapped.0 });
             }
         }
+        if token.expires_at.is_some() || !token.policies.contains(&PolicyId::GLOBAL_MANAGEMENT) {
+            return Err(check::invalid("the bootstrap token", "it must be a management token that never ends"));
+        }
         self.put_token(change, Revision::default(), token)?;
         self.acl.bootstrapped = change.revision();
         Ok(Outcome::Done)
@@ -45,19 +50,23 @@ impl State {
             return Err(Rejection::BuiltIn { what: what() });
         }
         let former = self.acl.token(token.accessor, self.now).cloned();
-        let found = former.as_ref().map_or_else(Revision::default, |former| former.modified);
-        check::unchanged(what(), expected, found)?;
-        if former.is_none() {
-            check::room("tokens", self.acl.token_count(), TOKENS_MAX)?;
-        }
-        self.check_token(token)?;
         let mut token = token.clone();
-        let former = former.map(|former| (former.created, former.created_at));
-        (token.created, token.created_at) = former.unwrap_or((change.revision(), change.now));
+        let first = (change.revision(), change.now);
+        (token.created, token.created_at) = former.as_ref().map_or(first, |former| (former.created, former.created_at));
+        token.modified = former.as_ref().map_or_else(Revision::default, |former| former.modified);
+        if former.as_deref() == Some(&token) {
+            return Ok(Outcome::Done);
+        }
+        check::unchanged(what(), expected, token.modified)?;
+        match &former {
+            Some(former) => check_same_credential(former, &token)?,
+            None => check::room("tokens", self.acl.token_count(), TOKENS_MAX)?,
+        }
+        self.check_token(&token)?;
         token.modified = change.revision();
         change.touch(WatchKey::Tokens);
         change.touch(WatchKey::Token(token.accessor));
-        self.acl.put_token(token);
+        self.acl.put_token(Arc::new(token));
         Ok(Outcome::Done)
     }
 
@@ -101,23 +110,35 @@ impl State {
             return Err(Rejection::BuiltIn { what: what() });
         }
         let former = self.acl.policy(policy.id).cloned();
-        let found = former.as_ref().map_or_else(Revision::default, |former| former.modified);
-        check::unchanged(what(), expected, found)?;
+        let mut policy = policy.clone();
+        policy.created = former.as_ref().map_or(change.revision(), |former| former.created);
+        policy.modified = former.as_ref().map_or_else(Revision::default, |former| former.modified);
+        if former.as_deref() == Some(&policy) {
+            return Ok(Outcome::Done);
+        }
+        check::unchanged(what(), expected, policy.modified)?;
         if former.is_none() {
             check::room("policies", self.acl.policy_count(), POLICIES_MAX)?;
         }
+        self.check_policy(&policy)?;
+        policy.modified = change.revision();
+        self.acl.put_policy(Arc::new(policy));
+        change.touch(WatchKey::Policies);
+        Ok(Outcome::Done)
+    }
+
+    fn check_policy(&self, policy: &Policy) -> Result<(), Rejection> {
         check::text("policy name", &policy.name, POLICY_NAME_BYTES_MAX)?;
         check::text("policy description", &policy.description, DESCRIPTION_BYTES_MAX)?;
         check::text("policy rules", &policy.source, RULES_BYTES_MAX)?;
-        if self.acl.policy_of_name(&policy.name).is_some_and(|other| other.id != policy.id) {
-            return Err(Rejection::AlreadyExists { what: format!("a policy named `{}`", policy.name) });
+        check::room("rules of a policy", policy.rules.len(), RULES_MAX + 1)?;
+        check::room("datacenters of a policy", policy.datacenters.len(), TOKEN_LINKS_MAX + 1)?;
+        match self.acl.policy_of_name(&policy.name) {
+            Some(other) if other.id != policy.id => {
+                Err(Rejection::AlreadyExists { what: format!("a policy named `{}`", policy.name) })
+            }
+            _ => Ok(()),
         }
-        let mut policy = policy.clone();
-        policy.created = former.map_or(change.revision(), |former| former.created);
-        policy.modified = change.revision();
-        self.acl.put_policy(policy);
-        change.touch(WatchKey::Policies);
-        Ok(Outcome::Done)
     }
 
     pub(super) fn delete_policy(&mut self, change: &mut Change, id: PolicyId) -> Result<Outcome, Rejection> {
@@ -125,23 +146,9 @@ impl State {
             return Err(Rejection::BuiltIn { what: format!("policy {id}") });
         }
         if self.acl.delete_policy(id).is_some() {
-            self.unlink_policy(change, id);
             change.touch(WatchKey::Policies);
         }
         Ok(Outcome::Done)
-    }
-
-    fn unlink_policy(&mut self, change: &mut Change, id: PolicyId) {
-        let linked = self.acl.tokens().filter(|token| token.policies.contains(&id)).cloned();
-        let linked: Vec<_> = linked.collect();
-        for token in linked {
-            let mut token = Token::clone(&token);
-            token.policies.retain(|link| *link != id);
-            token.modified = change.revision();
-            change.touch(WatchKey::Tokens);
-            change.touch(WatchKey::Token(token.accessor));
-            self.acl.put_token(token);
-        }
     }
 
     /// Whether one of a token's node identities is this node in this datacenter.
@@ -173,6 +180,20 @@ impl State {
             services.map(|identity| identity.service.clone()),
             nodes.map(|identity| identity.node.clone()),
         )
+    }
+}
+
+/// What of a token never changes: whoever holds its secret keeps holding it, for as long as was said.
+fn check_same_credential(former: &Token, token: &Token) -> Result<(), Rejection> {
+    let changed = [
+        ("SecretID", former.secret != token.secret),
+        ("Local", former.is_local != token.is_local),
+        ("ExpirationTime", former.expires_at != token.expires_at),
+        ("AuthMethod", former.auth_method != token.auth_method),
+    ];
+    match changed.into_iter().find(|(_, is_changed)| *is_changed) {
+        Some((field, _)) => Err(check::invalid(format!("the token's {field}"), "it never changes")),
+        None => Ok(()),
     }
 }
 

@@ -91,7 +91,7 @@ impl State {
             return Err(refused("no auth method of this feature level grants a Linkerd identity".into()));
         };
         self.check_own_name(id)?;
-        match &issuance.grant {
+        match &*issuance.grant {
             Grant::Token(accessor) => self.check_token_grant(*accessor, id),
             Grant::Review(review) => Err(refused(format!("the auth method `{}` does not exist", review.method))),
             Grant::Agent(node) => Err(refused(format!("the agent `{node}` is not registered"))),

@@ -9,11 +9,11 @@ use crate::{
     acl::{Policy, Token},
     ca_config::StoredCaConfig,
     id::{Digest, NodeId, Revision},
-    issuance::{IssuanceLog, IssuanceRecord},
+    issuance::{BadIssuance, IssuanceLog, IssuanceRecord},
     issuer::{Issuer, IssuerRequest},
     member::{JoinToken, Member, RemovedMember},
     outcome::WatchKey,
-    root::{Ca, Root},
+    root::{Ca, Root, RootPhase},
     time::Timestamp,
 };
 
@@ -78,14 +78,23 @@ pub enum BadRecords {
     /// A second head.
     #[error("there is a second head among the records")]
     SecondHead,
-    /// A record of the issuance log lies past its length.
-    #[error("the issuance {sequence} is past the log's length {length}")]
-    IssuancePastEnd {
-        /// The record's sequence.
-        sequence: u64,
-        /// The log's length.
-        length: u64,
+    /// Two records where there can be one.
+    #[error("{what} is there twice")]
+    Twice {
+        /// What both are.
+        what: String,
     },
+    /// Two records that no state has together.
+    #[error("{what} cannot be: {reason}")]
+    Contradiction {
+        /// The record.
+        what: String,
+        /// What speaks against it.
+        reason: String,
+    },
+    /// A record that the issuance log cannot have.
+    #[error(transparent)]
+    Issuance(#[from] BadIssuance),
 }
 
 impl State {
@@ -114,6 +123,9 @@ impl State {
         let mut state = Self::from_head(&head);
         for record in records {
             state.put_record(record)?;
+        }
+        if state.cluster.is_none() && state.to_records().nth(1).is_some() {
+            return Err(contradiction("a state without a datacenter", "it has records"));
         }
         Ok(state)
     }
@@ -149,25 +161,82 @@ impl State {
 
     fn put_record(&mut self, record: StateRecord) -> Result<(), BadRecords> {
         match record {
-            StateRecord::Head(_) => return Err(BadRecords::SecondHead),
-            StateRecord::Cluster(cluster) => self.cluster = Some(cluster),
-            StateRecord::Member(member) => drop(self.members.insert(member.node, member)),
-            StateRecord::RemovedMember(removed) => drop(self.removed.insert(removed.node, removed)),
-            StateRecord::JoinToken(token) => drop(self.join_tokens.insert(token.secret, token)),
-            StateRecord::Root(ca, root) => drop(self.roots_mut(ca).roots.insert(root.made.id, root)),
-            StateRecord::Issuer(issuer) => drop(self.issuers.insert(issuer.id, issuer)),
-            StateRecord::IssuerRequest(request) => drop(self.issuer_requests.insert(request.node, request)),
-            StateRecord::Issuance(record) => {
-                let (sequence, length) = (record.sequence, self.issuances.length());
-                if sequence > length {
-                    return Err(BadRecords::IssuancePastEnd { sequence, length });
-                }
-                self.issuances.restore(record);
+            StateRecord::Head(_) => Err(BadRecords::SecondHead),
+            StateRecord::Cluster(cluster) => once("the datacenter", self.cluster.replace(cluster)),
+            StateRecord::Member(member) => self.put_member(member),
+            StateRecord::RemovedMember(removed) => self.put_removed_member(removed),
+            StateRecord::JoinToken(token) => once("a join token", self.join_tokens.insert(token.secret, token)),
+            StateRecord::Root(ca, root) => self.put_root_record(ca, root),
+            StateRecord::Issuer(issuer) => once("an issuer", self.issuers.insert(issuer.id, issuer)),
+            StateRecord::IssuerRequest(request) => {
+                once("an issuer request", self.issuer_requests.insert(request.node, request))
             }
-            StateRecord::Token(token) => self.acl.put_token(Arc::unwrap_or_clone(token)),
-            StateRecord::Policy(policy) => self.acl.put_policy(Arc::unwrap_or_clone(policy)),
-            StateRecord::Modified(key, revision) => drop(self.modified.insert(key, revision)),
+            StateRecord::Issuance(record) => Ok(self.issuances.restore(record)?),
+            StateRecord::Token(token) => self.put_token_record(token),
+            StateRecord::Policy(policy) => self.put_policy_record(policy),
+            StateRecord::Modified(key, revision) => once("a table's revision", self.modified.insert(key, revision)),
         }
+    }
+
+    fn put_member(&mut self, member: Arc<Member>) -> Result<(), BadRecords> {
+        self.check_given(member.node)?;
+        if self.members.values().any(|other| other.name == member.name || other.store == member.store) {
+            return Err(BadRecords::Twice { what: format!("the name or the store of server {}", member.node) });
+        }
+        once("a server", self.members.insert(member.node, member))
+    }
+
+    fn put_removed_member(&mut self, removed: RemovedMember) -> Result<(), BadRecords> {
+        self.check_given(removed.node)?;
+        if self.members.contains_key(&removed.node) {
+            return Err(contradiction(format!("the removed server {}", removed.node), "it is a member"));
+        }
+        once("a removed server", self.removed.insert(removed.node, removed))
+    }
+
+    /// Ids are given in ascending order: none that is in use may be given again.
+    fn check_given(&self, node: NodeId) -> Result<(), BadRecords> {
+        if (1..self.next_node).contains(&node.0) {
+            return Ok(());
+        }
+        Err(contradiction(format!("server {node}"), format!("the next id is {}", self.next_node)))
+    }
+
+    fn put_root_record(&mut self, ca: Ca, root: Arc<Root>) -> Result<(), BadRecords> {
+        let set = self.roots_mut(ca);
+        let (id, phase) = (root.made.id, root.phase);
+        if phase != RootPhase::Retired && set.roots.values().any(|other| other.phase == phase) {
+            return Err(contradiction(format!("root {id}"), format!("another root is {} too", phase.as_str())));
+        }
+        if root.activation > set.activation {
+            let reason = format!("its activation {} is after the last one, {}", root.activation, set.activation);
+            return Err(contradiction(format!("root {id}"), reason));
+        }
+        once("a root", set.roots.insert(id, root))
+    }
+
+    fn put_token_record(&mut self, token: Arc<Token>) -> Result<(), BadRecords> {
+        let accessor = token.accessor;
+        if self.acl.token(accessor, Timestamp::EPOCH).is_some() || self.acl.is_secret_taken(&token.secret).is_some() {
+            return Err(BadRecords::Twice { what: format!("the token {accessor} or its secret") });
+        }
+        self.acl.put_token(token);
         Ok(())
     }
+
+    fn put_policy_record(&mut self, policy: Arc<Policy>) -> Result<(), BadRecords> {
+        if self.acl.policy(policy.id).is_some() || self.acl.policy_of_name(&policy.name).is_some() {
+            return Err(BadRecords::Twice { what: format!("the policy {} or its name", policy.id) });
+        }
+        self.acl.put_policy(policy);
+        Ok(())
+    }
+}
+
+fn once<T>(what: &str, former: Option<T>) -> Result<(), BadRecords> {
+    former.map_or(Ok(()), |_| Err(BadRecords::Twice { what: what.into() }))
+}
+
+fn contradiction(what: impl Into<String>, reason: impl Into<String>) -> BadRecords {
+    BadRecords::Contradiction { what: what.into(), reason: reason.into() }
 }
