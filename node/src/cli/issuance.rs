@@ -130,7 +130,7 @@ fn issuance(record: &IssuanceRecord) -> Result<(Issuance, Timestamp), String> {
     let issuance = Issuance {
         serial: record.serial.parse().map_err(|error| bad(&error))?,
         identity: identity(&record.identity)?.into(),
-        grant: grant(&record.grant).ok_or_else(|| format!("`{}` is no grant", record.grant))?,
+        grant: grant(&record.grant).ok_or_else(|| format!("`{}` is no grant", record.grant))?.into(),
         public_key: record.spki_digest.parse().map_err(|error| bad(&error))?,
         certificate: record.certificate_digest.parse().map_err(|error| bad(&error))?,
         not_before: timestamp(&record.not_before)?,

@@ -7,7 +7,7 @@ fn example() -> (Issuance, Timestamp) {
     let issuance = Issuance {
         serial: "11".repeat(20).parse().expect("a serial"),
         identity: Identity::Spiffe("spiffe://example.org/ns/default/dc/dc1/svc/web".parse().expect("an id")).into(),
-        grant: Grant::Review(Review { method: name("k8s"), digest: Digest([3; 32]) }.into()),
+        grant: Grant::Review(Review { method: name("k8s"), digest: Digest([3; 32]) }.into()).into(),
         public_key: Digest([1; 32]),
         certificate: Digest([2; 32]),
         not_before: Timestamp::from_seconds(1_800_000_000),
