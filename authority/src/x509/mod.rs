@@ -4,6 +4,7 @@
 
 pub mod authority;
 pub mod certificate;
+pub mod chain;
 pub mod csr;
 mod der;
 pub mod dns_name;
@@ -21,6 +22,7 @@ pub(crate) mod testing;
 pub mod validity;
 
 pub use authority::{CertificateAuthority, IssueError, SignedCertificate};
+pub use chain::{ChainError, Usage, verify_chain, verify_server_chain};
 pub use csr::{CsrError, CsrLimits, VerifiedCsr, VerifiedIssuerCsr, VerifiedServerCsr};
 pub use der::DerError;
 pub use facts::{CertificateError, CertificateFacts};
