@@ -1,0 +1,200 @@
+//! Servers of one datacenter, formed with the commands that the README shows.
+
+use std::time::Duration;
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::{
+    server::{Server, Start},
+    wait,
+};
+
+/// The names of the servers, in the order in which they join.
+const NAMES: [&str; 5] = ["a", "b", "c", "d", "e"];
+
+/// A datacenter of real servers.
+pub struct Cluster {
+    /// The servers, in the order in which they joined.
+    pub servers: Vec<Server>,
+    /// The secret of the management token.
+    pub token: String,
+    directory: TempDir,
+}
+
+impl Cluster {
+    /// A datacenter of `size` voters that all can issue.
+    ///
+    /// # Panics
+    /// Panics if it does not form.
+    #[track_caller]
+    pub fn form(size: usize) -> Self {
+        Self::form_with(size, &[])
+    }
+
+    /// The same, with further flags for each server.
+    ///
+    /// # Panics
+    /// Panics if it does not form.
+    #[track_caller]
+    pub fn form_with(size: usize, flags: &[&str]) -> Self {
+        let directory = tempfile::tempdir().expect("a temporary directory can be made");
+        let mut first = Server::new(NAMES[0], directory.path());
+        first.flags = flags.iter().map(|flag| (*flag).to_owned()).collect();
+        first.flags.push("--without-recovery".into());
+        first.start(Start::Bootstrap);
+        first.flags.pop();
+        first.wait_until_ready();
+        let made = wait::until("the first token", || {
+            first.carrack("", &["acl", "bootstrap", "--format", "json"]).output_or_reason()
+        });
+        let made: Value = serde_json::from_str(&made).expect("the first token is JSON");
+        let token = made["SecretID"].as_str().expect("the first token has a secret").to_owned();
+        let mut cluster = Self { servers: vec![first], token, directory };
+        for name in &NAMES[1..size] {
+            cluster.add(name);
+        }
+        cluster.wait_until_all_issue();
+        cluster
+    }
+
+    /// Adds a server, and waits until it votes.
+    ///
+    /// # Panics
+    /// Panics if it does not.
+    #[track_caller]
+    pub fn add(&mut self, name: &str) -> &mut Server {
+        let mut server = Server::new(name, self.directory.path());
+        server.flags = self.servers[0].flags.clone();
+        let token = self.join_token(name);
+        server.start(Start::Join(&token));
+        self.servers.push(server);
+        self.wait_until_voting(name);
+        self.servers.last_mut().expect("it was just added")
+    }
+
+    /// A join token for a server of this name.
+    ///
+    /// # Panics
+    /// Panics if none is made.
+    #[track_caller]
+    pub fn join_token(&self, name: &str) -> String {
+        let made = wait::until("a join token", || {
+            self.any().carrack(&self.token, &["token", "join", "--node", name, "--format", "json"]).output_or_reason()
+        });
+        let made: Value = serde_json::from_str(&made).expect("a join token is JSON");
+        made["Token"].as_str().expect("a join token has its text").to_owned()
+    }
+
+    /// Some server that was started.
+    ///
+    /// # Panics
+    /// Panics if none is.
+    pub fn any(&self) -> &Server {
+        self.servers.iter().find(|server| server.is_started()).expect("a server is started")
+    }
+
+    /// The server of this name.
+    ///
+    /// # Panics
+    /// Panics if there is none.
+    pub fn server(&mut self, name: &str) -> &mut Server {
+        self.servers.iter_mut().find(|server| server.name == name).expect("there is a server of this name")
+    }
+
+    /// The name of the leader, once every started server agrees on it.
+    ///
+    /// # Panics
+    /// Panics if they do not.
+    #[track_caller]
+    pub fn leader(&self) -> String {
+        wait::until("one leader", || {
+            let mut leaders = Vec::new();
+            for server in self.servers.iter().filter(|server| server.is_started()) {
+                let status = server.status(&self.token)?;
+                let leader = status["Leader"]["NodeName"].as_str();
+                leaders.push(leader.ok_or_else(|| format!("{} knows no leader", server.name))?.to_owned());
+            }
+            leaders.dedup();
+            match leaders.as_slice() {
+                [leader] => self.started(leader).map(|()| leader.clone()),
+                _ => Err(format!("{leaders:?}")),
+            }
+        })
+    }
+
+    fn started(&self, name: &str) -> Result<(), String> {
+        let is_started = self.servers.iter().any(|server| server.name == name && server.is_started());
+        wait::holds(is_started, || format!("{name} leads no more"))
+    }
+
+    /// The names of the started servers that do not lead.
+    ///
+    /// # Panics
+    /// Panics if there is no leader.
+    #[track_caller]
+    pub fn followers(&self) -> Vec<String> {
+        let leader = self.leader();
+        let started = self.servers.iter().filter(|server| server.is_started() && server.name != leader);
+        started.map(|server| server.name.clone()).collect()
+    }
+
+    #[track_caller]
+    fn wait_until_voting(&mut self, name: &str) {
+        wait::until(&format!("{name} to vote"), || {
+            if let Some(status) = self.server(name).ended() {
+                panic!("{name} ended with {status}\n{}", self.server(name).log_tail());
+            }
+            let status = self.servers[0].status(&self.token)?;
+            let members = status["Members"].as_array().ok_or("no members are shown")?;
+            let is_voting = members.iter().any(|member| member["NodeName"] == name && member["Voter"] == true);
+            wait::holds(is_voting, || format!("{members:?}"))
+        });
+    }
+
+    /// Waits until each started server has an issuer of its own and knows it.
+    ///
+    /// # Panics
+    /// Panics if one does not get there.
+    #[track_caller]
+    pub fn wait_until_all_issue(&self) {
+        for server in self.servers.iter().filter(|server| server.is_started()) {
+            wait::until(&format!("{} to issue", server.name), || {
+                let status = server.status(&self.token)?;
+                let issuers = status["Ca"]["Issuers"].as_array().ok_or("no issuers are shown")?;
+                let has_issuer = issuers.iter().any(|issuer| issuer["NodeName"] == server.name.as_str());
+                wait::holds(has_issuer, || status["Ca"].to_string())
+            });
+        }
+    }
+
+    /// Waits until every started server has applied what the leader had committed when the call began.
+    ///
+    /// # Panics
+    /// Panics if one does not get there.
+    #[track_caller]
+    pub fn wait_until_caught_up(&self) {
+        let leader = self.leader();
+        let leading = self.servers.iter().find(|server| server.name == leader).expect("the leader is one of them");
+        let committed = wait::until("the leader's status", || leading.status(&self.token));
+        let committed = committed["CommittedIndex"].as_u64().expect("an index is a number");
+        for server in self.servers.iter().filter(|server| server.is_started()) {
+            wait::until(&format!("{} to catch up", server.name), || {
+                let applied = server.status(&self.token)?["AppliedIndex"].as_u64().unwrap_or_default();
+                wait::holds(applied >= committed, || format!("{applied} of {committed}"))
+            });
+        }
+    }
+
+    /// The time until a leaf can be had again, from now.
+    ///
+    /// # Panics
+    /// Panics if none can be had.
+    #[track_caller]
+    pub fn time_until_issuing(&self, service: &str) -> Duration {
+        let start = wait::now();
+        let path = format!("/v1/agent/connect/ca/leaf/{service}");
+        wait::until("a leaf", || self.any().client().with_token(&self.token).read(&path));
+        start.elapsed()
+    }
+}

@@ -1,0 +1,43 @@
+//! Ports on loopback that nothing else takes between the choice and the server's start, or while a server is down for a while.
+
+use std::{
+    net::{SocketAddr, TcpListener},
+    sync::atomic::{AtomicU16, Ordering},
+};
+
+/// Below the range that the kernel gives to outgoing connections, so that none of them sits on a stopped server's port.
+const FIRST: u16 = 12_000;
+/// How many ports there are to choose from.
+const COUNT: u16 = 20_000;
+
+/// An address on loopback whose port is free, and that no other call in this process gets.
+///
+/// # Panics
+/// Panics if every port of the range is taken.
+pub fn free_address() -> SocketAddr {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    // Test processes that run side by side begin at different places.
+    let start = std::process::id().wrapping_mul(331) % u32::from(COUNT);
+    for _ in 0..COUNT {
+        let step = u32::from(NEXT.fetch_add(1, Ordering::Relaxed));
+        let offset = u16::try_from((start + step) % u32::from(COUNT)).expect("it is below COUNT");
+        let address = SocketAddr::from(([127, 0, 0, 1], FIRST + offset));
+        if TcpListener::bind(address).is_ok() {
+            return address;
+        }
+    }
+    panic!("no port from {FIRST} to {} is free", FIRST + COUNT)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_address_is_given_twice() {
+        let mut addresses: Vec<SocketAddr> = (0..50).map(|_| free_address()).collect();
+        addresses.sort();
+        addresses.dedup();
+        assert_eq!(addresses.len(), 50);
+    }
+}
