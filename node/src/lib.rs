@@ -6,3 +6,4 @@ pub mod config;
 pub mod data_directory;
 pub mod keys;
 pub mod telemetry;
+pub mod tls;

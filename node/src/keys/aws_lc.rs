@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use aws_lc_rs::{
-    encoding::{AsDer, Pkcs8V1Der},
+    encoding::{AsDer, Pkcs8V1Der, PublicKeyX509Der},
     rsa,
     signature::{
         ECDSA_P256_SHA256_ASN1_SIGNING, ECDSA_P384_SHA384_ASN1_SIGNING, EcdsaKeyPair, EcdsaSigningAlgorithm,
@@ -114,14 +114,14 @@ impl KeyPair {
         }
     }
 
-    /// The content of `subjectPublicKey` and the whole SubjectPublicKeyInfo.
-    pub(super) fn public_key(&self) -> Option<(Vec<u8>, Vec<u8>)> {
-        let (bits, spki) = match self {
-            Self::Ec(_, pair) => (pair.public_key().as_ref().to_vec(), pair.public_key().as_der().ok()?),
-            Self::Ed25519(pair) => (pair.public_key().as_ref().to_vec(), pair.public_key().as_der().ok()?),
-            Self::Rsa(_, pair) => (pair.public_key().as_ref().to_vec(), pair.public_key().as_der().ok()?),
+    /// The SubjectPublicKeyInfo in DER.
+    pub(super) fn spki(&self) -> Option<Vec<u8>> {
+        let spki: PublicKeyX509Der<'_> = match self {
+            Self::Ec(_, pair) => pair.public_key().as_der().ok()?,
+            Self::Ed25519(pair) => pair.public_key().as_der().ok()?,
+            Self::Rsa(_, pair) => pair.public_key().as_der().ok()?,
         };
-        Some((bits, spki.as_ref().to_vec()))
+        Some(spki.as_ref().to_vec())
     }
 
     fn to_secret_key(&self) -> Option<SecretKey> {

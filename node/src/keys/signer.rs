@@ -3,11 +3,7 @@
 use std::fmt;
 
 use aws_lc_rs::{rand::SystemRandom, signature::RSA_PKCS1_SHA256};
-use carrack_authority::{
-    id::KeyId,
-    key::{PublicKey, Signer, SignerError},
-};
-use sha2::{Digest as _, Sha256};
+use carrack_authority::key::{PublicKey, Signer, SignerError};
 
 use super::{
     aws_lc::KeyPair,
@@ -26,10 +22,8 @@ impl SoftwareSigner {
     pub fn new(key: &SecretKey) -> Result<Self, KeyError> {
         let kind = key.kind();
         let pair = KeyPair::from_pkcs8(kind, key.expose_pkcs8()).ok_or(KeyError::Damaged { kind })?;
-        let (bits, spki) = pair.public_key().ok_or(KeyError::Damaged { kind })?;
-        let mut id = [0; 20];
-        id.copy_from_slice(&Sha256::digest(bits)[..20]);
-        let public_key = PublicKey { kind, spki: spki.into(), id: KeyId(id) };
+        let public_key = pair.spki().and_then(|spki| PublicKey::from_spki(&spki).ok());
+        let public_key = public_key.filter(|found| found.kind == kind).ok_or(KeyError::Damaged { kind })?;
         Ok(Self { pair, public_key, random: SystemRandom::new() })
     }
 

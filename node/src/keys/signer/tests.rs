@@ -6,6 +6,8 @@ use aws_lc_rs::{
 };
 use carrack_authority::key::KeyKind;
 
+use sha2::{Digest as _, Sha256};
+
 use super::*;
 use crate::keys::{aws_lc::AwsLcKeyMaker, secret::KeyMaker};
 

@@ -1,0 +1,244 @@
+//! Accepts connections for all ports: bounded before anything is read, one task for each handshake, and who the peer is
+//! handed on with the connection.
+
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+
+use rustls::ServerConfig;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    sync::mpsc,
+    task::JoinSet,
+    time::{sleep, timeout},
+};
+use tokio_rustls::{TlsAcceptor, server::TlsStream};
+use tracing::{debug, info, warn};
+
+use super::{
+    HANDSHAKE_TIMEOUT,
+    client::{Alpn, timed_out},
+    clock::TlsClock,
+    config::{member_server, public_server},
+    connection::{Connection, Transport},
+    counted::{Admitted, Connections},
+    guarded::{Guarded, MemberConnection},
+    identity::ServerIdentity,
+    listener::Listen,
+    peer::{Acceptance, PeerIdentity, PeerRefusal, VerifiedServer},
+    trust::ServerTrust,
+    verifier::{MemberVerifier, PeerSide},
+};
+use crate::telemetry::{labels::Port, metrics::Metrics};
+
+/// How long to wait after the system refused to accept, mostly for want of file descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// The most handshakes at a time: each takes about a millisecond of one core, and silent ones end after their timeout.
+const HANDSHAKES_MAX: usize = 128;
+
+/// The bounds of one port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Open connections of one client address.
+    pub connections_per_address: usize,
+    /// Open connections of all clients.
+    pub connections: usize,
+    /// Handshakes at a time. When they are all taken, new connections wait in the listener's backlog.
+    pub handshakes: usize,
+    /// How long a handshake may take.
+    pub handshake_timeout: Duration,
+}
+
+impl Limits {
+    /// gRPC and Raft: Consul's 100 for each client. 16 clients' worth in all, at about 40 KiB for each TLS connection.
+    pub const RPC: Self = Self {
+        connections_per_address: 100,
+        connections: 1600,
+        handshakes: HANDSHAKES_MAX,
+        handshake_timeout: HANDSHAKE_TIMEOUT,
+    };
+    /// HTTP: Consul's 200 for each client; blocking queries take one each.
+    pub const HTTP: Self = Self { connections_per_address: 200, connections: 3200, ..Self::RPC };
+}
+
+/// What a port asks of its peers.
+enum Security {
+    /// Nothing: loopback and metrics only.
+    Plain,
+    /// The server shows its certificate.
+    Public(TlsAcceptor),
+    /// Both show server certificates of this cluster.
+    Members { tls: TlsAcceptor, trust: Arc<ServerTrust>, clock: TlsClock },
+}
+
+/// Accepts the connections of one port.
+pub struct Acceptor {
+    shared: Arc<Shared>,
+    handshakes_max: usize,
+}
+
+struct Shared {
+    handshake_timeout: Duration,
+    port: Port,
+    security: Security,
+    connections: Arc<Connections>,
+    metrics: Arc<Metrics>,
+}
+
+impl Acceptor {
+    /// For the Raft port: servers of this cluster only, shown by their certificates.
+    pub fn members(
+        identity: Arc<ServerIdentity>,
+        trust: Arc<ServerTrust>,
+        clock: TlsClock,
+        limits: Limits,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        let tls = TlsAcceptor::from(member_server(identity, trust.clone(), &clock));
+        Self::new(Port::Raft, Security::Members { tls, trust, clock }, limits, metrics)
+    }
+
+    /// For a client-facing port: the server shows its certificate, clients show none.
+    pub fn public(
+        port: Port,
+        identity: Arc<ServerIdentity>,
+        clock: &TlsClock,
+        alpn: Alpn,
+        limits: Limits,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        let config: Arc<ServerConfig> = public_server(identity, clock, alpn);
+        Self::new(port, Security::Public(TlsAcceptor::from(config)), limits, metrics)
+    }
+
+    /// For a port without TLS, which must be bound to loopback or carry nothing secret.
+    pub fn plain(port: Port, limits: Limits, metrics: Arc<Metrics>) -> Self {
+        Self::new(port, Security::Plain, limits, metrics)
+    }
+
+    fn new(port: Port, security: Security, limits: Limits, metrics: Arc<Metrics>) -> Self {
+        let gauge = metrics.connections(port);
+        let connections = Connections::new(limits.connections_per_address, limits.connections, gauge);
+        let handshake_timeout = limits.handshake_timeout;
+        let shared = Arc::new(Shared { handshake_timeout, port, security, connections, metrics });
+        Self { shared, handshakes_max: limits.handshakes }
+    }
+
+    /// Accepts until `accepted`'s receiver is gone. Failed handshakes are counted and never reach it.
+    pub async fn run<L: Listen>(self, mut listener: L, accepted: mpsc::Sender<io::Result<Connection<L::Stream>>>) {
+        let mut handshakes = JoinSet::new();
+        while !accepted.is_closed() {
+            tokio::select! {
+                biased;
+                () = accepted.closed() => return,
+                Some(_) = handshakes.join_next(), if !handshakes.is_empty() => {}
+                next = listener.accept(), if handshakes.len() < self.handshakes_max => match next {
+                    Ok((stream, address)) => {
+                        if let Some(admitted) = self.admit(address) {
+                            let (shared, accepted) = (self.shared.clone(), accepted.clone());
+                            handshakes.spawn(async move { shared.welcome(stream, address, admitted, accepted).await });
+                        }
+                    }
+                    Err(error) => {
+                        warn!(port = %self.shared.port, %error, "the system accepts no connection; trying again");
+                        sleep(ACCEPT_PAUSE).await;
+                    }
+                },
+            }
+        }
+    }
+
+    fn admit(&self, address: SocketAddr) -> Option<Admitted> {
+        match self.shared.connections.admit(address.ip()) {
+            Ok(admitted) => Some(admitted),
+            Err(too_many) => {
+                debug!(port = %self.shared.port, %address, reason = too_many.code(), "connection refused");
+                self.shared.metrics.count_refused_connection(self.shared.port, too_many.code());
+                None
+            }
+        }
+    }
+}
+
+impl Shared {
+    async fn welcome<S>(
+        &self,
+        stream: S,
+        address: SocketAddr,
+        admitted: Admitted,
+        accepted: mpsc::Sender<io::Result<Connection<S>>>,
+    ) where
+        S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
+        match self.connect(stream, address).await {
+            Ok((stream, peer)) => {
+                if accepted.send(Ok(Connection::new(stream, peer, admitted))).await.is_err() {
+                    debug!(port = %self.port, %address, "the port closed during a handshake");
+                }
+            }
+            Err(error) => self.refuse(address, &error),
+        }
+    }
+
+    async fn connect<S>(&self, stream: S, address: SocketAddr) -> io::Result<(Guarded<Transport<S>>, PeerIdentity)>
+    where
+        S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
+        match &self.security {
+            Security::Plain => {
+                Ok((Guarded::unguarded(Transport::Plain(stream)), PeerIdentity { address, server: None }))
+            }
+            Security::Public(tls) => {
+                let stream = self.handshake(tls, stream).await?;
+                Ok((Guarded::unguarded(Transport::Tls(Box::new(stream))), PeerIdentity { address, server: None }))
+            }
+            Security::Members { tls, trust, clock } => {
+                let stream = self.handshake(tls, stream).await?;
+                let member = member(&stream, trust, clock)?;
+                self.alarm_if_expired(&member.server);
+                let server = Some(Arc::new(member.server.id.clone()));
+                Ok((Guarded::new(Transport::Tls(Box::new(stream)), member.ended()), PeerIdentity { address, server }))
+            }
+        }
+    }
+
+    async fn handshake<S>(&self, tls: &TlsAcceptor, stream: S) -> io::Result<TlsStream<S>>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        timeout(self.handshake_timeout, tls.accept(stream)).await.map_err(timed_out)?
+    }
+
+    fn alarm_if_expired(&self, server: &VerifiedServer) {
+        if let Acceptance::RecordedKey { not_after } = server.acceptance {
+            warn!(server = %server.id, %not_after, "a peer's certificate has expired; it was accepted by its recorded key");
+            self.metrics.count_expired_peer();
+        }
+    }
+
+    fn refuse(&self, address: SocketAddr, error: &io::Error) {
+        let refusal = PeerRefusal::inside(error);
+        let code = match refusal {
+            Some(refusal) => refusal.code(),
+            None if error.kind() == io::ErrorKind::TimedOut => "timeout",
+            None => "tls",
+        };
+        self.metrics.count_refused_handshake(self.port, code);
+        match refusal {
+            Some(refusal) => info!(port = %self.port, %address, %refusal, "a peer was refused"),
+            None => debug!(port = %self.port, %address, %error, "a handshake failed"),
+        }
+    }
+}
+
+/// Who the peer of a finished handshake is. The verifier has let it in; this asks it once more for the name.
+fn member<S>(stream: &TlsStream<S>, trust: &Arc<ServerTrust>, clock: &TlsClock) -> io::Result<MemberConnection> {
+    let presented = stream.get_ref().1.peer_certificates().unwrap_or_default().to_vec();
+    let verifier = MemberVerifier::new(trust.clone(), None);
+    let side = PeerSide::Client;
+    let verified = verifier.verify(&presented, clock.now(), side);
+    let server = verified.map_err(|refusal| io::Error::new(io::ErrorKind::InvalidData, refusal))?;
+    Ok(MemberConnection { server, presented, verifier, trust: trust.clone(), side, clock: clock.clone() })
+}
+
+#[cfg(test)]
+mod tests;

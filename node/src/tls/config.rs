@@ -1,0 +1,110 @@
+//! The one place where rustls is configured: TLS 1.3 only, no resumption, one crypto provider.
+
+use std::sync::{Arc, LazyLock};
+
+use rustls::{
+    ClientConfig, ServerConfig,
+    client::{Resumption, danger::ServerCertVerifier},
+    crypto::{CryptoProvider, WebPkiSupportedAlgorithms, aws_lc_rs},
+    server::{NoServerSessionStorage, ServerConfig as Config},
+    version::TLS13,
+};
+
+use super::{clock::TlsClock, identity::ServerIdentity, trust::ServerTrust, verifier::MemberVerifier};
+
+/// The application protocols of a port, in the order of preference.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Alpn {
+    /// gRPC.
+    Http2,
+    /// HTTP of Consul's clients.
+    Http2OrHttp1,
+    /// HTTP of a client that speaks the older version only.
+    Http1,
+}
+
+impl Alpn {
+    fn protocols(self) -> Vec<Vec<u8>> {
+        let names: &[&[u8]] = match self {
+            Self::Http2 => &[b"h2"],
+            Self::Http2OrHttp1 => &[b"h2", b"http/1.1"],
+            Self::Http1 => &[b"http/1.1"],
+        };
+        names.iter().map(|name| name.to_vec()).collect()
+    }
+}
+
+/// The crypto provider: aws-lc, with the post-quantum hybrid preferred for the key exchange.
+pub(super) fn provider() -> Arc<CryptoProvider> {
+    static PROVIDER: LazyLock<Arc<CryptoProvider>> = LazyLock::new(|| Arc::new(aws_lc_rs::default_provider()));
+    PROVIDER.clone()
+}
+
+/// The signatures that certificates and handshakes may have.
+pub(super) fn signature_algorithms() -> &'static WebPkiSupportedAlgorithms {
+    static ALGORITHMS: LazyLock<WebPkiSupportedAlgorithms> =
+        LazyLock::new(|| provider().signature_verification_algorithms);
+    &ALGORITHMS
+}
+
+/// For the Raft port: both sides show a server certificate of this cluster.
+pub(super) fn member_server(identity: Arc<ServerIdentity>, trust: Arc<ServerTrust>, clock: &TlsClock) -> Arc<Config> {
+    let verifier = Arc::new(MemberVerifier::new(trust, None));
+    let mut config = ServerConfig::builder_with_details(provider(), Arc::new(clock.clone()))
+        .with_protocol_versions(&[&TLS13])
+        .expect("the provider has TLS 1.3")
+        .with_client_cert_verifier(verifier)
+        .with_cert_resolver(identity);
+    harden(&mut config, Alpn::Http2);
+    Arc::new(config)
+}
+
+/// For client-facing ports: the server shows its certificate, clients show none.
+pub(super) fn public_server(identity: Arc<ServerIdentity>, clock: &TlsClock, alpn: Alpn) -> Arc<Config> {
+    let mut config = ServerConfig::builder_with_details(provider(), Arc::new(clock.clone()))
+        .with_protocol_versions(&[&TLS13])
+        .expect("the provider has TLS 1.3")
+        .with_no_client_auth()
+        .with_cert_resolver(identity);
+    harden(&mut config, alpn);
+    Arc::new(config)
+}
+
+/// Resumption would restore a peer's stored chain without running the verifier.
+fn harden(config: &mut Config, alpn: Alpn) {
+    config.alpn_protocols = alpn.protocols();
+    config.send_tls13_tickets = 0;
+    config.session_storage = Arc::new(NoServerSessionStorage {});
+    config.max_early_data_size = 0;
+}
+
+/// For dialling other servers of this cluster.
+pub(super) fn member_client(
+    identity: Arc<ServerIdentity>,
+    verifier: MemberVerifier,
+    clock: &TlsClock,
+) -> Arc<ClientConfig> {
+    let mut config = ClientConfig::builder_with_details(provider(), Arc::new(clock.clone()))
+        .with_protocol_versions(&[&TLS13])
+        .expect("the provider has TLS 1.3")
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(verifier))
+        .with_client_cert_resolver(identity);
+    config.alpn_protocols = Alpn::Http2.protocols();
+    config.resumption = Resumption::disabled();
+    config.enable_sni = false;
+    Arc::new(config)
+}
+
+/// For clients of servers, which show no certificate.
+pub(super) fn client(verifier: Arc<dyn ServerCertVerifier>, clock: &TlsClock, alpn: Alpn) -> ClientConfig {
+    let mut config = ClientConfig::builder_with_details(provider(), Arc::new(clock.clone()))
+        .with_protocol_versions(&[&TLS13])
+        .expect("the provider has TLS 1.3")
+        .dangerous()
+        .with_custom_certificate_verifier(verifier)
+        .with_no_client_auth();
+    config.alpn_protocols = alpn.protocols();
+    config.resumption = Resumption::disabled();
+    config
+}

@@ -1,0 +1,168 @@
+//! Who is at the other end of a connection, and why somebody was not let in.
+
+use std::{net::SocketAddr, sync::Arc};
+
+use carrack_authority::{
+    id::NodeId,
+    spiffe::Name,
+    time::Timestamp,
+    x509::{CertificateError, ServerId},
+};
+use uuid::Uuid;
+
+/// Who is at the other end: what handlers find in the extensions of a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PeerIdentity {
+    /// The address that it connects from.
+    pub address: SocketAddr,
+    /// The server that it has shown to be; `None` on ports where clients show no certificate.
+    pub server: Option<Arc<ServerId>>,
+}
+
+/// A server whose certificate was verified.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VerifiedServer {
+    /// Who it is.
+    pub id: ServerId,
+    /// What it was accepted by.
+    pub acceptance: Acceptance,
+}
+
+/// What a peer was accepted by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Acceptance {
+    /// A certificate that is valid until then: the connection ends with it.
+    Certificate {
+        /// Its last second.
+        not_after: Timestamp,
+    },
+    /// Its certificate has expired, its key is the one recorded for this member. The connection does not end by itself.
+    RecordedKey {
+        /// When the certificate ended.
+        not_after: Timestamp,
+    },
+}
+
+/// Why a peer was not let in.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PeerRefusal {
+    /// This server does not know its server CA yet.
+    #[error("this server has no server CA bundle yet")]
+    NoTrust,
+    /// The peer presents more certificates than any chain here has.
+    #[error("the peer presents {count} certificates, at most {count_max} are read")]
+    ChainTooLong {
+        /// How many.
+        count: usize,
+        /// The limit.
+        count_max: usize,
+    },
+    /// The certificate does not chain to the server CA, or is not for this use.
+    #[error("the certificate does not verify against the server CA: {reason}")]
+    Chain {
+        /// What the verifier said.
+        reason: String,
+    },
+    /// No presented certificate is the pinned root.
+    #[error("none of the presented certificates is the pinned server CA root")]
+    NotPinned,
+    /// The certificate cannot be read.
+    #[error("the certificate cannot be read")]
+    Unreadable(#[source] CertificateError),
+    /// The certificate does not name exactly one server.
+    #[error("the certificate names [{names}], not exactly one server")]
+    NotAServer {
+        /// The URIs that it has, cut.
+        names: String,
+    },
+    /// A server of another cluster.
+    #[error("the peer is a server of cluster {found}, expected is {expected}")]
+    OtherCluster {
+        /// Its cluster.
+        found: Uuid,
+        /// The cluster here.
+        expected: Uuid,
+    },
+    /// A server of another datacenter.
+    #[error("the peer is a server of datacenter {found}, expected is {expected}")]
+    OtherDatacenter {
+        /// Its datacenter.
+        found: Name,
+        /// The datacenter here.
+        expected: Name,
+    },
+    /// A server that was removed.
+    #[error("server {node} was removed from the cluster: its id is never accepted again")]
+    Removed {
+        /// Its id.
+        node: NodeId,
+    },
+    /// Not the server that was dialled.
+    #[error("the peer is server {found}, dialled was server {expected}")]
+    OtherServer {
+        /// Who answered.
+        found: NodeId,
+        /// Who was dialled.
+        expected: NodeId,
+    },
+    /// The certificate has expired, and its key is not the recorded one.
+    #[error("the certificate of server {node} expired at {not_after}, and its key is not the one recorded for it")]
+    Expired {
+        /// Its id.
+        node: NodeId,
+        /// When it expired.
+        not_after: Timestamp,
+    },
+    /// The certificate ended while the connection was open.
+    #[error("the certificate of server {node} ended at {not_after}, and with it this connection")]
+    Ended {
+        /// Its id.
+        node: NodeId,
+        /// When it ended.
+        not_after: Timestamp,
+    },
+}
+
+impl PeerRefusal {
+    /// The stable code of the reason, for metrics.
+    pub const fn code(&self) -> &'static str {
+        match self {
+            Self::NoTrust => "no_trust",
+            Self::ChainTooLong { .. } => "chain_too_long",
+            Self::Chain { .. } => "chain",
+            Self::NotPinned => "not_pinned",
+            Self::Unreadable(_) => "unreadable",
+            Self::NotAServer { .. } => "not_a_server",
+            Self::OtherCluster { .. } => "other_cluster",
+            Self::OtherDatacenter { .. } => "other_datacenter",
+            Self::Removed { .. } => "removed",
+            Self::OtherServer { .. } => "other_server",
+            Self::Expired { .. } => "expired",
+            Self::Ended { .. } => "ended",
+        }
+    }
+
+    /// The refusal of a server whose certificate ended while it was connected.
+    pub(super) fn expired(server: &VerifiedServer) -> Self {
+        let (Acceptance::Certificate { not_after } | Acceptance::RecordedKey { not_after }) = server.acceptance;
+        Self::Ended { node: server.id.node, not_after }
+    }
+
+    /// The refusal inside the error of a handshake or of an ended connection, if that is what it was.
+    pub fn inside(error: &std::io::Error) -> Option<&Self> {
+        let inner = error.get_ref()?;
+        if let Some(refusal) = inner.downcast_ref() {
+            return Some(refusal);
+        }
+        match inner.downcast_ref::<rustls::Error>()? {
+            rustls::Error::InvalidCertificate(rustls::CertificateError::Other(other)) => other.0.downcast_ref(),
+            _ => None,
+        }
+    }
+}
+
+impl From<PeerRefusal> for rustls::Error {
+    fn from(refusal: PeerRefusal) -> Self {
+        Self::InvalidCertificate(rustls::CertificateError::Other(rustls::OtherError(Arc::new(refusal))))
+    }
+}

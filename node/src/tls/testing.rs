@@ -1,0 +1,185 @@
+//! A server CA and servers of it for tests, and certificates that no server CA would sign.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use carrack_authority::{
+    id::{Digest, NodeId, Serial},
+    key::{Der, KeyKind},
+    spiffe::Name,
+    time::Timestamp,
+    x509::{
+        CertificateAuthority, CertificateFacts, ServerId, VerifiedServerCsr,
+        certificate::{BridgeProfile, bridge},
+        pem,
+        server::{ServerProfile, ServerRootProfile, cluster_trust_domain, server, server_root},
+    },
+};
+use rcgen::{CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, SanType};
+use uuid::Uuid;
+
+use super::{
+    clock::TlsClock,
+    identity::ServerIdentity,
+    trust::{ServerTrust, TrustedServers},
+};
+use crate::keys::{
+    aws_lc::AwsLcKeyMaker,
+    secret::{KeyMaker, SecretKey},
+    server_keys::ServerCredential,
+};
+
+/// When the tests begin.
+pub(super) const START: Timestamp = Timestamp::from_seconds(1_800_000_000);
+/// How long a server certificate lives in tests.
+pub(super) const SERVER_TTL: Duration = Duration::from_secs(30 * 24 * 3600);
+
+/// A clock that tests move.
+#[derive(Clone)]
+pub(super) struct TestClock(Arc<AtomicU64>);
+
+impl TestClock {
+    pub(super) fn new() -> Self {
+        Self(Arc::new(AtomicU64::new(START.0)))
+    }
+
+    pub(super) fn tls(&self) -> TlsClock {
+        let now = self.0.clone();
+        TlsClock::new(move || Timestamp(now.load(Ordering::SeqCst)))
+    }
+
+    pub(super) fn advance(&self, duration: Duration) {
+        self.0.fetch_add(u64::try_from(duration.as_millis()).unwrap(), Ordering::SeqCst);
+    }
+}
+
+/// The server CA of one datacenter.
+pub(super) struct ServerCa {
+    pub(super) cluster: Uuid,
+    pub(super) datacenter: Name,
+    pub(super) root: Der,
+    key: SecretKey,
+    authority: CertificateAuthority,
+}
+
+impl ServerCa {
+    pub(super) fn new(cluster: u128, datacenter: &str) -> Self {
+        let (cluster, datacenter) = (Uuid::from_u128(cluster), Name::parse("datacenter", datacenter).unwrap());
+        let key = AwsLcKeyMaker.make(KeyKind::EcP256).unwrap();
+        let signer = AwsLcKeyMaker.signer(&key).unwrap();
+        let ttl = Duration::from_secs(10 * 365 * 24 * 3600);
+        let profile =
+            ServerRootProfile { cluster: &cluster, datacenter: &datacenter, serial: serial(), now: START, ttl };
+        let root = server_root(signer.as_ref(), &profile).unwrap().der;
+        let authority = CertificateAuthority::new(root.clone(), signer).unwrap();
+        Self { cluster, datacenter, root, key, authority }
+    }
+
+    pub(super) fn id(&self, node: u64) -> ServerId {
+        ServerId { cluster: self.cluster, datacenter: self.datacenter.clone(), node: NodeId(node) }
+    }
+
+    /// The credential of a server of this datacenter.
+    pub(super) fn server(&self, node: u64) -> ServerCredential {
+        self.named(&self.id(node))
+    }
+
+    /// The credential of any server id, signed by this CA.
+    pub(super) fn named(&self, id: &ServerId) -> ServerCredential {
+        let key = AwsLcKeyMaker.make(KeyKind::EcP256).unwrap();
+        let csr = VerifiedServerCsr::of_own_key(AwsLcKeyMaker.signer(&key).unwrap().as_ref());
+        let (now, ttl, serial) = (START, SERVER_TTL, serial());
+        let profile = ServerProfile { csr: &csr, id, dns_names: &[], ip_addresses: &[], serial, now, ttl };
+        let certificate = server(&self.authority, &profile).unwrap().der;
+        ServerCredential { key, chain_pem: pem::encode_certificates([&certificate, &self.root]) }
+    }
+
+    /// A certificate that the CA's key signs although no code of ours would.
+    pub(super) fn forged(&self, alter: impl FnOnce(&mut CertificateParams)) -> ServerCredential {
+        let key = AwsLcKeyMaker.make(KeyKind::EcP256).unwrap();
+        let pair = KeyPair::try_from(key.expose_pkcs8()).unwrap();
+        let mut params = CertificateParams::default();
+        params.not_before = START.minus(Duration::from_secs(60)).to_date_time().unwrap();
+        params.not_after = START.plus(SERVER_TTL).to_date_time().unwrap();
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+        params.is_ca = IsCa::ExplicitNoCa;
+        params.subject_alt_names = vec![uri(&self.id(1).to_string())];
+        alter(&mut params);
+        let certificate = Der::from(params.signed_by(&pair, &self.issuer()).unwrap().der().to_vec());
+        ServerCredential { key, chain_pem: pem::encode_certificates([&certificate, &self.root]) }
+    }
+
+    /// This CA's root as `old` signs it: the bridge of a rotation.
+    pub(super) fn bridge(&self, old: &Self) -> Der {
+        let new_root = CertificateFacts::read(self.root.as_bytes()).unwrap();
+        let trust_domain = cluster_trust_domain(&self.cluster);
+        let (serial, now, ttl) = (serial(), START, SERVER_TTL);
+        let profile = BridgeProfile { new_root: &new_root, trust_domain: &trust_domain, serial, now, ttl };
+        bridge(&old.authority, &profile).unwrap().der
+    }
+
+    fn issuer(&self) -> Issuer<'static, KeyPair> {
+        let key = KeyPair::try_from(self.key.expose_pkcs8()).unwrap();
+        let root = rustls::pki_types::CertificateDer::from(self.root.as_bytes().to_vec());
+        Issuer::from_ca_cert_der(&root, key).unwrap()
+    }
+
+    /// What a server of this datacenter trusts, with these members recorded.
+    pub(super) fn trusted(&self, members: &[(u64, &ServerCredential)]) -> TrustedServers {
+        let keys: BTreeMap<_, _> = members
+            .iter()
+            .map(|(node, credential)| (NodeId(*node), BTreeSet::from([key_digest(credential)])))
+            .collect();
+        TrustedServers {
+            cluster: self.cluster,
+            datacenter: self.datacenter.clone(),
+            roots: vec![self.root.clone()],
+            keys,
+            removed: BTreeSet::new(),
+        }
+    }
+
+    /// The handle of what a server of this datacenter trusts, with nothing recorded.
+    pub(super) fn trust(&self) -> Arc<ServerTrust> {
+        let trust = ServerTrust::default();
+        trust.replace(self.trusted(&[])).unwrap();
+        Arc::new(trust)
+    }
+}
+
+/// A handle that shows this credential.
+pub(super) fn showing(credential: &ServerCredential) -> Arc<ServerIdentity> {
+    let identity = ServerIdentity::default();
+    identity.show(credential).unwrap();
+    Arc::new(identity)
+}
+
+/// The presented certificates of a credential.
+pub(super) fn presented(credential: &ServerCredential) -> Vec<rustls::pki_types::CertificateDer<'static>> {
+    let chain = pem::decode_certificates(&credential.chain_pem).unwrap();
+    chain.iter().map(super::identity::certificate).collect()
+}
+
+/// The digest of a credential's public key.
+pub(super) fn key_digest(credential: &ServerCredential) -> Digest {
+    CertificateFacts::read(&presented(credential)[0]).unwrap().public_key_digest()
+}
+
+/// A URI of a certificate.
+pub(super) fn uri(text: &str) -> SanType {
+    SanType::URI(text.try_into().unwrap())
+}
+
+fn serial() -> Serial {
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    let mut bytes = [0; 20];
+    bytes[12..].copy_from_slice(&NEXT.fetch_add(1, Ordering::SeqCst).to_be_bytes());
+    Serial::from_random(bytes)
+}
