@@ -1,6 +1,6 @@
 //! The types that openraft is used with, and their stored forms. None of them leaves this crate.
 
-use std::fmt;
+use std::{collections::BTreeMap, fmt};
 
 use bytes::Bytes;
 use carrack_authority::outcome::Outcome;
@@ -121,16 +121,14 @@ pub(crate) fn entry_to_stored(entry: &Entry) -> v1::LogEntry {
     v1::LogEntry { id: log_id_to_stored(&entry.log_id), payload }
 }
 
-/// The entry of a stored form.
-pub(crate) fn entry_from_stored(entry: v1::LogEntry) -> Entry {
+/// The entry of a stored form, or what is wrong with its membership.
+pub(crate) fn entry_from_stored(entry: v1::LogEntry) -> Result<Entry, String> {
     let payload = match entry.payload {
         v1::Payload::Blank => openraft::EntryPayload::Blank,
         v1::Payload::Commands(bytes) => openraft::EntryPayload::Normal(Commands(bytes)),
-        v1::Payload::Membership(membership) => {
-            openraft::EntryPayload::Membership(membership_from_stored(membership))
-        }
+        v1::Payload::Membership(membership) => openraft::EntryPayload::Membership(membership_from_stored(membership)?),
     };
-    Entry { log_id: log_id_from_stored(entry.id), payload }
+    Ok(Entry { log_id: log_id_from_stored(entry.id), payload })
 }
 
 /// The stored form of a membership.
@@ -141,11 +139,11 @@ pub(crate) fn membership_to_stored(membership: &Membership) -> v1::Membership {
     }
 }
 
-/// The membership of a stored form.
-pub(crate) fn membership_from_stored(membership: v1::Membership) -> Membership {
-    let members: std::collections::BTreeMap<u64, BasicNode> =
+/// The membership of a stored form, or what is wrong with it.
+pub(crate) fn membership_from_stored(membership: v1::Membership) -> Result<Membership, String> {
+    let members: BTreeMap<u64, BasicNode> =
         membership.members.into_iter().map(|(id, address)| (id, BasicNode { addr: address })).collect();
-    Membership::new_unchecked(membership.voters, members)
+    Membership::new(membership.voters, members).map_err(|error| error.to_string())
 }
 
 /// How many bytes of commands an entry has.

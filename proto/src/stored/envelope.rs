@@ -207,11 +207,9 @@ pub fn decode<T: DeserializeOwned>(kind: Kind, bytes: &[u8]) -> Result<T, Decode
     options().deserialize(payload).map_err(DecodeError::Payload)
 }
 
-/// Reads the value of the envelope at the start of `bytes`, and what follows it.
-pub fn decode_prefix<T: DeserializeOwned>(kind: Kind, bytes: &[u8]) -> Result<(T, &[u8]), DecodeError> {
-    let length = HEADER_BYTES + payload_length(bytes)?;
-    let envelope = bytes.get(..length).ok_or(DecodeError::Truncated { needed: length, found: bytes.len() })?;
-    Ok((decode(kind, envelope)?, &bytes[length..]))
+/// How many bytes the envelope at the start of `bytes` has, from its header; the rest may still be missing.
+pub fn length(bytes: &[u8]) -> Result<usize, DecodeError> {
+    Ok(HEADER_BYTES + payload_length(bytes)?)
 }
 
 /// Checks the envelope that fills `bytes` and returns its schema and payload, undecoded.
@@ -346,8 +344,8 @@ mod tests {
     fn envelopes_can_follow_each_other() {
         let mut bytes = sample();
         encode_with(&mut bytes, Kind::Purged, Schema::FIRST, &9_u64).unwrap();
-        let (first, rest) = decode_prefix::<(u64, String)>(Kind::Committed, &bytes).unwrap();
-        let (second, rest) = decode_prefix::<u64>(Kind::Purged, rest).unwrap();
-        assert_eq!((first.0, second, rest.len()), (7, 9, 0));
+        let (first, second) = bytes.split_at(length(&bytes).unwrap());
+        assert_eq!(decode::<(u64, String)>(Kind::Committed, first).unwrap().0, 7);
+        assert_eq!((length(second).unwrap(), decode::<u64>(Kind::Purged, second).unwrap()), (second.len(), 9));
     }
 }

@@ -5,6 +5,6 @@ mod envelope;
 pub mod v1;
 
 pub use envelope::{
-    DecodeError, EncodeError, HEADER_BYTES, Kind, PAYLOAD_BYTES_MAX, Schema, decode, decode_prefix, encode,
-    encode_with, encoded_length, open,
+    DecodeError, EncodeError, HEADER_BYTES, Kind, PAYLOAD_BYTES_MAX, Schema, decode, encode, encode_with,
+    encoded_length, length, open,
 };
