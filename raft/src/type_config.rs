@@ -12,7 +12,7 @@ use crate::runtime::Runtime;
 
 /// openraft's type parameters.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub struct TypeConfig;
+pub(crate) struct TypeConfig;
 
 impl openraft::RaftTypeConfig for TypeConfig {
     type D = Commands;
@@ -54,7 +54,7 @@ pub(crate) type SnapshotMeta = alias::SnapshotMetaOf<TypeConfig>;
 /// The commands of an entry: an envelope of kind `Commands`, encoded once and copied from there to disks and peers.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
-pub struct Commands(pub Bytes);
+pub(crate) struct Commands(pub(crate) Bytes);
 
 impl fmt::Debug for Commands {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -70,13 +70,13 @@ impl fmt::Display for Commands {
 
 /// What apply returned for an entry: one outcome for each of its commands, in their order.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
-pub struct Answer {
+pub(crate) struct Answer {
     /// The outcomes.
-    pub outcomes: Vec<Outcome>,
+    pub(crate) outcomes: Vec<Outcome>,
 }
 
 /// Runs a closure with the result of a write: no task waits for an entry.
-pub struct Completion<T>(Box<dyn FnOnce(T) + Send>);
+pub(crate) struct Completion<T>(Box<dyn FnOnce(T) + Send>);
 
 impl<T> Completion<T> {
     /// The completion that calls `then`; it is dropped uncalled if openraft stops first.
