@@ -114,7 +114,7 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
 
     async fn install_snapshot(&mut self, meta: &SnapshotMeta, snapshot: SnapshotData) -> Result<(), io::Error> {
         let loaded = match snapshot {
-            SnapshotData::Received(received) => self.snapshots.keep(received).await,
+            SnapshotData::Received(received) => self.snapshots.keep(*received).await,
             SnapshotData::Stored(stored) => self.snapshots.load(stored).await,
         };
         let (found, state) = loaded.map_err(io::Error::other)?;

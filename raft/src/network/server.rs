@@ -191,7 +191,7 @@ impl Raft for RpcService {
         let (vote, meta): (Vote, SnapshotMeta) = decode(&head)?;
         own(peer, &vote, ())?;
         let received = self.receive(meta.clone(), messages).await?;
-        let snapshot = openraft::Snapshot { meta, snapshot: SnapshotData::Received(received) };
+        let snapshot = openraft::Snapshot { meta, snapshot: SnapshotData::Received(Box::new(received)) };
         let answer: SnapshotResponse<TypeConfig> =
             self.core.raft.install_full_snapshot(vote, snapshot).await.map_err(internal)?;
         Ok(Response::new(encode(&answer).map_err(internal)?))

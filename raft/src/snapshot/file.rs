@@ -143,6 +143,9 @@ impl Writer {
     }
 }
 
+/// A snapshot that was read to its end, and the copy of it.
+type Verified = (SnapshotMeta, State, Option<Box<dyn NewFile>>);
+
 /// Reads a snapshot piece by piece, and copies it into a file if there is one.
 pub(super) struct Reader {
     file: Option<Box<dyn NewFile>>,
@@ -183,7 +186,7 @@ impl Reader {
     }
 
     /// The verified snapshot.
-    pub(super) fn finish(self) -> Result<(SnapshotMeta, State, Option<Box<dyn NewFile>>), SnapshotError> {
+    pub(super) fn finish(self) -> Result<Verified, SnapshotError> {
         let Some(head) = self.head else { return Err(SnapshotError::Empty) };
         if !self.is_ended {
             return Err(SnapshotError::Cut { records: self.records.len() as u64 });

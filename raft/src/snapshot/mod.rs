@@ -34,7 +34,7 @@ pub(crate) enum SnapshotData {
     /// A file that is there.
     Stored(StoredSnapshot),
     /// Received and verified, and not yet named.
-    Received(Received),
+    Received(Box<Received>),
 }
 
 /// A file of a store.
