@@ -49,15 +49,17 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// gRPC and Raft: Consul's 100 for each client. 16 clients' worth in all, at about 40 KiB for each TLS connection.
+    /// Raft: each member keeps a few connections, and there are at most eleven.
+    pub const RAFT: Self = Self { connections: 256, ..Self::RPC };
+    /// gRPC: Consul's 100 for each client. In all, an agent on each of 8,192 hosts; a TLS connection takes about 40 KiB.
     pub const RPC: Self = Self {
         connections_per_address: 100,
-        connections: 1600,
+        connections: 8192,
         handshakes: HANDSHAKES_MAX,
         handshake_timeout: HANDSHAKE_TIMEOUT,
     };
-    /// HTTP: Consul's 200 for each client; blocking queries take one each.
-    pub const HTTP: Self = Self { connections_per_address: 200, connections: 3200, ..Self::RPC };
+    /// HTTP: Consul's 200 for each client, because each blocking query takes one.
+    pub const HTTP: Self = Self { connections_per_address: 200, ..Self::RPC };
 }
 
 /// What a port asks of its peers.

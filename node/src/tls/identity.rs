@@ -10,12 +10,12 @@ use carrack_authority::{
 use rustls::{
     SignatureScheme,
     client::ResolvesClientCert,
+    crypto::aws_lc_rs::sign::any_supported_type,
     pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer},
     server::{ClientHello, ResolvesServerCert},
     sign::CertifiedKey,
 };
 
-use super::config::provider;
 use crate::keys::server_keys::ServerCredential;
 
 /// The certificate that this server shows, on every port and as a client of other servers. Empty until the first one is
@@ -54,10 +54,11 @@ impl ServerIdentity {
         let chain = pem::decode_certificates(&credential.chain_pem)?;
         let first = chain.first().ok_or(IdentityError::Empty)?;
         let facts = CertificateFacts::read(first.as_bytes())?;
-        let certificates = chain.iter().map(certificate).collect();
-        // rustls wipes the copy when it has decoded it.
-        let pkcs8 = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(credential.key.expose_pkcs8().to_vec()));
-        let key = CertifiedKey::from_der(certificates, pkcs8, &provider()).map_err(IdentityError::Key)?;
+        // Borrowed, because rustls wipes no key bytes that it is given to own.
+        let pkcs8 = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(credential.key.expose_pkcs8()));
+        let signing = any_supported_type(&pkcs8).map_err(IdentityError::Key)?;
+        let key = CertifiedKey::new(chain.iter().map(certificate).collect(), signing);
+        key.keys_match().map_err(IdentityError::Key)?;
         self.shown.store(Some(Arc::new(Shown { key: Arc::new(key), facts })));
         Ok(())
     }
@@ -91,4 +92,40 @@ impl ResolvesClientCert for ServerIdentity {
 /// A certificate as rustls takes it.
 pub(super) fn certificate(der: &Der) -> CertificateDer<'static> {
     CertificateDer::from(der.as_bytes().to_vec())
+}
+
+#[cfg(test)]
+mod tests {
+    use carrack_authority::key::KeyKind;
+
+    use super::*;
+    use crate::{
+        keys::{aws_lc::AwsLcKeyMaker, secret::KeyMaker},
+        tls::testing::{ServerCa, showing},
+    };
+
+    #[test]
+    fn nothing_is_shown_before_the_first_certificate_and_a_bad_one_changes_nothing() {
+        let identity = ServerIdentity::default();
+        assert!(!identity.has_certs() && identity.facts().is_none());
+
+        let ca = ServerCa::new(1, "dc1");
+        identity.show(&ca.server(1)).unwrap();
+        let serial = identity.facts().unwrap().serial;
+        let other_key = ServerCredential { key: AwsLcKeyMaker.make(KeyKind::EcP256).unwrap(), ..ca.server(1) };
+        assert!(matches!(identity.show(&other_key), Err(IdentityError::Key(_))));
+        let empty = ServerCredential { chain_pem: String::new(), ..ca.server(1) };
+        assert!(identity.show(&empty).is_err());
+        assert_eq!(identity.facts().unwrap().serial, serial);
+    }
+
+    #[test]
+    fn what_is_shown_prints_no_key_bytes() {
+        let credential = ServerCa::new(1, "dc1").server(1);
+        let printed = format!("{:?} {credential:?}", showing(&credential));
+        let secret = credential.key.expose_pkcs8();
+        let numbers = format!("{:?}", &secret[40..56]);
+        let digits: String = secret[40..56].iter().map(|byte| format!("{byte:02x}")).collect();
+        assert!(!printed.contains(numbers.trim_matches(['[', ']'])) && !printed.contains(&digits));
+    }
 }

@@ -51,7 +51,7 @@ impl Node {
     }
 
     async fn listen(&self) -> (String, Accepted) {
-        serve(self.acceptor(Limits::RPC)).await
+        serve(self.acceptor(Limits::RAFT)).await
     }
 
     fn dialer(&self) -> ServerDialer<Tcp> {
