@@ -171,3 +171,6 @@ fn trusted(path: &Path) -> Result<rustls::RootCertStore, CliError> {
     }
     if roots.is_empty() { Err(unusable("it holds no certificate".into())) } else { Ok(roots) }
 }
+
+#[cfg(test)]
+mod tests;
