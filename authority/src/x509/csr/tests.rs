@@ -246,6 +246,27 @@ fn a_signature_algorithm_that_does_not_suit_the_key_is_refused() {
 }
 
 #[test]
+fn an_oversized_or_degenerate_rsa_key_is_refused_before_its_signature_is_checked() {
+    let names = extension_request(&[&alternative_names(&[(URI, WEB.as_bytes())])]);
+    let request = |modulus: &[u8], exponent: &[u8]| {
+        let key = sequence(&[&tlv(2, &[&[0][..], modulus].concat()), &tlv(2, exponent)]);
+        let algorithm: &[u8] = &[0x30, 13, 6, 9, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 1, 1, 5, 0];
+        let spki = sequence(&[algorithm, &tlv(3, &[&[0][..], &key].concat())]);
+        let info = sequence(&[&[2, 1, 0], &[0x30, 0], &spki, &tlv(0xa0, &names)]);
+        let no_signature = tlv(3, &[0]);
+        sequence(&[&info, &[0x30, 2, 5, 0], &no_signature])
+    };
+    for bits in [1024, 8192, 16384] {
+        let refusal = verify(&request(&vec![0xff; bits / 8], &[1, 0, 1]));
+        assert_eq!(refusal, Err(CsrError::Key(PublicKeyError::RsaSize { bits })));
+    }
+    let even = [&[0xff; 255][..], &[0xfe]].concat();
+    assert_eq!(verify(&request(&even, &[1, 0, 1])), Err(CsrError::Key(PublicKeyError::RsaEvenModulus)));
+    let refusal = verify(&request(&[0xff; 256], &[1]));
+    assert!(matches!(refusal, Err(CsrError::Key(PublicKeyError::RsaExponent { .. }))));
+}
+
+#[test]
 fn size_and_depth_are_checked_before_anything_is_read() {
     let large = vec![0x30; CSR_BYTES_MAX + 1];
     let refusal = CsrError::TooLarge { bytes: CSR_BYTES_MAX + 1, bytes_max: CSR_BYTES_MAX };
