@@ -14,6 +14,7 @@ pub mod guarded;
 pub mod identity;
 pub mod listener;
 pub mod peer;
+pub mod raft_port;
 #[cfg(test)]
 mod testing;
 pub mod trust;
