@@ -10,6 +10,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use carrack_authority::id::StoreId;
 pub use identity::{IdentityError, NodeIdentity};
 
 const DIRECTORY_MODE: u32 = 0o700;
@@ -19,14 +20,15 @@ const OTHERS: u32 = 0o077;
 
 const LOCK: &str = "lock";
 const IDENTITY: &str = "identity.toml";
-const IDENTITY_NEW: &str = "identity.toml.new";
+const STORE: &str = "store-id";
+const SERVER_CA: &str = "server-ca.pem";
 const KEYS: &str = "keys";
 const LOG: &str = "log";
 const SNAPSHOTS: &str = "snapshots";
 const AUDIT: &str = "audit";
 
-/// The longest identity file that is read: what is written has less than 1 KiB.
-const IDENTITY_BYTES_MAX: u64 = 16 * 1024;
+/// The longest file of this directory that is read: ten roots of the server CA have less.
+const IDENTITY_BYTES_MAX: u64 = 64 * 1024;
 
 /// An opened data directory. The lock is held until it is dropped.
 #[derive(Debug)]
@@ -197,6 +199,23 @@ impl DataDirectory {
         }
     }
 
+    /// The id of the store that this directory gets: the one of an interrupted try, or a new one from `draw`. A repeated bootstrap
+    /// or join must find the log that the first one made.
+    pub fn new_store(&self, draw: impl FnOnce() -> StoreId) -> Result<StoreId, DataDirectoryError> {
+        let path = self.root.join(STORE);
+        match read_bounded(&path) {
+            Ok(text) => match text.trim().parse() {
+                Ok(store) => return Ok(store),
+                Err(error) => return Err(io_error("read", &path, io::Error::other(error))),
+            },
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(source) => return Err(io_error("read", &path, source)),
+        }
+        let store = draw();
+        self.put(STORE, &format!("{store}\n"))?;
+        Ok(store)
+    }
+
     /// Makes the directory that of a server: the last step of a bootstrap or a join. Repeating it is success.
     pub fn write_identity(&self, identity: &NodeIdentity) -> Result<(), DataDirectoryError> {
         match self.identity()? {
@@ -204,9 +223,22 @@ impl DataDirectory {
             Some(_) => return Err(DataDirectoryError::AlreadyInitialised { path: self.root.clone() }),
             None => {}
         }
-        let path = self.root.join(IDENTITY);
-        let new = self.root.join(IDENTITY_NEW);
-        let text = identity.to_text().map_err(|source| identity_error(&path, source))?;
+        let text = identity.to_text().map_err(|source| identity_error(&self.root.join(IDENTITY), source))?;
+        self.put(IDENTITY, &text)
+    }
+
+    /// Puts the server CA's roots where an operator finds them: clients trust them as `CARRACK_CACERT`.
+    pub fn write_server_ca(&self, roots_pem: &str) -> Result<(), DataDirectoryError> {
+        let path = self.root.join(SERVER_CA);
+        if read_bounded(&path).is_ok_and(|found| found == roots_pem) {
+            return Ok(());
+        }
+        self.put(SERVER_CA, roots_pem)
+    }
+
+    /// Writes a file beside its place, and puts it there whole.
+    fn put(&self, name: &str, text: &str) -> Result<(), DataDirectoryError> {
+        let (path, new) = (self.root.join(name), self.root.join(format!("{name}.new")));
         write_synced(&new, text.as_bytes()).map_err(|source| io_error("write", &new, source))?;
         fs::rename(&new, &path).map_err(|source| io_error("put in place", &path, source))?;
         let synced = File::open(&self.root).and_then(|directory| directory.sync_all());

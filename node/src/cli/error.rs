@@ -2,7 +2,7 @@
 
 use std::{error::Error, fmt::Write as _, io, path::PathBuf};
 
-use crate::{config::ConfigError, keys::secret::KeyError};
+use crate::{config::ConfigError, dev::DevError, keys::secret::KeyError, server::StartError};
 
 /// Why a command failed.
 #[derive(Debug, thiserror::Error)]
@@ -105,9 +105,27 @@ pub enum CliError {
         #[source]
         source: Box<dyn Error + Send + Sync>,
     },
+    /// A server did not start.
+    #[error("the server did not start")]
+    Server(#[source] Box<StartError>),
+    /// The development datacenter failed.
+    #[error("the development datacenter failed")]
+    Dev(#[source] Box<DevError>),
     /// The output could not be written.
     #[error("cannot write the output")]
     Output(#[source] io::Error),
+}
+
+impl From<StartError> for CliError {
+    fn from(error: StartError) -> Self {
+        Self::Server(Box::new(error))
+    }
+}
+
+impl From<DevError> for CliError {
+    fn from(error: DevError) -> Self {
+        Self::Dev(Box::new(error))
+    }
 }
 
 impl CliError {

@@ -90,7 +90,8 @@ impl LeafCommand {
 }
 
 impl LeafGetArgs {
-    async fn run(&self, client: &Client, output: &mut Output<'_>) -> Result<(), CliError> {
+    /// Runs the command.
+    pub async fn run(&self, client: &Client, output: &mut Output<'_>) -> Result<(), CliError> {
         let identity = self.identity(client).await?;
         let key = AwsLcKeyMaker.make(self.key)?;
         let csr = Csr::new(&key, &identity)?;

@@ -13,6 +13,7 @@ pub mod issuance;
 pub mod leaf;
 pub mod members;
 pub mod output;
+mod run;
 pub mod server;
 pub mod settings;
 pub mod status;
@@ -58,6 +59,10 @@ pub struct Cli {
 /// What to do.
 #[derive(Subcommand)]
 pub enum Command {
+    /// Run three servers in this process: a first look, and a place to develop against
+    Dev(server::DevArgs),
+    /// Run a server
+    Server(Box<server::ServerArgs>),
     /// Show leader, log, CA and servers of the datacenter
     Status,
     /// List and remove servers
@@ -123,6 +128,8 @@ pub fn run(
 
 fn execute(cli: &Cli, environment: &BTreeMap<String, String>, output: &mut Output<'_>) -> Result<(), CliError> {
     match &cli.command {
+        Command::Dev(arguments) => run::dev(arguments, output.writer()),
+        Command::Server(arguments) => run::server(arguments, output.writer()),
         Command::Config(command) => command.run(output),
         Command::Ca(command) if command.is_local() => command.run_local(output),
         command => {
@@ -147,6 +154,9 @@ async fn ask(command: &Command, client: &Client, output: &mut Output<'_>) -> Res
         Command::Acl(command) => command.run(client, output).await,
         Command::Issuance(command) => command.run(client, output).await,
         Command::Config(command) => command.run(output),
+        Command::Dev(_) | Command::Server(_) => {
+            unreachable!("they run servers, and are handled before a client is made")
+        }
     }
 }
 

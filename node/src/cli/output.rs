@@ -45,6 +45,11 @@ impl<'a> Output<'a> {
         self.writer.write_all(text.as_bytes()).map_err(CliError::Output)
     }
 
+    /// Where it prints to.
+    pub fn writer(&mut self) -> &mut (dyn Write + Send) {
+        self.writer
+    }
+
     /// Makes everything printed visible.
     pub fn flush(&mut self) -> Result<(), CliError> {
         self.writer.flush().map_err(CliError::Output)

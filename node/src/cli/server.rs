@@ -5,7 +5,10 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::{error::CliError, settings::ConfigArgs};
-use crate::config::{Loaded, Purpose};
+use crate::{
+    config::{Loaded, Purpose},
+    server::{Start, join_token::JoinTokenText},
+};
 
 /// Runs a server of a datacenter.
 #[derive(Clone, Debug, Args)]
@@ -27,28 +30,9 @@ pub struct DevArgs {
     /// Directory to keep everything in; default: a temporary one that goes with the process
     #[arg(long, value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
-}
-
-/// How a server starts.
-#[derive(Clone, PartialEq, Eq)]
-pub enum Start {
-    /// It creates its datacenter.
-    Bootstrap,
-    /// It joins with a token.
-    Join(String),
-    /// It goes on with what its data directory holds.
-    Again,
-}
-
-/// The token stays out of logs.
-impl std::fmt::Debug for Start {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::Bootstrap => "Bootstrap",
-            Self::Join(_) => "Join(...)",
-            Self::Again => "Again",
-        })
-    }
+    /// Added to every port, so that two of them can run
+    #[arg(long, value_name = "NUMBER", default_value_t = 0, value_parser = clap::value_parser!(u16).range(..50_000))]
+    pub port_offset: u16,
 }
 
 /// The longest join token that is read from a file: a token has some hundred bytes.
@@ -60,7 +44,7 @@ impl ServerArgs {
         let purpose = if self.bootstrap { Purpose::Bootstrap } else { Purpose::Start };
         let loaded = self.config.load(purpose)?;
         let start = match &self.join {
-            Some(token) => Start::Join(join_token(token)?),
+            Some(token) => Start::Join(parse_join_token(&join_token(token)?)?),
             None if self.bootstrap => Start::Bootstrap,
             None => Start::Again,
         };
@@ -79,4 +63,9 @@ fn join_token(text: &str) -> Result<String, CliError> {
             "make one with `carrack token join --node <name>`",
         )),
     }
+}
+
+fn parse_join_token(text: &str) -> Result<JoinTokenText, CliError> {
+    let next = "make one with `carrack token join --node <name>` on a server of the datacenter";
+    text.parse().map_err(|error: crate::server::join_token::BadJoinToken| CliError::usage(error.to_string(), next))
 }

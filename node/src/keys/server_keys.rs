@@ -1,7 +1,7 @@
 //! The keys of one server and their life: pending while a certificate is asked for, active once it is there, deleted when
 //! retired. Each step may be repeated after a crash.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use carrack_authority::{
     id::KeyId,
@@ -142,6 +142,15 @@ impl ServerKeys {
     pub fn issuers(&self) -> Result<Vec<KeyId>, ServerKeysError> {
         let slots = self.store.list()?;
         Ok(slots.into_iter().filter_map(|slot| if let KeySlot::Issuer(id) = slot { Some(id) } else { None }).collect())
+    }
+
+    /// The ids of every issuer key that is here: the active ones, and the one that waits for its certificate.
+    pub fn held_issuers(&self) -> Result<BTreeSet<KeyId>, ServerKeysError> {
+        let mut held: BTreeSet<KeyId> = self.issuers()?.into_iter().collect();
+        if let Some(key) = self.key(KeySlot::IssuerPending)? {
+            held.insert(self.public_key(KeySlot::IssuerPending, &key)?.id);
+        }
+        Ok(held)
     }
 
     /// Deletes the key of a retired issuer. Success if it is gone already.

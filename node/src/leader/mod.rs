@@ -1,0 +1,19 @@
+//! What the leader keeps true: the CA is initialised, requests are signed, keys are sealed to the servers, servers come and go.
+//! One file per reconciler; each observes, takes a pure plan of `authority`, and acts.
+
+pub mod initialize;
+pub(crate) mod members;
+pub(crate) mod seal;
+pub mod sign;
+
+use carrack_authority::{Command, Outcome};
+use carrack_raft::Replica;
+use tokio::time::Instant;
+
+use crate::server::{PROPOSE_WITHIN, task::StepError};
+
+/// Proposes what a plan decided. A refusal is an error: it shows in status, and the next look decides anew.
+pub(crate) async fn propose(replica: &Replica, command: Command) -> Result<Outcome, StepError> {
+    let proposed = replica.propose(command, Instant::now() + PROPOSE_WITHIN).await?;
+    Ok(proposed.outcome.accepted()?)
+}

@@ -1,0 +1,46 @@
+//! What the edges of one server share.
+
+use std::sync::Arc;
+
+use carrack_authority::{
+    id::NodeId,
+    spiffe::{Name, TrustDomain},
+};
+use carrack_raft::{Replica, ports::Entropy};
+use uuid::Uuid;
+
+use super::{desk::IssuingDesk, task::Troubles};
+use crate::{keys::secret::KeyMaker, telemetry::metrics::Metrics};
+
+/// Who this server is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServerIdentityInfo {
+    /// The cluster's id.
+    pub cluster: Uuid,
+    /// The datacenter.
+    pub datacenter: Name,
+    /// The name space of every identity.
+    pub trust_domain: TrustDomain,
+    /// This server's id.
+    pub node: NodeId,
+    /// This server's name.
+    pub name: Name,
+}
+
+/// What the edges of one server share.
+pub struct Context {
+    /// The replicated state, and the way to change it.
+    pub replica: Replica,
+    /// Random bytes.
+    pub entropy: Arc<dyn Entropy>,
+    /// Makes the keys of leaves that this server keeps for local clients.
+    pub key_maker: Arc<dyn KeyMaker>,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
+    /// Where leaves are issued.
+    pub desk: Arc<IssuingDesk>,
+    /// Who this server is.
+    pub identity: ServerIdentityInfo,
+    /// What goes wrong now.
+    pub troubles: Troubles,
+}

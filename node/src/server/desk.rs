@@ -1,0 +1,375 @@
+//! The issuing desk: from a CSR and a token to a leaf that the datacenter has committed. Nothing is released before its record.
+//!
+//! Admission comes first, then the CSR is verified and the leaf signed on the signing pool, then the record is proposed; many
+//! requests share one entry and one sync.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use arc_swap::ArcSwapOption;
+use carrack_authority::{
+    Command, Outcome, Rejection, State,
+    acl::{AccessorId, Token},
+    id::{KeyId, NodeId, Serial},
+    issuance::{Grant, Holder, Issuance, Keeper, SLOT_BYTES_MAX},
+    issuer::Issuer,
+    key::{Der, Signer},
+    leaf::{LeafIssuer, LeafProfile},
+    root::{Bridge, Root},
+    spiffe::{Identity, Name, SpiffePath, TrustDomain},
+    time::Timestamp,
+    x509::{
+        authority::SignedCertificate,
+        csr::{CsrLimits, VerifiedCsr},
+        facts::CertificateFacts,
+    },
+};
+use carrack_raft::{ProposeError, Replica, ports::Entropy};
+use tokio::time::Instant;
+
+use super::{admission::Admission, task::StepError};
+use crate::{
+    keys::pool::{PoolError, SigningPool},
+    telemetry::{labels::IssuanceOutcome, metrics::Metrics},
+};
+
+/// How long a leaf may take from the desk to its record. A client's own patience is longer.
+pub const ISSUE_WITHIN: Duration = Duration::from_secs(10);
+/// The most requests at the desk at once, when `CSRMaxConcurrent` is 0: what the log takes in a second on two cores, and a bound
+/// on the memory of a herd.
+pub const IN_FLIGHT_MAX: usize = 8192;
+
+/// A request for a leaf by the holder of a token.
+#[derive(Clone, Debug)]
+pub struct IssueRequest {
+    /// The PKCS#10 request, DER.
+    pub csr: Vec<u8>,
+    /// Who asks.
+    pub token: Arc<Token>,
+    /// Who will keep the leaf.
+    pub keeper: Keeper,
+    /// Which of the keeper's leaves of one identity it is; `None`: the key's own.
+    pub slot: Option<String>,
+    /// A shorter life than `LeafCertTTL`.
+    pub ttl: Option<Duration>,
+}
+
+/// A recorded leaf.
+#[derive(Clone, Debug)]
+pub struct Issued {
+    /// What was recorded.
+    pub issuance: Issuance,
+    /// The leaf.
+    pub certificate: Der,
+    /// What is served after it: the issuer, then a bridge while there is one.
+    pub chain: Vec<Der>,
+    /// Its place in the issuance log.
+    pub sequence: u64,
+    /// The index of its entry.
+    pub index: u64,
+}
+
+/// Why no leaf was issued.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum IssueError {
+    /// The request is at fault.
+    #[error("{0}")]
+    CallerMistake(String),
+    /// The token does not entitle to the identity.
+    #[error("{0}")]
+    PermissionDenied(String),
+    /// Too many requests.
+    #[error("Rate limit reached, try again later: {reason}")]
+    RateLimited {
+        /// Which limit.
+        reason: String,
+        /// When to come back.
+        retry_after: Duration,
+    },
+    /// Issuing is halted.
+    #[error("issuing is halted in this datacenter; an operator resumes it with `carrack ca unhalt`")]
+    Halted,
+    /// This server cannot issue now.
+    #[error("{0}")]
+    Unavailable(String),
+    /// The log did not answer in time: the certificate was dropped, a record of it may exist.
+    #[error("outcome unknown: the certificate was not recorded within {} s and is dropped; ask for a new one", ISSUE_WITHIN.as_secs())]
+    OutcomeUnknown,
+}
+
+/// This server's issuer at work.
+pub struct ActiveIssuer {
+    id: KeyId,
+    leaf_issuer: LeafIssuer,
+    bridge: Option<Bridge>,
+    /// What is above the issuer and below an anchor, other than the bridge.
+    above: Vec<Der>,
+}
+
+impl ActiveIssuer {
+    /// The issuer with its key, under its root.
+    pub fn new(
+        root: &Root,
+        issuer: &Issuer,
+        signer: Arc<dyn Signer>,
+        trust_domain: TrustDomain,
+        datacenter: Name,
+    ) -> Result<Self, StepError> {
+        let root_facts = CertificateFacts::read(root.made.certificate.as_bytes())?;
+        let certificate = issuer.certificate.clone();
+        let leaf_issuer = LeafIssuer::new(certificate, &root_facts, signer, trust_domain, datacenter)?;
+        Ok(Self { id: issuer.id, leaf_issuer, bridge: root.bridge.clone(), above: root.made.chain.clone() })
+    }
+
+    /// What is served after a leaf that ends then: the issuer, what is above it, and the bridge while it outlives the leaf.
+    fn chain(&self, not_after: Timestamp) -> Vec<Der> {
+        let bridge = self.bridge.iter().filter(|bridge| bridge.not_after >= not_after);
+        let bridge = bridge.map(|bridge| bridge.certificate.clone());
+        std::iter::once(self.leaf_issuer.certificate().clone())
+            .chain(self.above.iter().cloned())
+            .chain(bridge)
+            .collect()
+    }
+}
+
+/// Issues leaves on this server.
+pub struct IssuingDesk {
+    node: NodeId,
+    replica: Replica,
+    pool: SigningPool,
+    entropy: Arc<dyn Entropy>,
+    metrics: Arc<Metrics>,
+    admission: Admission,
+    in_flight: AtomicUsize,
+    active: ArcSwapOption<ActiveIssuer>,
+}
+
+impl IssuingDesk {
+    /// The desk of one server; it issues nothing before it is given an issuer.
+    pub fn new(
+        node: NodeId,
+        replica: Replica,
+        pool: SigningPool,
+        entropy: Arc<dyn Entropy>,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        let (admission, in_flight) = (Admission::default(), AtomicUsize::new(0));
+        Self { node, replica, pool, entropy, metrics, admission, in_flight, active: ArcSwapOption::empty() }
+    }
+
+    /// The issuer that signs now.
+    pub fn issuer(&self) -> Option<KeyId> {
+        self.active.load().as_ref().map(|active| active.id)
+    }
+
+    /// Whether this issuer, with this bridge, signs already.
+    pub(crate) fn works_with(&self, id: &KeyId, bridge: Option<&Bridge>) -> bool {
+        self.active.load().as_ref().is_some_and(|active| active.id == *id && active.bridge.as_ref() == bridge)
+    }
+
+    /// Signs with this issuer from now on.
+    pub(crate) fn work_with(&self, issuer: ActiveIssuer) {
+        self.active.store(Some(Arc::new(issuer)));
+    }
+
+    /// Signs nothing more.
+    pub(crate) fn withdraw(&self) {
+        self.active.store(None);
+    }
+
+    /// Verifies, signs, records, and only then answers.
+    pub async fn issue(&self, request: IssueRequest) -> Result<Issued, IssueError> {
+        let result = self.issue_uncounted(request).await;
+        self.metrics.count_issuance(outcome_label(&result));
+        result
+    }
+
+    async fn issue_uncounted(&self, request: IssueRequest) -> Result<Issued, IssueError> {
+        let applied = self.replica.state();
+        let state = &applied.state;
+        if state.is_halted() {
+            return Err(IssueError::Halted);
+        }
+        let active = self.active.load_full().ok_or_else(|| self.no_issuer(state))?;
+        let _place = self.admit(state)?;
+        if request.slot.as_ref().is_some_and(|slot| slot.len() > SLOT_BYTES_MAX) {
+            return Err(IssueError::CallerMistake(format!("the slot is longer than {SLOT_BYTES_MAX} bytes")));
+        }
+        let now = self.replica.log_time();
+        let leaf_ttl = state.ca_config().config.leaf_ttl;
+        let ttl = request.ttl.map_or(leaf_ttl, |ttl| ttl.min(leaf_ttl));
+        let (issuance, signed) = self.sign(&active, state, request, now, ttl).await?;
+        let (sequence, index) = self.record(&issuance).await?;
+        let chain = active.chain(issuance.not_after);
+        Ok(Issued { issuance, certificate: signed.der, chain, sequence, index })
+    }
+
+    fn no_issuer(&self, state: &State) -> IssueError {
+        let member = state.member(self.node);
+        IssueError::Unavailable(match member {
+            None => format!("server {} is not a member of this datacenter", self.node),
+            Some(member) if member.is_leaving => format!("server {} is leaving this datacenter", member.name),
+            Some(member) => format!("server {} has no issuer under the active root: see `carrack status`", member.name),
+        })
+    }
+
+    fn admit(&self, state: &State) -> Result<Place<'_>, IssueError> {
+        let config = &state.ca_config().config;
+        let servers = u32::try_from(state.members().count()).unwrap_or(u32::MAX).max(1);
+        self.admission.take(config.csr_max_per_second, servers, Instant::now()).map_err(|retry_after| {
+            let reason = format!("CSRMaxPerSecond is {} for this datacenter", config.csr_max_per_second);
+            IssueError::RateLimited { reason, retry_after }
+        })?;
+        let configured = usize::try_from(config.csr_max_concurrent).unwrap_or(usize::MAX);
+        let limit = if configured == 0 { IN_FLIGHT_MAX } else { configured.min(IN_FLIGHT_MAX) };
+        let place = Place::take(&self.in_flight, limit);
+        place.ok_or_else(|| IssueError::RateLimited {
+            reason: format!("{limit} requests are being worked on"),
+            retry_after: Duration::from_secs(1),
+        })
+    }
+
+    async fn sign(
+        &self,
+        active: &Arc<ActiveIssuer>,
+        state: &State,
+        request: IssueRequest,
+        now: Timestamp,
+        ttl: Duration,
+    ) -> Result<(Issuance, SignedCertificate), IssueError> {
+        let mut serial = [0; 20];
+        self.entropy.fill(&mut serial);
+        let (active, state) = (active.clone(), state.clone());
+        let work = move || sign_leaf(&active, &state, request, Serial::from_random(serial), now, ttl);
+        let began = Instant::now();
+        let signed = self.pool.run(work).await.map_err(|error| match error {
+            PoolError::Overloaded { .. } => {
+                IssueError::RateLimited { reason: error.to_string(), retry_after: Duration::from_secs(1) }
+            }
+            PoolError::Stopped => IssueError::Unavailable(error.to_string()),
+        })?;
+        self.metrics.observe_sign(began.elapsed());
+        signed
+    }
+
+    async fn record(&self, issuance: &Issuance) -> Result<(u64, u64), IssueError> {
+        let began = Instant::now();
+        let command = Command::RecordIssuance(issuance.clone());
+        let proposed = self.replica.propose(command, began + ISSUE_WITHIN).await.map_err(of_propose_error)?;
+        self.metrics.observe_commit(began.elapsed());
+        match proposed.outcome {
+            Outcome::Recorded { sequence } => Ok((sequence, proposed.index)),
+            Outcome::Rejected(rejection) => {
+                self.metrics.count_rejection(rejection.code());
+                Err(of_rejection(rejection))
+            }
+            other => Err(IssueError::Unavailable(format!("the log answered {other:?} to an issuance"))),
+        }
+    }
+}
+
+/// Verifies the request and signs the leaf: everything that costs CPU, off the async threads.
+fn sign_leaf(
+    active: &ActiveIssuer,
+    state: &State,
+    request: IssueRequest,
+    serial: Serial,
+    now: Timestamp,
+    ttl: Duration,
+) -> Result<(Issuance, SignedCertificate), IssueError> {
+    let mistake = |error: &dyn std::error::Error| IssueError::CallerMistake(super::task::chain_of(error));
+    let csr = VerifiedCsr::verify(&request.csr, &CsrLimits::default()).map_err(|error| mistake(&error))?;
+    check_grant(state, &request.token, csr.identity())?;
+    let profile = LeafProfile { csr: &csr, serial, now, ttl };
+    let signed = active.leaf_issuer.sign(&profile).map_err(|error| mistake(&error))?;
+    let public_key = csr.public_key().digest();
+    let slot = request.slot.filter(|slot| !slot.is_empty()).unwrap_or_else(|| public_key.to_string());
+    let issuance = Issuance {
+        serial,
+        identity: Arc::new(csr.identity().clone()),
+        grant: Arc::new(Grant::Token(request.token.accessor)),
+        public_key,
+        certificate: signed.der.digest(),
+        not_before: signed.facts.not_before,
+        not_after: signed.facts.not_after,
+        issuer: active.id,
+        holder: Arc::new(Holder { keeper: request.keeper, slot: slot.into() }),
+        deadline: now.plus(ISSUE_WITHIN),
+    };
+    Ok((issuance, signed))
+}
+
+/// Refuses early, on this server's own state, what the log would refuse; the log decides again.
+fn check_grant(state: &State, token: &Token, identity: &Identity) -> Result<(), IssueError> {
+    let authorizer = state.authorizer(token);
+    let Identity::Spiffe(id) = identity else {
+        return Err(IssueError::PermissionDenied(
+            "Permission denied: a token entitles to SPIFFE ids, not to DNS names".into(),
+        ));
+    };
+    let (holds, permission, name) = match &id.path {
+        SpiffePath::Service { service, .. } => (authorizer.service_write(service.as_str()), "service:write", service),
+        SpiffePath::Agent { node, .. } => (authorizer.node_write(node.as_str()), "node:write", node),
+        SpiffePath::Server { datacenter } => (authorizer.acl_write(), "acl:write", datacenter),
+    };
+    if holds { Ok(()) } else { Err(IssueError::PermissionDenied(lacks(token.accessor, permission, name.as_str()))) }
+}
+
+/// Consul's sentence for a permission that a token lacks.
+pub(crate) fn lacks(accessor: AccessorId, permission: &str, name: &str) -> String {
+    format!("Permission denied: token with AccessorID '{accessor}' lacks permission '{permission}' on \"{name}\"")
+}
+
+fn of_rejection(rejection: Rejection) -> IssueError {
+    let text = rejection.to_string();
+    match rejection {
+        Rejection::GrantRefused { .. } => IssueError::PermissionDenied(text),
+        Rejection::Halted => IssueError::Halted,
+        Rejection::DeadlinePassed { .. } => IssueError::OutcomeUnknown,
+        Rejection::LimitReached { .. } => {
+            IssueError::RateLimited { reason: text, retry_after: Duration::from_secs(60) }
+        }
+        _ => IssueError::Unavailable(text),
+    }
+}
+
+fn of_propose_error(error: ProposeError) -> IssueError {
+    match error {
+        ProposeError::OutcomeUnknown => IssueError::OutcomeUnknown,
+        ProposeError::Overloaded => {
+            IssueError::RateLimited { reason: error.to_string(), retry_after: Duration::from_secs(1) }
+        }
+        error => IssueError::Unavailable(error.to_string()),
+    }
+}
+
+fn outcome_label(result: &Result<Issued, IssueError>) -> IssuanceOutcome {
+    match result {
+        Ok(_) => IssuanceOutcome::Recorded,
+        Err(IssueError::OutcomeUnknown) => IssuanceOutcome::Unknown,
+        Err(_) => IssuanceOutcome::Rejected,
+    }
+}
+
+/// One of the places at the desk.
+struct Place<'a>(&'a AtomicUsize);
+
+impl<'a> Place<'a> {
+    fn take(places: &'a AtomicUsize, limit: usize) -> Option<Self> {
+        let taken = places.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |taken| {
+            if taken < limit { Some(taken + 1) } else { None }
+        });
+        taken.is_ok().then_some(Self(places))
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,107 @@
+//! The ports of a server: bound before anything else is done, served when everything is there, closed first when it stops.
+
+use std::{io, net::SocketAddr, sync::Arc};
+
+use tokio::{
+    net::TcpListener,
+    sync::{mpsc, watch},
+    task::JoinSet,
+};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::service::interceptor::InterceptedService;
+
+use super::{context::Context, transport::Transport};
+use crate::{
+    api::grpc,
+    config::Listen,
+    telemetry::labels::Port,
+    tls::{
+        acceptor::{Acceptor, Limits},
+        client::Alpn,
+        clock::TlsClock,
+        connection::Connection,
+        raft_port::name_peer,
+    },
+};
+
+/// Accepted connections that wait to be served: a burst while the server is busy.
+const ACCEPTED_MAX: usize = 64;
+
+/// A port cannot be opened.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot listen on {address} for {port}: set `listen.{port}` to another address, or stop what uses this one")]
+pub struct ListenError {
+    /// Which port.
+    pub port: Port,
+    /// The address.
+    pub address: SocketAddr,
+    /// What the operating system said.
+    pub source: io::Error,
+}
+
+/// The opened ports.
+pub(super) struct Bound {
+    raft: TcpListener,
+    grpc: TcpListener,
+}
+
+type Accepted = ReceiverStream<io::Result<Connection<tokio::net::TcpStream>>>;
+
+impl Bound {
+    /// Opens every port, or says which one cannot be.
+    pub(super) async fn bind(listen: &Listen) -> Result<Self, ListenError> {
+        Ok(Self { raft: bind(Port::Raft, listen.raft).await?, grpc: bind(Port::Grpc, listen.grpc).await? })
+    }
+
+    /// Serves every port until `stopped` turns true.
+    pub(super) fn serve(
+        self,
+        context: &Arc<Context>,
+        transport: &Arc<Transport>,
+        clock: &TlsClock,
+        stopped: &watch::Receiver<bool>,
+        tasks: &mut JoinSet<()>,
+    ) {
+        let metrics = &context.metrics;
+        let (identity, trust) = (&transport.identity, &transport.trust);
+        let public =
+            |port, alpn, limits| Acceptor::public(port, identity.clone(), clock, alpn, limits, metrics.clone());
+        let members = Acceptor::members(identity.clone(), trust.clone(), clock.clone(), Limits::RAFT, metrics.clone());
+        let accepted = accept(members, self.raft, tasks);
+        tasks.spawn(serve_raft(context.clone(), accepted, stopped.clone()));
+        let accepted = accept(public(Port::Grpc, Alpn::Http2, Limits::RPC), self.grpc, tasks);
+        tasks.spawn(serve_grpc(context.clone(), accepted, stopped.clone()));
+    }
+}
+
+async fn bind(port: Port, address: SocketAddr) -> Result<TcpListener, ListenError> {
+    TcpListener::bind(address).await.map_err(|source| ListenError { port, address, source })
+}
+
+/// Runs the acceptor; it ends when whoever serves the connections does.
+fn accept(acceptor: Acceptor, listener: TcpListener, tasks: &mut JoinSet<()>) -> Accepted {
+    let (accepted, connections) = mpsc::channel(ACCEPTED_MAX);
+    tasks.spawn(acceptor.run(listener, accepted));
+    ReceiverStream::new(connections)
+}
+
+async fn serve_raft(context: Arc<Context>, accepted: Accepted, stopped: watch::Receiver<bool>) {
+    let service = InterceptedService::new(context.replica.service(), name_peer);
+    let serving = grpc::limited_server().add_service(service).serve_with_incoming_shutdown(accepted, ended(stopped));
+    if let Err(error) = serving.await {
+        tracing::error!(%error, "the Raft port is not served any more");
+    }
+}
+
+async fn serve_grpc(context: Arc<Context>, accepted: Accepted, stopped: watch::Receiver<bool>) {
+    let routes = grpc::routes(&context);
+    let serving = grpc::limited_server().add_routes(routes).serve_with_incoming_shutdown(accepted, ended(stopped));
+    if let Err(error) = serving.await {
+        tracing::error!(%error, "the gRPC port is not served any more");
+    }
+}
+
+async fn ended(mut stopped: watch::Receiver<bool>) {
+    // An error means that the server itself is gone: that is an end too.
+    drop(stopped.wait_for(|stopped| *stopped).await);
+}

@@ -1,0 +1,78 @@
+//! Keeps the metrics of the log and of certificates' ends current, and raises the alarms before those ends.
+
+use std::{sync::Arc, time::Duration};
+
+use carrack_authority::{State, root::Ca};
+use carrack_raft::{Role, Status};
+use tokio::sync::watch;
+
+use super::context::Context;
+use crate::telemetry::{
+    expiry::{ExpiryAlarms, WatchedCertificate},
+    labels::{CertificateKind, RaftRole},
+    metrics::RaftReading,
+};
+
+/// How often metrics that nobody changes as a side effect are refreshed: twice in a usual scrape interval.
+const REFRESH: Duration = Duration::from_secs(5);
+
+/// Refreshes until `stopped` turns true.
+pub(super) async fn observe(context: Arc<Context>, mut stopped: watch::Receiver<bool>) {
+    let mut alarms = ExpiryAlarms::default();
+    loop {
+        let status = context.replica.status();
+        context.metrics.show_raft(&reading(&status));
+        context.metrics.show_log_bytes(status.log_bytes_on_disk);
+        let watched = watched_certificates(&context.replica.state().state);
+        for (certificate, alarm) in alarms.observe(&watched, context.replica.log_time()) {
+            tracing::warn!(kind = %certificate.kind, id = %certificate.id, until = %certificate.not_after, ?alarm, "a certificate nears its end");
+        }
+        context.metrics.watch_certificates(watched);
+        let pause = tokio::time::timeout(REFRESH, stopped.wait_for(|stopped| *stopped));
+        if pause.await.is_ok() {
+            return;
+        }
+    }
+}
+
+fn reading(status: &Status) -> RaftReading {
+    RaftReading {
+        role: match status.leadership.role {
+            Role::Leader => RaftRole::Leader,
+            Role::Follower | Role::Stopped => RaftRole::Follower,
+            Role::Candidate => RaftRole::Candidate,
+            Role::Learner => RaftRole::Learner,
+        },
+        term: status.leadership.term,
+        last_log_index: status.last_log.unwrap_or_default(),
+        committed_index: status.committed.unwrap_or_default(),
+        applied_index: status.applied,
+        snapshot_index: status.snapshot.unwrap_or_default(),
+        lags: status.replication.iter().map(|(node, replication)| (*node, replication.behind)).collect(),
+    }
+}
+
+/// Every CA certificate of the datacenter, and the servers' own.
+fn watched_certificates(state: &State) -> Vec<WatchedCertificate> {
+    let mut watched = Vec::new();
+    for (ca, kind) in [(Ca::Mesh, CertificateKind::Root), (Ca::Server, CertificateKind::ServerRoot)] {
+        watched.extend(state.roots(ca).bundle().iter().map(|root| WatchedCertificate {
+            kind,
+            id: root.made.id.to_string(),
+            not_before: root.made.not_before,
+            not_after: root.made.not_after,
+        }));
+    }
+    watched.extend(state.issuers().map(|issuer| WatchedCertificate {
+        kind: CertificateKind::Issuer,
+        id: issuer.id.to_string(),
+        not_before: issuer.not_before,
+        not_after: issuer.not_after,
+    }));
+    watched.extend(state.members().filter_map(|member| {
+        let certificate = member.certificate.as_ref()?;
+        let (not_before, not_after) = (certificate.not_before, certificate.not_after);
+        Some(WatchedCertificate { kind: CertificateKind::Server, id: member.name.to_string(), not_before, not_after })
+    }));
+    watched
+}

@@ -1,0 +1,105 @@
+//! This server's own record: where it is reached, and the server certificate by which its peers know it.
+
+use std::sync::Arc;
+
+use carrack_authority::{
+    Command, State, WatchKey,
+    id::{Digest, FeatureLevel, NodeId, Revision},
+    key::{Der, KeyKind},
+    member::{Addresses, ServerCertificateRequest},
+    plan::renew::{LOOK_AGAIN, OwnRecord, own_record},
+    root::Ca,
+    x509::request::{RequestedName, build_csr},
+};
+use carrack_raft::{AppliedState, Replica};
+use futures::future::{BoxFuture, FutureExt};
+use tokio::time::Instant;
+
+use super::{
+    PROPOSE_WITHIN,
+    begin::behind,
+    task::{Runs, Step, StepError, Task},
+    transport::{Transport, chain_pem},
+};
+use crate::keys::server_keys::ServerKeys;
+
+/// The kind of the keys of server certificates: both ends are ours.
+pub const SERVER_KEY_KIND: KeyKind = KeyKind::EcP256;
+
+/// Keeps this server's record true and its certificate fresh.
+pub(crate) struct OwnRecordTask {
+    pub(crate) node: NodeId,
+    pub(crate) addresses: Addresses,
+    pub(crate) replica: Replica,
+    pub(crate) keys: Arc<ServerKeys>,
+    pub(crate) transport: Arc<Transport>,
+}
+
+impl Task for OwnRecordTask {
+    fn name(&self) -> &'static str {
+        "own record"
+    }
+
+    fn runs(&self) -> Runs {
+        Runs::Everywhere
+    }
+
+    fn watches(&self) -> &'static [WatchKey] {
+        &[WatchKey::Members, WatchKey::Roots(Ca::Server)]
+    }
+
+    fn step(&self, observed: Arc<AppliedState>) -> BoxFuture<'_, Result<Step, StepError>> {
+        async move { self.keep(&observed.state).await }.boxed()
+    }
+}
+
+impl OwnRecordTask {
+    async fn keep(&self, state: &State) -> Result<Step, StepError> {
+        self.transport.follow(state)?;
+        self.show_newest(state)?;
+        let now = self.replica.log_time();
+        match own_record(state, self.node, now, &self.addresses) {
+            OwnRecord::Good { renew_at } => Ok(Step::Idle(renew_at.since(now).min(LOOK_AGAIN))),
+            OwnRecord::WaitForCertificate | OwnRecord::Removed => Ok(Step::Idle(LOOK_AGAIN)),
+            OwnRecord::Announce => {
+                let supports = FeatureLevel::SUPPORTED;
+                let addresses = self.addresses.clone();
+                self.propose(Command::AnnounceServer { node: self.node, addresses, supports }).await
+            }
+            OwnRecord::RequestCertificate => {
+                let (csr, public_key) = certificate_request(&self.keys)?;
+                let request = ServerCertificateRequest { csr, public_key, revision: Revision::default() };
+                self.propose(Command::RequestServerCertificate { node: self.node, request }).await
+            }
+        }
+    }
+
+    /// Shows the recorded certificate from now on, with the server CA's roots behind it.
+    fn show_newest(&self, state: &State) -> Result<(), StepError> {
+        let Some(member) = state.member(self.node) else { return Ok(()) };
+        let Some(recorded) = &member.certificate else { return Ok(()) };
+        let chain = chain_pem(&recorded.certificate, &behind(state.roots(Ca::Server)));
+        if self.transport.shows(&chain) {
+            return Ok(());
+        }
+        let credential = self.keys.activate_server(&chain)?;
+        self.transport.show(&credential)?;
+        tracing::info!(until = %recorded.not_after, "this server shows a new certificate to its peers");
+        Ok(())
+    }
+
+    async fn propose(&self, command: Command) -> Result<Step, StepError> {
+        let proposed = self.replica.propose(command, Instant::now() + PROPOSE_WITHIN).await?;
+        proposed.outcome.accepted()?;
+        // The next look must see it, or it would be proposed again.
+        self.replica.wait_index(proposed.index, Instant::now() + PROPOSE_WITHIN).await;
+        Ok(Step::Acted)
+    }
+}
+
+/// The request for the pending server key, and the digest of that key. Repeating it is the same request's key.
+pub(crate) fn certificate_request(keys: &ServerKeys) -> Result<(Der, Digest), StepError> {
+    let key = keys.pending_server_key(SERVER_KEY_KIND)?;
+    let signer = keys.signer(&key)?;
+    Ok((build_csr(&*signer, &RequestedName::Server)?, signer.public_key().digest()))
+}

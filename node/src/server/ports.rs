@@ -1,0 +1,64 @@
+//! What a server needs from the machine. The simulator has its own of each.
+
+use std::sync::Arc;
+
+use aws_lc_rs::rand::{SecureRandom, SystemRandom};
+use carrack_authority::time::Timestamp;
+use carrack_raft::ports::{Entropy, WallClock};
+
+use crate::keys::{
+    aws_lc::AwsLcKeyMaker,
+    pool::{Executor, SigningThreads},
+    sealing::{AgeSealer, Sealer},
+    secret::KeyMaker,
+};
+
+/// The ports of one server.
+#[derive(Clone)]
+pub struct ServerPorts {
+    /// The machine's clock.
+    pub wall_clock: Arc<dyn WallClock>,
+    /// Random bytes.
+    pub entropy: Arc<dyn Entropy>,
+    /// Makes private keys.
+    pub key_maker: Arc<dyn KeyMaker>,
+    /// Seals root keys.
+    pub sealer: Arc<dyn Sealer>,
+    /// Where signing is done.
+    pub executor: Arc<dyn Executor>,
+}
+
+impl ServerPorts {
+    /// Those of a real machine.
+    pub fn of_machine() -> std::io::Result<Self> {
+        Ok(Self {
+            wall_clock: Arc::new(MachineClock),
+            entropy: Arc::new(MachineEntropy),
+            key_maker: Arc::new(AwsLcKeyMaker),
+            sealer: Arc::new(AgeSealer),
+            executor: Arc::new(SigningThreads::start_default()?),
+        })
+    }
+}
+
+/// The machine's clock.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct MachineClock;
+
+impl WallClock for MachineClock {
+    #[expect(clippy::disallowed_methods, reason = "this is the clock port's adapter")]
+    fn now(&self) -> Timestamp {
+        let since_epoch = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+        Timestamp::EPOCH.plus(since_epoch)
+    }
+}
+
+/// The machine's random bytes.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct MachineEntropy;
+
+impl Entropy for MachineEntropy {
+    fn fill(&self, bytes: &mut [u8]) {
+        SystemRandom::new().fill(bytes).expect("the operating system gives random bytes, or nothing here is safe");
+    }
+}

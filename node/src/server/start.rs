@@ -1,0 +1,395 @@
+//! From a configuration and a data directory to a running server.
+
+use std::{
+    io,
+    path::PathBuf,
+    sync::{Arc, Mutex, OnceLock},
+};
+
+use carrack_authority::{id::StoreId, member::Addresses};
+use carrack_raft::{
+    Directory, InitializeError, OpenError, Replica, ReplicaOptions, ReplicaPorts, Tuning,
+    engine::SledEngine,
+    ports::{NamedThreads, WallClock, exit_process},
+};
+use tokio::{sync::watch, task::JoinSet};
+use uuid::{Builder, Uuid};
+
+use super::{
+    Server,
+    begin::{BeginTask, Beginning, FIRST_NODE},
+    context::{Context, ServerIdentityInfo},
+    desk::IssuingDesk,
+    join::{JoinError, join},
+    join_token::JoinTokenText,
+    listeners::{Bound, ListenError},
+    observe::observe,
+    own_issuer::OwnIssuerTask,
+    own_record::OwnRecordTask,
+    ports::ServerPorts,
+    task::{StepError, Task, Troubles, run},
+    transport::Transport,
+};
+use crate::{
+    config::{Config, Recovery},
+    data_directory::{Contents, DataDirectory, DataDirectoryError, NodeIdentity},
+    keys::{
+        pool::SigningPool,
+        server_keys::ServerKeys,
+        store::{FileKeyStore, KeyStoreError},
+    },
+    leader::{
+        initialize::InitializeTask,
+        members::MembersTask,
+        seal::SealTask,
+        sign::{SERVER_CERTIFICATE_TTL, SignTask},
+    },
+    provider::BuiltinProvider,
+    telemetry::metrics::Metrics,
+    tls::clock::TlsClock,
+};
+
+/// How a server starts.
+#[derive(Debug)]
+pub enum Start {
+    /// It creates its datacenter.
+    Bootstrap,
+    /// It joins with a token.
+    Join(JoinTokenText),
+    /// It goes on with what its data directory holds.
+    Again,
+}
+
+/// A server could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The data directory.
+    #[error(transparent)]
+    Data(#[from] DataDirectoryError),
+    /// The key store.
+    #[error("the key store in {path} cannot be opened", path = path.display())]
+    Keys {
+        /// Where it is.
+        path: PathBuf,
+        /// Why.
+        source: KeyStoreError,
+    },
+    /// The data directory belongs to a server, and this command would make another one.
+    #[error(
+        "the data directory {path} holds server {name} of datacenter {datacenter} already: start it without {flag}",
+        path = path.display()
+    )]
+    HasServer {
+        /// Where it is.
+        path: PathBuf,
+        /// Its name.
+        name: String,
+        /// Its datacenter.
+        datacenter: String,
+        /// The flag that does not fit.
+        flag: &'static str,
+    },
+    /// The configuration names another server.
+    #[error(
+        "the configuration is for server `{configured}`, but the data directory holds `{found}`: set {key} to `{found}`, or choose another data directory"
+    )]
+    OtherServer {
+        /// What differs.
+        key: &'static str,
+        /// What is configured.
+        configured: String,
+        /// What is stored.
+        found: String,
+    },
+    /// The recovery choice is missing.
+    #[error(
+        "a datacenter is created with `--recovery-recipient age1...`, the public key with which you can open the root key when all servers are lost, or with an explicit `--without-recovery`"
+    )]
+    NoRecoveryChoice,
+    /// The join failed.
+    #[error(transparent)]
+    Join(#[from] JoinError),
+    /// The log or the state cannot be opened.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// A port cannot be opened.
+    #[error(transparent)]
+    Listen(#[from] ListenError),
+    /// The snapshots' directory.
+    #[error("the snapshots in {path} cannot be used", path = path.display())]
+    Snapshots {
+        /// Where they are.
+        path: PathBuf,
+        /// What the operating system said.
+        source: io::Error,
+    },
+    /// The log could not begin.
+    #[error(transparent)]
+    Initialize(#[from] InitializeError),
+    /// This server's own keys or certificates.
+    #[error("this server's own keys and certificates cannot be used")]
+    Own(#[source] StepError),
+}
+
+pub(super) async fn start(config: Config, start: Start, ports: ServerPorts) -> Result<Server, StartError> {
+    let data = Arc::new(DataDirectory::open(&config.data_dir)?);
+    let store = FileKeyStore::open(&data.keys()).map_err(|source| StartError::Keys { path: data.keys(), source })?;
+    let keys = ServerKeys::new(Arc::new(store), ports.key_maker.clone(), ports.sealer.clone());
+    let parts = Parts { config, ports, keys: Arc::new(keys) };
+    let identity = parts.identity(&data, start).await?;
+    parts.check_identity(&identity)?;
+    parts.run(data, identity).await
+}
+
+/// What a server is put together from.
+struct Parts {
+    config: Config,
+    ports: ServerPorts,
+    keys: Arc<ServerKeys>,
+}
+
+impl Parts {
+    async fn identity(&self, data: &DataDirectory, start: Start) -> Result<NodeIdentity, StartError> {
+        match (data.contents()?, start) {
+            (Contents::Initialised(_), Start::Again) => Ok(data.server()?),
+            (Contents::Initialised(identity), Start::Bootstrap) => Err(self.has_server(&identity, "--bootstrap")),
+            (Contents::Initialised(identity), Start::Join(_)) => Err(self.has_server(&identity, "--join")),
+            // Says what is wrong: there is nothing, or half of something.
+            (_, Start::Again) => Ok(data.server()?),
+            (_, Start::Bootstrap) => self.new_datacenter(data),
+            (_, Start::Join(token)) => self.join(data, &token).await,
+        }
+    }
+
+    fn new_datacenter(&self, data: &DataDirectory) -> Result<NodeIdentity, StartError> {
+        if self.config.recovery.is_none() {
+            return Err(StartError::NoRecoveryChoice);
+        }
+        let cluster = self.random_uuid();
+        let trust_domain = match &self.config.trust_domain {
+            Some(trust_domain) => trust_domain.clone(),
+            None => format!("{cluster}.carrack").parse().expect("a UUID in lower case and a suffix are a trust domain"),
+        };
+        Ok(NodeIdentity {
+            cluster,
+            datacenter: self.config.datacenter.clone(),
+            trust_domain,
+            node: FIRST_NODE,
+            name: self.config.node_name.clone(),
+            store: data.new_store(|| self.random_store())?,
+        })
+    }
+
+    async fn join(&self, data: &DataDirectory, token: &JoinTokenText) -> Result<NodeIdentity, StartError> {
+        let (name, datacenter) = (&self.config.node_name, &self.config.datacenter);
+        if token.node_name != *name || token.datacenter != *datacenter {
+            return Err(StartError::Join(JoinError::OtherServer {
+                token: token.node_name.clone(),
+                token_datacenter: token.datacenter.clone(),
+                name: name.clone(),
+                datacenter: datacenter.clone(),
+            }));
+        }
+        let store = data.new_store(|| self.random_store())?;
+        let wall_clock = self.ports.wall_clock.clone();
+        let clock = TlsClock::new(move || wall_clock.now());
+        Ok(join(token, &self.addresses(), store, &self.keys, &clock).await?)
+    }
+
+    fn check_identity(&self, identity: &NodeIdentity) -> Result<(), StartError> {
+        for (key, configured, found) in [
+            ("node_name", &self.config.node_name, &identity.name),
+            ("datacenter", &self.config.datacenter, &identity.datacenter),
+        ] {
+            if configured != found {
+                let (configured, found) = (configured.to_string(), found.to_string());
+                return Err(StartError::OtherServer { key, configured, found });
+            }
+        }
+        Ok(())
+    }
+
+    /// Shows the certificate, opens the log, listens, and starts the tasks.
+    async fn run(self, data: Arc<DataDirectory>, identity: NodeIdentity) -> Result<Server, StartError> {
+        let bound = Bound::bind(&self.config.listen).await?;
+        let credential = self.keys.server().map_err(|error| StartError::Own(error.into()))?;
+        let transport = Transport::new(identity.clone(), credential.as_ref(), data.clone()).map_err(StartError::Own)?;
+        let transport = Arc::new(transport);
+        let metrics = Arc::new(Metrics::new());
+        let clock = LateClock::new(self.ports.wall_clock.clone());
+        let replica = self.open_replica(&data, &identity, &transport, &metrics, &clock.tls()).await?;
+        clock.follow(replica.clone());
+        data.write_identity(&identity)?;
+        transport.follow(&replica.state().state).map_err(StartError::Own)?;
+        let context = self.context(&identity, replica, &metrics);
+        let (stop, stopped) = watch::channel(false);
+        let mut tasks = JoinSet::new();
+        bound.serve(&context, &transport, &clock.tls(), &stopped, &mut tasks);
+        if identity.node == FIRST_NODE && context.replica.status().leadership.membership.voters.is_empty() {
+            context.replica.initialize(&self.config.advertise.raft.to_string()).await?;
+        }
+        for task in self.tasks(&identity, &context, &transport) {
+            tasks.spawn(run(task, context.replica.clone(), context.troubles.clone(), stopped.clone()));
+        }
+        tasks.spawn(observe(context.clone(), stopped));
+        Ok(Server { context, config: self.config, stop, tasks: Mutex::new(tasks), _data: data })
+    }
+
+    async fn open_replica(
+        &self,
+        data: &DataDirectory,
+        identity: &NodeIdentity,
+        transport: &Arc<Transport>,
+        metrics: &Arc<Metrics>,
+        clock: &TlsClock,
+    ) -> Result<Replica, StartError> {
+        let raft = &self.config.raft;
+        let options = ReplicaOptions {
+            node: identity.node,
+            cluster: identity.cluster,
+            store: identity.store,
+            may_create: data.contents()? != Contents::Initialised(Box::new(identity.clone())),
+            tuning: Tuning {
+                heartbeat: raft.heartbeat_interval,
+                election_min: raft.election_timeout_min,
+                election_max: raft.election_timeout_max,
+                entries_per_snapshot: raft.snapshot_threshold,
+                ..Tuning::default()
+            },
+        };
+        let (log, files) = (data.log(), Directory::open(data.snapshots()));
+        let files = files.map_err(|source| StartError::Snapshots { path: data.snapshots(), source })?;
+        let ports = ReplicaPorts {
+            engine: Box::new(move || Ok(Box::new(SledEngine::open(&log)?))),
+            files: Arc::new(files),
+            workers: Arc::new(NamedThreads),
+            dialer: Arc::new(transport.dialer(clock, metrics)),
+            directory: transport.peers.clone(),
+            wall_clock: self.ports.wall_clock.clone(),
+            entropy: self.ports.entropy.clone(),
+            fatal: exit_process(),
+        };
+        Ok(Replica::open(options, ports).await?)
+    }
+
+    fn context(&self, identity: &NodeIdentity, replica: Replica, metrics: &Arc<Metrics>) -> Arc<Context> {
+        let desk = IssuingDesk::new(
+            identity.node,
+            replica.clone(),
+            SigningPool::new(self.ports.executor.clone()),
+            self.ports.entropy.clone(),
+            metrics.clone(),
+        );
+        Arc::new(Context {
+            replica,
+            entropy: self.ports.entropy.clone(),
+            key_maker: self.ports.key_maker.clone(),
+            metrics: metrics.clone(),
+            desk: Arc::new(desk),
+            identity: ServerIdentityInfo {
+                cluster: identity.cluster,
+                datacenter: identity.datacenter.clone(),
+                trust_domain: identity.trust_domain.clone(),
+                node: identity.node,
+                name: identity.name.clone(),
+            },
+            troubles: Troubles::default(),
+        })
+    }
+
+    fn tasks(&self, identity: &NodeIdentity, context: &Context, transport: &Arc<Transport>) -> Vec<Arc<dyn Task>> {
+        let replica = &context.replica;
+        let (entropy, keys) = (self.ports.entropy.clone(), self.keys.clone());
+        let ports = &self.ports;
+        let builtin =
+            BuiltinProvider::new(ports.key_maker.clone(), ports.sealer.clone(), keys.clone(), entropy.clone());
+        let builtin = Arc::new(builtin);
+        vec![
+            Arc::new(BeginTask {
+                identity: identity.clone(),
+                beginning: self.beginning(),
+                replica: replica.clone(),
+                builtin: builtin.clone(),
+                keys: keys.clone(),
+                entropy: entropy.clone(),
+            }),
+            Arc::new(InitializeTask { replica: replica.clone(), provider: builtin.clone() }),
+            Arc::new(SignTask {
+                replica: replica.clone(),
+                entropy,
+                builtin: builtin.clone(),
+                provider: builtin.clone(),
+                server_certificate_ttl: SERVER_CERTIFICATE_TTL,
+            }),
+            Arc::new(SealTask { replica: replica.clone(), builtin }),
+            Arc::new(MembersTask { replica: replica.clone() }),
+            Arc::new(OwnRecordTask {
+                node: identity.node,
+                addresses: self.addresses(),
+                replica: replica.clone(),
+                keys: keys.clone(),
+                transport: transport.clone(),
+            }),
+            Arc::new(OwnIssuerTask { node: identity.node, replica: replica.clone(), keys, desk: context.desk.clone() }),
+        ]
+    }
+
+    fn beginning(&self) -> Option<Beginning> {
+        let recovery = match self.config.recovery.as_ref()? {
+            Recovery::Recipient(recipient) => Some(recipient.clone()),
+            Recovery::Without => None,
+        };
+        let (addresses, config) = (self.addresses(), self.config.ca);
+        Some(Beginning { addresses, recovery, config, server_certificate_ttl: SERVER_CERTIFICATE_TTL })
+    }
+
+    fn addresses(&self) -> Addresses {
+        let advertise = &self.config.advertise;
+        Addresses { raft: advertise.raft.to_string(), grpc: advertise.grpc.to_string(), wan: None }
+    }
+
+    fn has_server(&self, identity: &NodeIdentity, flag: &'static str) -> StartError {
+        let (name, datacenter) = (identity.name.to_string(), identity.datacenter.to_string());
+        StartError::HasServer { path: self.config.data_dir.clone(), name, datacenter, flag }
+    }
+
+    fn random_uuid(&self) -> Uuid {
+        let mut bytes = [0; 16];
+        self.ports.entropy.fill(&mut bytes);
+        Builder::from_random_bytes(bytes).into_uuid()
+    }
+
+    fn random_store(&self) -> StoreId {
+        let mut bytes = [0; 16];
+        self.ports.entropy.fill(&mut bytes);
+        StoreId(bytes)
+    }
+}
+
+/// The time by which certificates of peers are judged: the log's, and the machine's where that is ahead. A server that was off for
+/// long has an old log time until it hears from the others, and must not refuse their newer certificates before that.
+#[derive(Clone)]
+struct LateClock {
+    wall_clock: Arc<dyn WallClock>,
+    replica: Arc<OnceLock<Replica>>,
+}
+
+impl LateClock {
+    fn new(wall_clock: Arc<dyn WallClock>) -> Self {
+        Self { wall_clock, replica: Arc::default() }
+    }
+
+    /// Looks at the log from now on.
+    fn follow(&self, replica: Replica) {
+        // It is followed once: a second replica would be another server.
+        drop(self.replica.set(replica));
+    }
+
+    fn tls(&self) -> TlsClock {
+        let clock = self.clone();
+        TlsClock::new(move || {
+            let wall = clock.wall_clock.now();
+            clock.replica.get().map_or(wall, |replica| replica.log_time().max(wall))
+        })
+    }
+}
