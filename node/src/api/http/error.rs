@@ -139,31 +139,31 @@ impl HttpError {
     }
 }
 
+/// A refusal's own code, and the status that fits who is at fault.
 fn of_rejection(rejection: &Rejection) -> (StatusCode, &'static str) {
-    match rejection {
-        Rejection::NotBootstrapped => (StatusCode::SERVICE_UNAVAILABLE, "not_bootstrapped"),
-        Rejection::DeadlinePassed { .. } => (StatusCode::SERVICE_UNAVAILABLE, "deadline_passed"),
-        Rejection::Halted => (StatusCode::SERVICE_UNAVAILABLE, "halted"),
-        Rejection::IssuerRefused { .. } => (StatusCode::SERVICE_UNAVAILABLE, "issuer_refused"),
-        Rejection::DatesRefused { .. } => (StatusCode::SERVICE_UNAVAILABLE, "dates_refused"),
-        Rejection::NotFound { .. } => (StatusCode::NOT_FOUND, "not_found"),
-        Rejection::Invalid { .. } => (StatusCode::BAD_REQUEST, "invalid"),
-        Rejection::BadCaConfig(_) => (StatusCode::BAD_REQUEST, "invalid"),
-        Rejection::BuiltIn { .. } => (StatusCode::BAD_REQUEST, "built_in"),
-        Rejection::GrantRefused { .. } => (StatusCode::FORBIDDEN, "permission_denied"),
-        Rejection::AclBootstrapped { .. } => (StatusCode::FORBIDDEN, "acl_bootstrapped"),
-        Rejection::JoinTokenRefused { .. } => (StatusCode::FORBIDDEN, "join_token_refused"),
-        Rejection::WrongProposer { .. } => (StatusCode::INTERNAL_SERVER_ERROR, "internal"),
-        Rejection::AlreadyBootstrapped => (StatusCode::CONFLICT, "already_bootstrapped"),
-        Rejection::Conflict { .. } => (StatusCode::CONFLICT, "conflict"),
-        Rejection::AlreadyExists { .. } => (StatusCode::CONFLICT, "already_exists"),
-        Rejection::LimitReached { .. } => (StatusCode::CONFLICT, "limit_reached"),
-        Rejection::Removed { .. } => (StatusCode::CONFLICT, "removed"),
-        Rejection::TooOld { .. } => (StatusCode::CONFLICT, "too_old"),
-        Rejection::WrongRecipients => (StatusCode::CONFLICT, "wrong_recipients"),
-        Rejection::WrongPhase { .. } => (StatusCode::CONFLICT, "wrong_phase"),
-        Rejection::SerialTaken { .. } => (StatusCode::CONFLICT, "serial_taken"),
-    }
+    let status = match rejection {
+        Rejection::NotBootstrapped
+        | Rejection::DeadlinePassed { .. }
+        | Rejection::Halted
+        | Rejection::IssuerRefused { .. }
+        | Rejection::DatesRefused { .. } => StatusCode::SERVICE_UNAVAILABLE,
+        Rejection::NotFound { .. } => StatusCode::NOT_FOUND,
+        Rejection::Invalid { .. } | Rejection::BadCaConfig(_) | Rejection::BuiltIn { .. } => StatusCode::BAD_REQUEST,
+        Rejection::GrantRefused { .. } | Rejection::AclBootstrapped { .. } | Rejection::JoinTokenRefused { .. } => {
+            StatusCode::FORBIDDEN
+        }
+        Rejection::WrongProposer { .. } => StatusCode::INTERNAL_SERVER_ERROR,
+        Rejection::AlreadyBootstrapped
+        | Rejection::Conflict { .. }
+        | Rejection::AlreadyExists { .. }
+        | Rejection::LimitReached { .. }
+        | Rejection::Removed { .. }
+        | Rejection::TooOld { .. }
+        | Rejection::WrongRecipients
+        | Rejection::WrongPhase { .. }
+        | Rejection::SerialTaken { .. } => StatusCode::CONFLICT,
+    };
+    (status, rejection.code())
 }
 
 impl IntoResponse for HttpError {

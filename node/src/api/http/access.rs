@@ -1,0 +1,140 @@
+//! Who asks, and whether he may: each route names the right that it needs, and the answer is decided on one version of the
+//! state. Consul's sentences, because its clients match on them.
+
+use std::sync::Arc;
+
+use carrack_authority::{
+    State,
+    acl::{AccessorId, Token, resolve::Authorizer, token::secret_digest},
+    time::Timestamp,
+};
+use subtle::ConstantTimeEq;
+
+use super::{
+    error::HttpError,
+    parameters::{Parameters, PresentedSecret},
+};
+
+/// What a request must be allowed to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Right {
+    /// Nothing: the answer is public, and no token is looked at.
+    Public,
+    /// To have a token that is valid; what it may do is decided on what the request names.
+    AnyToken,
+    /// `service:write` on the service that the path names.
+    ServiceWrite,
+    /// `operator:read`
+    OperatorRead,
+    /// `operator:write`
+    OperatorWrite,
+    /// `acl:read`
+    AclRead,
+    /// `acl:write`
+    AclWrite,
+}
+
+impl Right {
+    /// The right as Consul's sentences name it.
+    const fn permission(self) -> &'static str {
+        match self {
+            Self::Public | Self::AnyToken => "",
+            Self::ServiceWrite => "service:write",
+            Self::OperatorRead => "operator:read",
+            Self::OperatorWrite => "operator:write",
+            Self::AclRead => "acl:read",
+            Self::AclWrite => "acl:write",
+        }
+    }
+
+    fn is_given(self, authorizer: &Authorizer, service: Option<&str>) -> bool {
+        match self {
+            Self::Public | Self::AnyToken => true,
+            Self::ServiceWrite => service.is_some_and(|service| authorizer.service_write(service)),
+            Self::OperatorRead => authorizer.operator_read(),
+            Self::OperatorWrite => authorizer.operator_write(),
+            Self::AclRead => authorizer.acl_read(),
+            Self::AclWrite => authorizer.acl_write(),
+        }
+    }
+}
+
+/// Who asks.
+#[derive(Clone, Debug)]
+pub enum Caller {
+    /// Nobody showed a token. The anonymous token has no rights.
+    Anonymous,
+    /// The token that belongs to the secret.
+    Token(Arc<Token>),
+}
+
+impl Caller {
+    /// Finds out who asks. A secret that is nobody's is an error, not the anonymous token.
+    pub fn identify(secret: Option<&PresentedSecret>, state: &State, now: Timestamp) -> Result<Self, HttpError> {
+        let Some(secret) = secret else { return Ok(Self::Anonymous) };
+        let digest = secret_digest(&secret.as_uuid().ok_or(HttpError::AclNotFound)?);
+        let token = state.acl().token_of_secret(&digest, now).ok_or(HttpError::AclNotFound)?;
+        // The lookup's time depends on the digest, which nobody can choose; the last word is in constant time.
+        let is_equal = bool::from(token.secret.0.ct_eq(&digest.0));
+        if is_equal { Ok(Self::Token(token.clone())) } else { Err(HttpError::AclNotFound) }
+    }
+
+    /// Refuses who lacks the right. `service`: the service that the path names.
+    pub fn expect(&self, right: Right, service: Option<&str>, state: &State) -> Result<(), HttpError> {
+        if right == Right::Public {
+            return Ok(());
+        }
+        let Self::Token(token) = self else {
+            return Err(self.lacks(right, service));
+        };
+        let is_given = right.is_given(&state.authorizer(token), service);
+        if is_given { Ok(()) } else { Err(self.lacks(right, service)) }
+    }
+
+    /// The token, where the route asks for one.
+    pub fn token(&self) -> Result<&Arc<Token>, HttpError> {
+        match self {
+            Self::Anonymous => Err(self.lacks(Right::AnyToken, None)),
+            Self::Token(token) => Ok(token),
+        }
+    }
+
+    /// The token's public id.
+    pub fn accessor(&self) -> Option<AccessorId> {
+        match self {
+            Self::Anonymous => None,
+            Self::Token(token) => Some(token.accessor),
+        }
+    }
+
+    fn lacks(&self, right: Right, service: Option<&str>) -> HttpError {
+        if right == Right::AnyToken {
+            return HttpError::PermissionDenied("anonymous token: this request needs a token".into());
+        }
+        let who = match self {
+            Self::Anonymous => "anonymous token".into(),
+            Self::Token(token) => format!("token with AccessorID '{}'", token.accessor),
+        };
+        let on = service.map(|service| format!(" on \"{}\"", service.escape_default())).unwrap_or_default();
+        HttpError::PermissionDenied(format!("{who} lacks permission '{}'{on}", right.permission()))
+    }
+}
+
+impl Right {
+    /// Finds out who asks and refuses who lacks this right. `variable`: the last variable part of the path.
+    pub fn check(
+        self,
+        parameters: &Parameters,
+        variable: Option<&str>,
+        state: &State,
+        now: Timestamp,
+    ) -> Result<Caller, HttpError> {
+        if self == Self::Public {
+            return Ok(Caller::Anonymous);
+        }
+        let caller = Caller::identify(parameters.secret.as_ref(), state, now)?;
+        let service = variable.filter(|_| self == Self::ServiceWrite);
+        caller.expect(self, service, state)?;
+        Ok(caller)
+    }
+}
