@@ -205,14 +205,13 @@ impl SpiffeId {
 
 impl fmt::Display for SpiffeId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "spiffe://{}", self.trust_domain)?;
-        match &self.path {
-            SpiffePath::Service { datacenter, service } => {
-                write!(f, "/ns/{DEFAULT_NAMESPACE}/dc/{datacenter}/svc/{service}")
-            }
-            SpiffePath::Agent { datacenter, node } => write!(f, "/agent/client/dc/{datacenter}/id/{node}"),
-            SpiffePath::Server { datacenter } => write!(f, "/agent/server/dc/{datacenter}"),
-        }
+        let (before, datacenter, between, name) = match &self.path {
+            SpiffePath::Service { datacenter, service } => ("/ns/default/dc/", datacenter, "/svc/", service.as_str()),
+            SpiffePath::Agent { datacenter, node } => ("/agent/client/dc/", datacenter, "/id/", node.as_str()),
+            SpiffePath::Server { datacenter } => ("/agent/server/dc/", datacenter, "", ""),
+        };
+        let parts = ["spiffe://", self.trust_domain.as_str(), before, datacenter.as_str(), between, name];
+        parts.into_iter().try_for_each(|part| f.write_str(part))
     }
 }
 

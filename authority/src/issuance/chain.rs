@@ -13,39 +13,53 @@ pub const EMPTY_HEAD: Digest = Digest([0; 32]);
 
 /// The head after a record.
 pub fn link(head: &Digest, sequence: u64, index: u64, recorded_at: Timestamp, issuance: &Issuance) -> Digest {
-    let mut hash = Sha256::new();
-    hash.update(b"carrack issuance v1\0");
-    hash.update(head.0);
-    for number in [sequence, index, recorded_at.0] {
-        hash.update(number.to_be_bytes());
-    }
-    hash.update(issuance.serial.0);
-    identity(&mut hash, &issuance.identity);
-    grant(&mut hash, &issuance.grant);
-    hash.update(issuance.public_key.0);
-    hash.update(issuance.certificate.0);
-    hash.update(issuance.not_before.0.to_be_bytes());
-    hash.update(issuance.not_after.0.to_be_bytes());
-    hash.update(issuance.issuer.0);
-    holder(&mut hash, &issuance.holder);
-    hash.update(issuance.deadline.0.to_be_bytes());
-    Digest(hash.finalize().into())
+    Linked { sequence, index, recorded_at, issuance, name: &issuance.identity.to_string() }.after(head)
 }
 
-/// 64 bits by which a holder and an identity are found together. Another pair may have the same: compare what was found.
-pub(super) fn fingerprint(of: &Holder, and: &Identity) -> u64 {
+/// What a link covers beside the head before it.
+pub(super) struct Linked<'a> {
+    pub(super) sequence: u64,
+    pub(super) index: u64,
+    pub(super) recorded_at: Timestamp,
+    pub(super) issuance: &'a Issuance,
+    /// The identity as text.
+    pub(super) name: &'a str,
+}
+
+impl Linked<'_> {
+    /// The head after it.
+    pub(super) fn after(&self, head: &Digest) -> Digest {
+        let issuance = self.issuance;
+        let mut hash = Sha256::new();
+        hash.update(b"carrack issuance v1\0");
+        hash.update(head.0);
+        for number in [self.sequence, self.index, self.recorded_at.0] {
+            hash.update(number.to_be_bytes());
+        }
+        hash.update(issuance.serial.0);
+        let kind = match *issuance.identity {
+            Identity::Spiffe(_) => 1,
+            Identity::LinkerdDns(_) => 2,
+        };
+        tagged(&mut hash, kind, self.name.as_bytes());
+        grant(&mut hash, &issuance.grant);
+        hash.update(issuance.public_key.0);
+        hash.update(issuance.certificate.0);
+        hash.update(issuance.not_before.0.to_be_bytes());
+        hash.update(issuance.not_after.0.to_be_bytes());
+        hash.update(issuance.issuer.0);
+        holder(&mut hash, &issuance.holder);
+        hash.update(issuance.deadline.0.to_be_bytes());
+        Digest(hash.finalize().into())
+    }
+}
+
+/// 64 bits by which a holder and an identity's text are found together. Another pair may have the same.
+pub(super) fn fingerprint(of: &Holder, name: &str) -> u64 {
     let mut hash = Sha256::new();
     holder(&mut hash, of);
-    identity(&mut hash, and);
+    hash.update(name);
     hash.finalize().iter().take(8).fold(0, |number, byte| number << 8 | u64::from(*byte))
-}
-
-fn identity(hash: &mut Sha256, identity: &Identity) {
-    let kind = match identity {
-        Identity::Spiffe(_) => 1,
-        Identity::LinkerdDns(_) => 2,
-    };
-    tagged(hash, kind, identity.to_string().as_bytes());
 }
 
 fn holder(hash: &mut Sha256, holder: &Holder) {

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use imbl::{OrdMap, OrdSet};
 
 use super::{
-    chain::{EMPTY_HEAD, fingerprint, link},
-    pages::{PageIndex, Pages, page_of},
+    chain::{EMPTY_HEAD, Linked, fingerprint},
+    index::{Fingerprints, PageIndex},
+    pages::{Pages, page_of},
     record::{Grant, Holder, Issuance, IssuanceRecord},
 };
 use crate::{
@@ -85,15 +86,15 @@ pub struct IssuanceLog {
     head: Digest,
     length: u64,
     records: Pages,
-    /// The first 64 bits of each serial, and the sequence.
-    by_serial: OrdSet<(u64, u64)>,
+    /// By the first 64 bits of each serial.
+    by_serial: Fingerprints,
     by_identity: PageIndex<Arc<Identity>>,
     by_grant: PageIndex<Arc<Grant>>,
     by_issuer: PageIndex<KeyId>,
-    /// The earliest end in each page.
-    by_end: PageIndex<Timestamp>,
-    /// The fingerprint of holder and identity of each current record, and its sequence.
-    current: OrdSet<(u64, u64)>,
+    /// The earliest end in each page, and the page.
+    by_end: OrdSet<(Timestamp, u64)>,
+    /// The current records, by the fingerprint of holder and identity.
+    current: Fingerprints,
     /// How many records each holder has: equal holders share their memory.
     holders: OrdMap<Arc<Holder>, usize>,
     counts: OrdMap<KeyId, IssuerCounts>,
@@ -112,12 +113,12 @@ impl IssuanceLog {
             head,
             length,
             records: Pages::default(),
-            by_serial: OrdSet::new(),
+            by_serial: Fingerprints::default(),
             by_identity: PageIndex::default(),
             by_grant: PageIndex::default(),
             by_issuer: PageIndex::default(),
-            by_end: PageIndex::default(),
-            current: OrdSet::new(),
+            by_end: OrdSet::new(),
+            current: Fingerprints::default(),
             holders: OrdMap::new(),
             counts: OrdMap::new(),
         }
@@ -126,23 +127,26 @@ impl IssuanceLog {
     /// Appends a leaf that was decided to be recorded, and supersedes the holder's former one.
     pub(crate) fn append(&mut self, index: u64, now: Timestamp, issuance: &Issuance) -> u64 {
         let sequence = self.length + 1;
-        let hash = link(&self.head, sequence, index, now, issuance);
-        if let Some(former) = self.current_sequence(&issuance.holder, &issuance.identity) {
-            self.supersede(former, sequence);
-        }
-        self.head = hash;
-        self.length = sequence;
+        let name = issuance.identity.to_string();
+        let hash = Linked { sequence, index, recorded_at: now, issuance, name: &name }.after(&self.head);
+        let fingerprint = fingerprint(&issuance.holder, &name);
+        let former = self.current_sequence(fingerprint, &issuance.holder, &issuance.identity);
+        former.into_iter().for_each(|former| self.supersede(former, sequence));
+        (self.head, self.length) = (hash, sequence);
         let issuance = issuance.clone();
-        self.insert(IssuanceRecord { issuance, sequence, recorded_at: now, index, hash, superseded_by: None });
+        let record = IssuanceRecord { issuance, sequence, recorded_at: now, index, hash, superseded_by: None };
+        self.insert(record, fingerprint, former);
         sequence
     }
 
     /// Puts a record of a snapshot back; they come in ascending order.
     pub(crate) fn restore(&mut self, record: IssuanceRecord) -> Result<(), BadIssuance> {
+        let name = record.issuance.identity.to_string();
+        let fingerprint = fingerprint(&record.issuance.holder, &name);
         self.check_place(&record)?;
-        self.check_hash(&record)?;
-        self.check_succession(&record)?;
-        self.insert(record);
+        self.check_hash(&record, &name)?;
+        self.check_succession(&record, fingerprint)?;
+        self.insert(record, fingerprint, None);
         Ok(())
     }
 
@@ -165,14 +169,16 @@ impl IssuanceLog {
     }
 
     /// The hash is checked where the one before it is known: the first record's, and each that follows its predecessor.
-    fn check_hash(&self, record: &IssuanceRecord) -> Result<(), BadIssuance> {
-        let (sequence, found) = (record.sequence, record.hash);
+    fn check_hash(&self, record: &IssuanceRecord, name: &str) -> Result<(), BadIssuance> {
+        let IssuanceRecord { issuance, sequence, recorded_at, index, hash: found, .. } = record;
+        let (sequence, found) = (*sequence, *found);
         let before = match self.records.last() {
             _ if sequence == 1 => Some(EMPTY_HEAD),
             Some(last) if last.sequence + 1 == sequence => Some(last.hash),
             _ => None,
         };
-        let linked = before.map(|before| link(&before, sequence, record.index, record.recorded_at, &record.issuance));
+        let linked = Linked { sequence, index: *index, recorded_at: *recorded_at, issuance, name };
+        let linked = before.map(|before| linked.after(&before));
         let head = (sequence == self.length).then_some(self.head);
         match linked.into_iter().chain(head).find(|computed| *computed != found) {
             Some(computed) => Err(BadIssuance::BrokenChain { sequence, found, computed }),
@@ -180,29 +186,26 @@ impl IssuanceLog {
         }
     }
 
-    fn check_succession(&self, record: &IssuanceRecord) -> Result<(), BadIssuance> {
+    fn check_succession(&self, record: &IssuanceRecord, fingerprint: u64) -> Result<(), BadIssuance> {
         let sequence = record.sequence;
         let bad = match record.superseded_by {
             Some(by) => Some(by).filter(|by| *by <= sequence || *by > self.length),
-            None => self.current_sequence(&record.issuance.holder, &record.issuance.identity),
+            None => self.current_sequence(fingerprint, &record.issuance.holder, &record.issuance.identity),
         };
         bad.map_or(Ok(()), |other| Err(BadIssuance::BadSuccession { sequence, other }))
     }
 
     /// Puts a record, new or from a snapshot, after all others and into the lookups.
-    fn insert(&mut self, mut record: IssuanceRecord) {
-        self.share(&mut record.issuance);
+    fn insert(&mut self, mut record: IssuanceRecord, fingerprint: u64, former: Option<u64>) {
         let (sequence, page) = (record.sequence, page_of(record.sequence));
         let is_current = record.superseded_by.is_none();
+        self.index_names(&mut record.issuance, page);
         let issuance = &record.issuance;
-        self.by_serial.insert((prefix(&issuance.serial), sequence));
-        self.by_identity.insert(issuance.identity.clone(), page);
-        self.by_grant.insert(issuance.grant.clone(), page);
-        self.by_issuer.insert(issuance.issuer, page);
+        self.by_serial.insert(prefix(&issuance.serial), sequence, None);
+        self.by_issuer.insert(&issuance.issuer, page, |issuer, _| issuer);
         if is_current {
-            self.current.insert((fingerprint(&issuance.holder, &issuance.identity), sequence));
+            self.current.insert(fingerprint, sequence, former);
         }
-        *self.holders.entry(issuance.holder.clone()).or_default() += 1;
         let counts = self.counts.entry(issuance.issuer).or_default();
         counts.unexpired += 1;
         counts.current += u64::from(is_current);
@@ -210,8 +213,23 @@ impl IssuanceLog {
         let (end, first_end) = (issuance.not_after, self.records.first_end(page));
         self.records.push(record);
         if first_end.is_none_or(|first_end| end < first_end) {
-            first_end.into_iter().for_each(|first_end| self.by_end.remove(first_end, page));
-            self.by_end.insert(end, page);
+            if let Some(first_end) = first_end {
+                self.by_end.remove(&(first_end, page));
+            }
+            self.by_end.insert((end, page));
+        }
+    }
+
+    /// Makes the names findable, and shares them with the records that have the same: they repeat in most.
+    fn index_names(&mut self, issuance: &mut Issuance, page: u64) {
+        issuance.identity = self.by_identity.insert(&issuance.identity, page, with_shared_names);
+        issuance.grant = self.by_grant.insert(&issuance.grant, page, |grant, _| grant);
+        match self.holders.get_key_value_mut(&issuance.holder) {
+            Some((holder, count)) => {
+                *count += 1;
+                issuance.holder = holder.clone();
+            }
+            None => drop(self.holders.insert(issuance.holder.clone(), 1)),
         }
     }
 
@@ -219,7 +237,7 @@ impl IssuanceLog {
     pub(crate) fn expire(&mut self, now: Timestamp) -> bool {
         let mut expired = 0;
         while expired < EXPIRED_PER_ENTRY
-            && let Some((end, page)) = self.by_end.first().copied()
+            && let Some((end, page)) = self.by_end.get_min().copied()
             && end < now
         {
             let records = self.records.page(page).iter();
@@ -227,9 +245,9 @@ impl IssuanceLog {
             let ended: Vec<u64> = ended.collect();
             ended.iter().for_each(|sequence| self.forget(*sequence));
             expired += ended.len();
-            self.by_end.remove(end, page);
+            self.by_end.remove(&(end, page));
             if let Some(end) = self.records.first_end(page) {
-                self.by_end.insert(end, page);
+                self.by_end.insert((end, page));
             }
         }
         expired > 0
@@ -237,20 +255,20 @@ impl IssuanceLog {
 
     fn forget(&mut self, sequence: u64) {
         let Some(IssuanceRecord { issuance, superseded_by, .. }) = self.records.remove(sequence) else { return };
-        self.by_serial.remove(&(prefix(&issuance.serial), sequence));
+        self.by_serial.remove(prefix(&issuance.serial), sequence);
         let page = page_of(sequence);
         let left = self.records.page(page);
         if left.iter().all(|other| other.issuance.identity != issuance.identity) {
-            self.by_identity.remove(issuance.identity.clone(), page);
+            self.by_identity.remove(&issuance.identity, page);
         }
         if left.iter().all(|other| other.issuance.grant != issuance.grant) {
-            self.by_grant.remove(issuance.grant.clone(), page);
+            self.by_grant.remove(&issuance.grant, page);
         }
         if left.iter().all(|other| other.issuance.issuer != issuance.issuer) {
-            self.by_issuer.remove(issuance.issuer, page);
+            self.by_issuer.remove(&issuance.issuer, page);
         }
         if superseded_by.is_none() {
-            self.current.remove(&(fingerprint(&issuance.holder, &issuance.identity), sequence));
+            self.current.remove(fingerprint(&issuance.holder, &issuance.identity.to_string()), sequence);
         }
         self.release_holder(&issuance.holder);
         let counts = self.counts.entry(issuance.issuer).or_default();
@@ -273,39 +291,12 @@ impl IssuanceLog {
     fn supersede(&mut self, former: u64, sequence: u64) {
         let Some(record) = self.records.find_mut(former) else { return };
         record.superseded_by = Some(sequence);
-        let issuance = &record.issuance;
-        self.current.remove(&(fingerprint(&issuance.holder, &issuance.identity), former));
-        let counts = self.counts.entry(issuance.issuer).or_default();
+        let counts = self.counts.entry(record.issuance.issuer).or_default();
         counts.current = counts.current.saturating_sub(1);
     }
 
-    /// Replaces what the log has already by the same in the same memory: names repeat in most records.
-    fn share(&self, issuance: &mut Issuance) {
-        match self.by_identity.shared(&issuance.identity) {
-            Some(identity) => issuance.identity = identity.clone(),
-            None => self.share_names(Arc::make_mut(&mut issuance.identity)),
-        }
-        if let Some(grant) = self.by_grant.shared(&issuance.grant) {
-            issuance.grant = grant.clone();
-        }
-        if let Some((holder, _)) = self.holders.get_key_value(&issuance.holder) {
-            issuance.holder = holder.clone();
-        }
-    }
-
-    fn share_names(&self, identity: &mut Identity) {
-        if let Identity::Spiffe(id) = identity
-            && let Some((other, _)) = self.by_identity.first()
-            && let Identity::Spiffe(other) = &**other
-        {
-            id.share_names(other);
-        }
-    }
-
-    fn current_sequence(&self, holder: &Holder, identity: &Identity) -> Option<u64> {
-        let fingerprint = fingerprint(holder, identity);
-        let found = self.current.range((fingerprint, 0)..=(fingerprint, u64::MAX)).map(|(_, sequence)| *sequence);
-        found.into_iter().find(|sequence| {
+    fn current_sequence(&self, fingerprint: u64, holder: &Holder, identity: &Identity) -> Option<u64> {
+        self.current.find(fingerprint).find(|sequence| {
             let record = self.records.find(*sequence);
             record.is_some_and(|it| *it.issuance.holder == *holder && *it.issuance.identity == *identity)
         })
@@ -328,15 +319,13 @@ impl IssuanceLog {
 
     /// How many leaves are current: unexpired and not superseded.
     pub fn current(&self) -> usize {
-        self.current.len()
+        self.current.count()
     }
 
     /// The record of a serial.
     pub fn find(&self, serial: &Serial) -> Option<&IssuanceRecord> {
-        let prefix = prefix(serial);
-        let found = self.by_serial.range((prefix, 0)..=(prefix, u64::MAX));
-        let mut records = found.filter_map(|(_, sequence)| self.records.find(*sequence));
-        records.find(|record| record.issuance.serial == *serial)
+        let mut found = self.by_serial.find(prefix(serial)).filter_map(|sequence| self.records.find(sequence));
+        found.find(|record| record.issuance.serial == *serial)
     }
 
     /// The unexpired records after a sequence, in order.
@@ -366,13 +355,23 @@ impl IssuanceLog {
 
     /// The current record of a holder and identity.
     pub fn of_holder(&self, holder: &Holder, identity: &Identity) -> Option<&IssuanceRecord> {
-        self.records.find(self.current_sequence(holder, identity)?)
+        self.records.find(self.current_sequence(fingerprint(holder, &identity.to_string()), holder, identity)?)
     }
 
     /// What is left under an issuer.
     pub fn counts(&self, issuer: &KeyId) -> IssuerCounts {
         self.counts.get(issuer).copied().unwrap_or_default()
     }
+}
+
+/// An identity that has its trust domain and datacenter in the memory of another's.
+fn with_shared_names(mut identity: Arc<Identity>, other: Option<&Arc<Identity>>) -> Arc<Identity> {
+    if let Some(Identity::Spiffe(other)) = other.map(|other| &**other)
+        && let Identity::Spiffe(id) = Arc::make_mut(&mut identity)
+    {
+        id.share_names(other);
+    }
+    identity
 }
 
 /// The first 64 bits of a serial: random, so almost always enough to tell it from the others.

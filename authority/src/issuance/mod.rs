@@ -1,6 +1,7 @@
 //! The issuance log: every leaf that was ever released, its hash chain, and the unexpired records by whatever one asks for.
 
 mod chain;
+mod index;
 mod log;
 mod pages;
 mod record;

@@ -1,9 +1,9 @@
-//! Where the records lie: pages of consecutive sequences, and indexes that name pages, not records. One index entry stands for
-//! every record of its page that has the key, so a record costs little beyond its own bytes.
+//! Where the records lie: pages of consecutive sequences. Indexes name pages, not records: one entry stands for every record
+//! of its page that has the key, so a record costs little beyond its own bytes.
 
-use std::{fmt::Debug, ops::Bound, sync::Arc};
+use std::sync::Arc;
 
-use imbl::{OrdMap, OrdSet};
+use imbl::OrdMap;
 
 use super::record::IssuanceRecord;
 use crate::time::Timestamp;
@@ -31,12 +31,14 @@ impl Pages {
     /// Puts a record after all others.
     pub(super) fn push(&mut self, record: IssuanceRecord) {
         let number = page_of(record.sequence);
-        let page = self.pages.entry(number).or_default();
-        let records = &mut Arc::make_mut(page).0;
-        let free = usize::try_from(PAGE_RECORDS).expect("a page's size fits").saturating_sub(records.len());
-        records.reserve_exact(free);
-        records.push(record);
         self.count += 1;
+        if let Some(page) = self.pages.get_mut(&number) {
+            Arc::make_mut(page).push(record);
+            return;
+        }
+        let mut page = Page::default();
+        page.push(record);
+        self.pages.insert(number, Arc::new(page));
     }
 
     /// Takes a record out.
@@ -96,44 +98,13 @@ impl Pages {
 }
 
 impl Page {
+    fn push(&mut self, record: IssuanceRecord) {
+        let free = PAGE_RECORDS.saturating_sub(self.0.len() as u64);
+        self.0.reserve_exact(usize::try_from(free).expect("a page's size fits"));
+        self.0.push(record);
+    }
+
     fn place(&self, sequence: u64) -> Option<usize> {
         self.0.binary_search_by_key(&sequence, |record| record.sequence).ok()
-    }
-}
-
-/// The pages that have records with a key. Cloning is cheap.
-#[derive(Clone, Debug)]
-pub(super) struct PageIndex<K: Ord>(OrdSet<(K, u64)>);
-
-impl<K: Ord> Default for PageIndex<K> {
-    fn default() -> Self {
-        Self(OrdSet::new())
-    }
-}
-
-impl<K: Ord + Clone + Debug> PageIndex<K> {
-    pub(super) fn insert(&mut self, key: K, page: u64) {
-        self.0.insert((key, page));
-    }
-
-    pub(super) fn remove(&mut self, key: K, page: u64) {
-        self.0.remove(&(key, page));
-    }
-
-    /// The pages of a key, in ascending order.
-    pub(super) fn pages_of(&self, key: &K) -> impl Iterator<Item = u64> + use<'_, K> {
-        let bounds = (Bound::Included((key.clone(), 0)), Bound::Included((key.clone(), u64::MAX)));
-        self.0.range(bounds).map(|(_, page)| *page)
-    }
-
-    /// The key that is equal to this one and in use already: equal keys share their memory.
-    pub(super) fn shared(&self, key: &K) -> Option<&K> {
-        let from = (Bound::Included((key.clone(), 0)), Bound::Unbounded);
-        self.0.range(from).next().map(|(found, _)| found).filter(|found| *found == key)
-    }
-
-    /// The smallest key, with its first page.
-    pub(super) fn first(&self) -> Option<&(K, u64)> {
-        self.0.get_min()
     }
 }
