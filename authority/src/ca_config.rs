@@ -60,7 +60,7 @@ pub enum BadCaConfig {
     #[error("Intermediate Cert TTL must be greater or equal than 3h0m0s, got {} s", .0.as_secs())]
     IntermediateTooShort(Duration),
     /// `IntermediateCertTTL` does not cover three leaves.
-    #[error("Intermediate Cert TTL must be greater or equal than 3 * LeafCertTTL (>={} s), got {} s", .leaf.as_secs() * 3, .intermediate.as_secs())]
+    #[error("Intermediate Cert TTL must be greater or equal than 3 * LeafCertTTL (>={} s), got {} s", .leaf.as_secs().saturating_mul(3), .intermediate.as_secs())]
     IntermediateBelowLeaves {
         /// `LeafCertTTL`
         leaf: Duration,

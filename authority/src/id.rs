@@ -117,8 +117,13 @@ pub struct BadId {
 }
 
 fn parse_hex<const LENGTH: usize>(text: &str) -> Option<[u8; LENGTH]> {
+    let has_colons = text.len() == LENGTH * 3 - 1;
+    let is_colon = |(place, byte): (usize, u8)| (byte == b':') == (has_colons && place % 3 == 2);
     let digits: Vec<u8> = text.bytes().filter(|byte| *byte != b':').collect();
-    if digits.len() != LENGTH * 2 {
+    if digits.len() != LENGTH * 2
+        || !digits.iter().all(u8::is_ascii_hexdigit)
+        || !text.bytes().enumerate().all(is_colon)
+    {
         return None;
     }
     let mut bytes = [0; LENGTH];

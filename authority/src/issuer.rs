@@ -11,6 +11,10 @@ use crate::{
 /// The most issuers that are recorded: each server has one or two live ones, and the retired ones stay until they expire.
 pub const ISSUERS_MAX: usize = 1024;
 
+/// The most unexpired issuers of one server: it renews its own twice in their life, and once for each rotation. A server that
+/// asks again and again uses up its own share, never the others'.
+pub const ISSUERS_PER_SERVER_MAX: usize = 64;
+
 /// Whether an issuer may still sign.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum IssuerPhase {

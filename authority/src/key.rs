@@ -89,6 +89,11 @@ impl FromStr for KeyKind {
     }
 }
 
+/// The largest certificate that is recorded: one of RSA 4096 under RSA 4096 has less than 2 KiB.
+pub const CERTIFICATE_BYTES_MAX: usize = 16 * 1024;
+/// The largest request for a certificate that is recorded; a server's own has less than 2 KiB.
+pub const REQUEST_BYTES_MAX: usize = 8 * 1024;
+
 /// A DER-encoded value (CSR, certificate, key info) that apply carries and never reads.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Der(Arc<[u8]>);

@@ -1,5 +1,7 @@
 //! The servers of one datacenter as the state records them: who they are, where they are, which keys are theirs.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -13,6 +15,12 @@ use crate::{
 pub const MEMBERS_MAX: usize = 11;
 /// The most join tokens that are neither used nor expired: an operator makes one for each server.
 pub const JOIN_TOKENS_MAX: usize = 32;
+/// How long a join token may be good for.
+pub const JOIN_TOKEN_TTL_MAX: Duration = Duration::from_secs(30 * 86_400);
+/// The most removed servers that are remembered by name and store. Older ones are forgotten; their ids are never given again.
+pub const REMOVED_MEMBERS_MAX: usize = 10_000;
+/// The highest id that the first server may have: the counter of ids never comes to its end.
+pub const FIRST_NODE_MAX: u64 = 1 << 32;
 /// The longest address: a DNS name (253 bytes), a colon and a port.
 pub const ADDRESS_BYTES_MAX: usize = 259;
 /// The longest sealing recipient: an age X25519 recipient has 62 characters, a plugin's may have more.

@@ -14,6 +14,13 @@ use crate::{
 /// The most roots of a set that are not pruned: one active, one prepared, and the retired ones that still drain.
 pub const ROOTS_MAX: usize = 10;
 
+/// The longest name of a CA provider.
+pub const PROVIDER_BYTES_MAX: usize = 64;
+/// The most certificates above a root that are served with it.
+pub const ROOT_CHAIN_MAX: usize = 4;
+/// The largest sealed key: an RSA 4096 key has less than 3 KiB, and each of the few slots some hundred bytes.
+pub const SEALED_KEY_BYTES_MAX: usize = 64 * 1024;
+
 /// Which of the two CAs a root belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Ca {

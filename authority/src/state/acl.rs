@@ -12,7 +12,6 @@ use crate::{
     },
     id::Revision,
     outcome::{Outcome, Rejection, WatchKey},
-    spiffe::Name,
 };
 
 impl State {
@@ -131,8 +130,8 @@ impl State {
         check::text("policy name", &policy.name, POLICY_NAME_BYTES_MAX)?;
         check::text("policy description", &policy.description, DESCRIPTION_BYTES_MAX)?;
         check::text("policy rules", &policy.source, RULES_BYTES_MAX)?;
-        check::room("rules of a policy", policy.rules.len(), RULES_MAX + 1)?;
-        check::room("datacenters of a policy", policy.datacenters.len(), TOKEN_LINKS_MAX + 1)?;
+        check::at_most("rules of a policy", policy.rules.len(), RULES_MAX)?;
+        check::at_most("datacenters of a policy", policy.datacenters.len(), TOKEN_LINKS_MAX)?;
         match self.acl.policy_of_name(&policy.name) {
             Some(other) if other.id != policy.id => {
                 Err(Rejection::AlreadyExists { what: format!("a policy named `{}`", policy.name) })
@@ -149,12 +148,6 @@ impl State {
             change.touch(WatchKey::Policies);
         }
         Ok(Outcome::Done)
-    }
-
-    /// Whether one of a token's node identities is this node in this datacenter.
-    pub(super) fn is_node(&self, token: &Token, node: &Name) -> bool {
-        let datacenter = self.cluster.as_ref().map(|cluster| &cluster.datacenter);
-        token.node_identities.iter().any(|it| it.node == *node && Some(&it.datacenter) == datacenter)
     }
 
     fn is_same_token(&self, token: &Token) -> bool {
@@ -202,7 +195,7 @@ fn check_links(token: &Token) -> Result<(), Rejection> {
     let datacenters = token.service_identities.iter().map(|identity| identity.datacenters.len());
     let counts = [token.policies.len(), token.service_identities.len(), token.node_identities.len()];
     let most = counts.into_iter().chain(datacenters).max().unwrap_or_default();
-    check::room("policies, identities or datacenters of a token", most, TOKEN_LINKS_MAX + 1)?;
+    check::at_most("policies, identities or datacenters of a token", most, TOKEN_LINKS_MAX)?;
     if let Some(role) = token.roles.first() {
         return Err(check::not_found(format!("role {role}")));
     }

@@ -2,11 +2,13 @@
 
 use std::sync::Arc;
 
-use super::{Change, Cluster, State, check};
+use super::{Change, Cluster, State, check, members::check_server, roots::check_root};
 use crate::{
     ca_config::{CaConfig, StoredCaConfig},
     command::Bootstrap,
     id::{FeatureLevel, Revision},
+    key::{CERTIFICATE_BYTES_MAX, REQUEST_BYTES_MAX},
+    member::{FIRST_NODE_MAX, RECIPIENT_BYTES_MAX},
     outcome::{Outcome, Rejection, WatchKey},
     root::{Ca, Root, RootPhase},
 };
@@ -17,16 +19,11 @@ impl State {
             let is_duplicate = cluster.id == bootstrap.cluster;
             return if is_duplicate { Ok(Outcome::Done) } else { Err(Rejection::AlreadyBootstrapped) };
         }
-        bootstrap.config.validate().map_err(Rejection::BadCaConfig)?;
+        check_bootstrap(change, bootstrap)?;
         let revision = change.revision();
         let mut member = bootstrap.member.clone();
-        let expected = vec![(member.node, member.sealing_recipient.clone())];
-        if let Some(sealed) = &bootstrap.server_root.sealed_key
-            && (sealed.slots != expected || sealed.recovery != bootstrap.recovery)
-        {
-            return Err(Rejection::WrongRecipients);
-        }
         (member.created, member.modified, member.admitted_at) = (revision, revision, change.now);
+        member.is_leaving = false;
         let root = Root {
             made: bootstrap.server_root.clone(),
             phase: RootPhase::Active,
@@ -65,7 +62,10 @@ impl State {
         if found == level {
             return Ok(Outcome::Done);
         }
-        if found != expected || level < found {
+        if level < found {
+            return Err(check::invalid(format!("feature level {level}"), format!("it is {found} and never lowered")));
+        }
+        if found != expected {
             let (expected, found) = (Revision(expected.0.into()), Revision(found.0.into()));
             return Err(Rejection::Conflict { what: "feature level".into(), expected, found });
         }
@@ -111,5 +111,35 @@ impl State {
             edit(Arc::make_mut(cluster));
             change.touch(WatchKey::Cluster);
         }
+    }
+}
+
+/// What the beginning must be: everything later relies on it.
+fn check_bootstrap(change: &Change, bootstrap: &Bootstrap) -> Result<(), Rejection> {
+    let Bootstrap { member, feature_level: level, server_root, .. } = bootstrap;
+    bootstrap.config.validate().map_err(Rejection::BadCaConfig)?;
+    if !(1..=FIRST_NODE_MAX).contains(&member.node.0) {
+        let reason = format!("it must be 1 to {FIRST_NODE_MAX}");
+        return Err(check::invalid(format!("the first server's id {}", member.node), reason));
+    }
+    if *level < FeatureLevel(1) || member.supports < *level {
+        let who = format!("server {}", member.name);
+        return Err(Rejection::TooOld { who, supports: member.supports, level: *level });
+    }
+    check_server(&member.addresses, &member.sealing_recipient)?;
+    check::text("recovery recipient", bootstrap.recovery.as_deref().unwrap_or_default(), RECIPIENT_BYTES_MAX)?;
+    if let Some(certificate) = &member.certificate {
+        check::der("the server certificate", &certificate.certificate, CERTIFICATE_BYTES_MAX)?;
+    }
+    if let Some(request) = &member.request {
+        check::der("the request for a server certificate", &request.csr, REQUEST_BYTES_MAX)?;
+    }
+    check_root(change, server_root)?;
+    let slots = [(member.node, member.sealing_recipient.clone())];
+    match &server_root.sealed_key {
+        Some(sealed) if sealed.slots != slots || sealed.recovery != bootstrap.recovery => {
+            Err(Rejection::WrongRecipients)
+        }
+        _ => Ok(()),
     }
 }

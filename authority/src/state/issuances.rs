@@ -3,8 +3,8 @@
 use super::{Change, State, check};
 use crate::{
     acl::AccessorId,
-    id::NodeId,
-    issuance::{BACKDATING, DEADLINE_MAX, Grant, ISSUANCES_MAX, Issuance, SLOT_BYTES_MAX},
+    id::{NodeId, Serial},
+    issuance::{BACKDATING, DEADLINE_MAX, Grant, Holder, ISSUANCES_MAX, Issuance, Keeper, SLOT_BYTES_MAX},
     issuer::IssuerPhase,
     outcome::{Outcome, Rejection, WatchKey},
     root::RootPhase,
@@ -28,7 +28,8 @@ impl State {
             return Err(Rejection::Halted);
         }
         check::room("unexpired issuances", self.issuances.unexpired(), ISSUANCES_MAX)?;
-        check::text("holder slot", &issuance.holder.slot, SLOT_BYTES_MAX)?;
+        check_serial(&issuance.serial)?;
+        check_holder(proposer, &issuance.holder)?;
         self.check_issuer(proposer, issuance)?;
         self.check_dates(change, issuance)?;
         self.check_grant(issuance)?;
@@ -119,14 +120,25 @@ impl State {
             SpiffePath::Service { service, .. } => {
                 ("service:write", service, self.authorizer(token).service_write(service.as_str()))
             }
-            SpiffePath::Agent { node, .. } => {
-                let holds = self.is_node(token, node) || self.authorizer(token).node_write(node.as_str());
-                ("node:write", node, holds)
-            }
+            SpiffePath::Agent { node, .. } => ("node:write", node, self.authorizer(token).node_write(node.as_str())),
             SpiffePath::Server { datacenter } => ("acl:write", datacenter, self.authorizer(token).acl_write()),
         };
         let lacks = format!("token with AccessorID '{accessor}' lacks permission '{permission}' on \"{name}\"");
         if holds { Ok(()) } else { Err(refused(lacks)) }
+    }
+}
+
+/// RFC 5280 section 4.1.2.2: positive, and at most 20 octets.
+fn check_serial(serial: &Serial) -> Result<(), Rejection> {
+    let is_positive = serial.0[0] < 0x80 && serial.0 != [0; 20];
+    if is_positive { Ok(()) } else { Err(check::invalid(format!("the serial {serial}"), "it is not positive")) }
+}
+
+fn check_holder(proposer: NodeId, holder: &Holder) -> Result<(), Rejection> {
+    check::text("holder slot", &holder.slot, SLOT_BYTES_MAX)?;
+    match holder.keeper {
+        Keeper::Server(node) => check::from_itself(node, proposer),
+        Keeper::Agent(_) | Keeper::Login(_) => Ok(()),
     }
 }
 

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use super::{Change, State, check};
 use crate::{
     id::{KeyId, NodeId},
-    issuer::{ISSUERS_MAX, Issuer, IssuerPhase, IssuerRequest, SignedIssuer},
+    issuer::{ISSUERS_MAX, ISSUERS_PER_SERVER_MAX, Issuer, IssuerPhase, IssuerRequest, SignedIssuer},
+    key::{CERTIFICATE_BYTES_MAX, REQUEST_BYTES_MAX},
     outcome::{Outcome, Rejection, WatchKey},
     root::{Root, RootPhase},
 };
@@ -18,16 +19,18 @@ impl State {
         request: &IssuerRequest,
     ) -> Result<Outcome, Rejection> {
         check::from_itself(request.node, proposer)?;
-        if !self.members.contains_key(&request.node) {
-            return Err(check::not_found(format!("server {}", request.node)));
-        }
+        self.found_member(request.node)?;
+        check::der("the request for an issuer", &request.csr, REQUEST_BYTES_MAX)?;
         self.signing_root(&request.root)?;
         if self.issuer_requests.get(&request.node).is_some_and(|found| found.csr == request.csr) {
             return Ok(Outcome::Done);
         }
-        if self.issuers.contains_key(&request.key) {
+        let mut others = self.issuer_requests.values().filter(|other| other.node != request.node);
+        if self.issuers.contains_key(&request.key) || others.any(|other| other.key == request.key) {
             return Err(Rejection::AlreadyExists { what: format!("an issuer with the key {}", request.key) });
         }
+        let own = self.issuers.values().filter(|issuer| issuer.node == request.node).count();
+        check::room("unexpired issuers of a server", own, ISSUERS_PER_SERVER_MAX)?;
         let request = IssuerRequest { revision: change.revision(), ..request.clone() };
         self.issuer_requests.insert(request.node, Arc::new(request));
         change.touch(WatchKey::Issuers);
@@ -35,14 +38,27 @@ impl State {
     }
 
     pub(super) fn record_issuer(&mut self, change: &mut Change, signed: &SignedIssuer) -> Result<Outcome, Rejection> {
-        let Some(request) = self.issuer_requests.get(&signed.node).cloned() else {
-            return Err(check::not_found(format!("an issuer request of server {}", signed.node)));
-        };
+        let is_duplicate =
+            |issuer: &&Arc<Issuer>| issuer.node == signed.node && issuer.certificate == signed.certificate;
+        if self.issuers.values().find(is_duplicate).is_some() {
+            return Ok(Outcome::Done);
+        }
+        if self.is_halted() {
+            return Err(Rejection::Halted);
+        }
+        let request = self.issuer_requests.get(&signed.node).cloned();
+        let request =
+            request.ok_or_else(|| check::not_found(format!("an issuer request of server {}", signed.node)))?;
         check::unchanged(format!("the issuer request of server {}", signed.node), signed.expected, request.revision)?;
         check::room("issuers", self.issuers.len(), ISSUERS_MAX)?;
+        check::der("the issuer's certificate", &signed.certificate, CERTIFICATE_BYTES_MAX)?;
         let root = self.signing_root(&request.root)?;
         let (not_before, not_after) = (signed.not_before, signed.not_after);
-        if not_before < root.made.not_before || not_after > root.made.not_after || not_after <= change.now {
+        if not_before < root.made.not_before
+            || not_after > root.made.not_after
+            || not_after <= change.now
+            || not_before > not_after
+        {
             let reason = "they are outside of the root's, or have ended".into();
             return Err(Rejection::DatesRefused { not_before, not_after, reason });
         }

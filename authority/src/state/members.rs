@@ -5,9 +5,10 @@ use std::sync::Arc;
 use super::{Change, State, check};
 use crate::{
     id::{FeatureLevel, NodeId, Revision},
+    key::{CERTIFICATE_BYTES_MAX, REQUEST_BYTES_MAX},
     member::{
-        ADDRESS_BYTES_MAX, Addresses, AdmitServer, JOIN_TOKENS_MAX, JoinToken, MEMBERS_MAX, Member,
-        RECIPIENT_BYTES_MAX, RemovedMember, ServerCertificate, ServerCertificateRequest,
+        ADDRESS_BYTES_MAX, Addresses, AdmitServer, JOIN_TOKEN_TTL_MAX, JOIN_TOKENS_MAX, JoinToken, MEMBERS_MAX, Member,
+        RECIPIENT_BYTES_MAX, REMOVED_MEMBERS_MAX, RemovedMember, ServerCertificate, ServerCertificateRequest,
     },
     outcome::{Outcome, Rejection, WatchKey},
     root::RootPhase,
@@ -23,15 +24,33 @@ impl State {
                 Err(Rejection::AlreadyExists { what: "a join token with this secret".into() })
             };
         }
-        check::room("join tokens", self.join_tokens.len(), JOIN_TOKENS_MAX)?;
+        let unused = self.join_tokens.values().filter(|token| token.consumed.is_none()).count();
+        check::room("unused join tokens", unused, JOIN_TOKENS_MAX)?;
+        if token.expires_at <= change.now || token.expires_at > change.now.plus(JOIN_TOKEN_TTL_MAX) {
+            let reason =
+                format!("it must be within {} days after {}", JOIN_TOKEN_TTL_MAX.as_secs() / 86_400, change.now);
+            return Err(check::invalid(format!("the join token's end {}", token.expires_at), reason));
+        }
         if self.members.values().any(|member| member.name == token.node_name) {
             return Err(Rejection::AlreadyExists { what: format!("a server named `{}`", token.node_name) });
         }
+        self.forget_used_join_token();
         let mut token = token.clone();
         (token.consumed, token.created) = (None, change.revision());
         self.join_tokens.insert(token.secret, token);
         change.touch(WatchKey::JoinTokens);
         Ok(Outcome::Done)
+    }
+
+    /// Used tokens are kept for lost replies, but no more of them than of unused ones.
+    fn forget_used_join_token(&mut self) {
+        if self.join_tokens.len() < 2 * JOIN_TOKENS_MAX {
+            return;
+        }
+        let used = self.join_tokens.values().filter(|token| token.consumed.is_some());
+        if let Some(first) = used.min_by_key(|token| (token.expires_at, token.secret)).map(|token| token.secret) {
+            self.join_tokens.remove(&first);
+        }
     }
 
     pub(super) fn admit_server(&mut self, change: &mut Change, server: &AdmitServer) -> Result<Outcome, Rejection> {
@@ -42,7 +61,7 @@ impl State {
             return Err(refused(format!("it is for the server `{}`, not for `{}`", token.node_name, server.name)));
         }
         match token.consumed {
-            Some((public_key, node)) if public_key == server.public_key => return Ok(Outcome::Admitted { node }),
+            Some((public_key, node)) if public_key == server.public_key => return self.admitted_again(node, server),
             Some((_, node)) => return Err(refused(format!("it was used already, by server {node} with another key"))),
             None => {}
         }
@@ -58,10 +77,19 @@ impl State {
         Ok(Outcome::Admitted { node })
     }
 
+    /// The same server asks again: its answer was lost. Its id speaks for the store that it had then, and for no other.
+    fn admitted_again(&self, node: NodeId, server: &AdmitServer) -> Result<Outcome, Rejection> {
+        if self.found_member(node)?.store == server.store {
+            return Ok(Outcome::Admitted { node });
+        }
+        let reason = format!("it was used already, by server {node} with another store");
+        Err(Rejection::JoinTokenRefused { reason })
+    }
+
     fn check_new_server(&self, server: &AdmitServer) -> Result<(), Rejection> {
         check::room("servers", self.members.len(), MEMBERS_MAX)?;
-        check_addresses(&server.addresses)?;
-        check::text("sealing recipient", &server.sealing_recipient, RECIPIENT_BYTES_MAX)?;
+        check_server(&server.addresses, &server.sealing_recipient)?;
+        check::der("the request for a server certificate", &server.csr, REQUEST_BYTES_MAX)?;
         let level = self.feature_level();
         if server.supports < level {
             return Err(Rejection::TooOld { who: format!("server {}", server.name), supports: server.supports, level });
@@ -114,6 +142,7 @@ impl State {
         if member.request.as_ref().is_some_and(|found| found.csr == request.csr) {
             return Ok(Outcome::Done);
         }
+        check::der("the request for a server certificate", &request.csr, REQUEST_BYTES_MAX)?;
         let revision = change.revision();
         let request = ServerCertificateRequest { revision, ..request.clone() };
         self.change_member(change, node, |member| member.request = Some(request))
@@ -127,6 +156,9 @@ impl State {
         certificate: &ServerCertificate,
     ) -> Result<Outcome, Rejection> {
         let member = self.found_member(node)?;
+        if member.certificate.as_ref() == Some(certificate) {
+            return Ok(Outcome::Done);
+        }
         let Some(request) = &member.request else {
             return Err(check::not_found(format!("a certificate request of server {}", member.name)));
         };
@@ -134,20 +166,28 @@ impl State {
         if request.public_key != certificate.public_key {
             return Err(check::invalid("the server certificate", "its key is not the requested one"));
         }
-        let root = self.server.find(&certificate.root);
-        let root = root.ok_or_else(|| check::not_found(format!("the server CA root {}", certificate.root)))?;
-        if root.phase == RootPhase::Retired {
-            let phase = root.phase.as_str().into();
-            let reason = "it signs nothing more".into();
-            return Err(Rejection::WrongPhase { root: certificate.root, phase, reason });
-        }
-        if certificate.not_after > root.made.not_after || certificate.not_before < root.made.not_before {
-            return Err(check::invalid("the server certificate", "its dates are outside of its root's"));
-        }
+        self.check_server_certificate(change, certificate)?;
         self.change_member(change, node, |member| {
             member.certificate = Some(certificate.clone());
             member.request = None;
         })
+    }
+
+    fn check_server_certificate(&self, change: &Change, made: &ServerCertificate) -> Result<(), Rejection> {
+        check::der("the server certificate", &made.certificate, CERTIFICATE_BYTES_MAX)?;
+        let root = self.server.find(&made.root);
+        let root = root.ok_or_else(|| check::not_found(format!("the server CA root {}", made.root)))?;
+        if root.phase == RootPhase::Retired {
+            let phase = root.phase.as_str().into();
+            return Err(Rejection::WrongPhase { root: made.root, phase, reason: "it signs nothing more".into() });
+        }
+        let (not_before, not_after) = (made.not_before, made.not_after);
+        let is_within = not_before >= root.made.not_before && not_after <= root.made.not_after;
+        if is_within && not_before < not_after && not_after > change.now {
+            return Ok(());
+        }
+        let reason = "they are outside of the root's, or have ended".into();
+        Err(Rejection::DatesRefused { not_before, not_after, reason })
     }
 
     pub(super) fn request_removal(&mut self, change: &mut Change, node: NodeId) -> Result<Outcome, Rejection> {
@@ -180,13 +220,18 @@ impl State {
         }
         let (name, store) = (member.name.clone(), member.store);
         self.members.remove(&node);
+        if self.removed.len() >= REMOVED_MEMBERS_MAX
+            && let Some(oldest) = self.removed.get_min().map(|(node, _)| *node)
+        {
+            self.removed.remove(&oldest);
+        }
         self.removed.insert(node, RemovedMember { node, name, store, removed_at: change.now });
         self.retire_issuers_of(change, node);
         change.touch(WatchKey::Members);
         Ok(Outcome::Done)
     }
 
-    fn found_member(&self, node: NodeId) -> Result<&Arc<Member>, Rejection> {
+    pub(super) fn found_member(&self, node: NodeId) -> Result<&Arc<Member>, Rejection> {
         if let Some(removed) = self.removed.get(&node) {
             return Err(Rejection::Removed { node, removed_at: removed.removed_at });
         }
@@ -213,9 +258,15 @@ impl State {
     }
 }
 
+pub(super) fn check_server(addresses: &Addresses, sealing_recipient: &str) -> Result<(), Rejection> {
+    check_addresses(addresses)?;
+    check::text("sealing recipient", sealing_recipient, RECIPIENT_BYTES_MAX)
+}
+
 fn check_addresses(addresses: &Addresses) -> Result<(), Rejection> {
     check::text("raft address", &addresses.raft, ADDRESS_BYTES_MAX)?;
-    check::text("grpc address", &addresses.grpc, ADDRESS_BYTES_MAX)
+    check::text("grpc address", &addresses.grpc, ADDRESS_BYTES_MAX)?;
+    check::text("WAN address", addresses.wan.as_deref().unwrap_or_default(), ADDRESS_BYTES_MAX)
 }
 
 fn new_member(change: &Change, node: NodeId, server: &AdmitServer) -> Member {

@@ -5,8 +5,11 @@ use std::sync::Arc;
 use super::{Change, State, check};
 use crate::{
     id::{KeyId, Revision},
+    key::CERTIFICATE_BYTES_MAX,
     outcome::{Outcome, Rejection, WatchKey},
-    root::{Ca, NewRoot, ROOTS_MAX, Root, RootPhase, SealedKey},
+    root::{
+        Ca, NewRoot, PROVIDER_BYTES_MAX, ROOT_CHAIN_MAX, ROOTS_MAX, Root, RootPhase, SEALED_KEY_BYTES_MAX, SealedKey,
+    },
 };
 
 impl State {
@@ -23,10 +26,7 @@ impl State {
         if self.roots(ca).roots.values().any(|root| root.phase == RootPhase::Prepared) {
             return Err(Rejection::AlreadyExists { what: "a prepared root".into() });
         }
-        if made.not_after <= change.now || made.not_after <= made.not_before {
-            let (not_before, not_after) = (made.not_before, made.not_after);
-            return Err(Rejection::DatesRefused { not_before, not_after, reason: "the root has ended".into() });
-        }
+        check_root(change, made)?;
         if let Some(sealed) = &made.sealed_key {
             self.check_recipients(sealed)?;
         }
@@ -88,10 +88,14 @@ impl State {
         sealed: &SealedKey,
     ) -> Result<Outcome, Rejection> {
         let root = self.found_root(ca, id)?;
-        check::unchanged(format!("root {id}"), expected, root.modified)?;
         if root.made.sealed_key.is_none() {
             return Err(check::not_found(format!("a sealed key of root {id}")));
         }
+        if root.made.sealed_key.as_ref() == Some(sealed) {
+            return Ok(Outcome::Done);
+        }
+        check::unchanged(format!("root {id}"), expected, root.modified)?;
+        check_sealed_key(sealed)?;
         self.check_recipients(sealed)?;
         let mut root = Root::clone(&root);
         root.made.sealed_key = Some(sealed.clone());
@@ -114,4 +118,27 @@ impl State {
         self.roots_mut(ca).roots.insert(root.made.id, Arc::new(root));
         change.touch(WatchKey::Roots(ca));
     }
+}
+
+/// What every new root must be, whoever made it.
+pub(super) fn check_root(change: &Change, made: &NewRoot) -> Result<(), Rejection> {
+    let (not_before, not_after) = (made.not_before, made.not_after);
+    let refused = |reason: &str| Err(Rejection::DatesRefused { not_before, not_after, reason: reason.into() });
+    if not_after <= change.now {
+        return refused("the root has ended");
+    }
+    if not_after <= not_before {
+        return refused("the root ends before it begins");
+    }
+    check::text("CA provider", &made.provider, PROVIDER_BYTES_MAX)?;
+    check::der("the root's certificate", &made.certificate, CERTIFICATE_BYTES_MAX)?;
+    check::at_most("certificates above a root", made.chain.len(), ROOT_CHAIN_MAX)?;
+    for above in &made.chain {
+        check::der("a certificate above the root", above, CERTIFICATE_BYTES_MAX)?;
+    }
+    made.sealed_key.as_ref().map_or(Ok(()), check_sealed_key)
+}
+
+fn check_sealed_key(sealed: &SealedKey) -> Result<(), Rejection> {
+    check::der("the sealed key", &sealed.ciphertext, SEALED_KEY_BYTES_MAX)
 }

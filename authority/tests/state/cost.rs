@@ -1,0 +1,97 @@
+//! What a record costs: memory and time, printed and not asserted. The goals are below 400 bytes and a few microseconds.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use carrack_authority::{
+    Command, Entry, Outcome, Proposal, State,
+    acl::{ServiceIdentity, Token},
+    id::{NodeId, Revision},
+    issuance::{Grant, Holder, Issuance, Keeper},
+};
+
+use crate::world::{START, accessor, digest, issuance, issuing, name, propose, serial, token};
+
+/// An unoptimised build only shows that it runs.
+const RECORDS: u64 = if cfg!(debug_assertions) { 5_000 } else { 250_000 };
+const SERVICES: u64 = 1000;
+
+#[expect(clippy::disallowed_methods, reason = "the time itself is what this prints")]
+fn now() -> Instant {
+    Instant::now()
+}
+
+fn resident_bytes() -> u64 {
+    let pages = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
+    pages.split(' ').nth(1).and_then(|pages| pages.parse::<u64>().ok()).unwrap_or_default() * 4096
+}
+
+#[expect(clippy::print_stdout, reason = "printing is what it is for")]
+/// Applies issuances in entries of 64, each made just before, as they come from the log: nothing in them is shared.
+fn measure(what: &str, state: &mut State, issuances: impl Iterator<Item = Issuance>) {
+    let (before, mut spent, mut count) = (resident_bytes(), Duration::ZERO, 0_u64);
+    let commands =
+        issuances.map(|issuance| Proposal { proposer: NodeId(1), command: Command::RecordIssuance(issuance) });
+    let mut commands = commands.peekable();
+    while commands.peek().is_some() {
+        let entry = Entry { stamp: START, proposals: commands.by_ref().take(64).collect() };
+        let start = now();
+        let applied = state.apply(state.index() + 1, &entry);
+        spent += start.elapsed();
+        count += entry.proposals.len() as u64;
+        let is_recorded = |outcome: &Outcome| matches!(outcome, Outcome::Recorded { .. });
+        assert!(applied.outcomes.iter().all(is_recorded), "{:?}", applied.outcomes[0]);
+    }
+    let each = spent.as_nanos() / u128::from(count);
+    let bytes = resident_bytes().saturating_sub(before) / count;
+    println!("{what}: {count} records, {each} ns and {bytes} resident bytes a record");
+}
+
+/// One of [`SERVICES`] services, each with many holders.
+fn shared(number: u64) -> Issuance {
+    let holder = Holder { keeper: Keeper::Server(NodeId(1)), slot: format!("{}", number / SERVICES).into() };
+    Issuance { holder: Arc::new(holder), ..issuance(number, &format!("service-{}", number % SERVICES), START) }
+}
+
+#[test]
+fn memory_and_time_of_a_record() {
+    let mut services = issuing();
+    measure("1,000 services, 250 holders, one token", &mut services, (0..RECORDS).map(shared));
+    measure(
+        "the same again: each supersedes one",
+        &mut services,
+        (0..RECORDS).map(|number| Issuance {
+            serial: serial(RECORDS + number),
+            certificate: digest(&format!("second {number}")),
+            ..shared(number)
+        }),
+    );
+    let mut own = issuing();
+    let each = (0..RECORDS).map(|number| issuance(number, &format!("service-{number}"), START));
+    measure("a service and a holder for each, one token", &mut own, each);
+    let records: Vec<_> = own.to_records().collect();
+    drop((own, services));
+    let start = now();
+    let restored = State::from_records(records).unwrap();
+    println!("restored {} records in {:?}", restored.issuances().unexpired(), start.elapsed());
+}
+
+#[test]
+fn time_of_a_record_by_grant() {
+    let mut state = issuing();
+    for number in 0..SERVICES {
+        let service = ServiceIdentity { service: name(&format!("service-{number}")), datacenters: Vec::new() };
+        let token = Token { service_identities: vec![service], ..token(100 + u128::from(number)) };
+        assert_eq!(propose(&mut state, START, Command::PutToken { expected: Revision(0), token }), Outcome::Done);
+    }
+    let of_service = |number: u64| {
+        let grant = Arc::new(Grant::Token(accessor(100 + u128::from(number % SERVICES))));
+        Issuance { grant, ..shared(number) }
+    };
+    measure("1,000 tokens with a service identity each", &mut state.clone(), (0..RECORDS).map(of_service));
+    let before = state.clone();
+    measure("a management token, an older state kept", &mut state, (0..RECORDS).map(shared));
+    drop(before);
+}

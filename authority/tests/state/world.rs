@@ -1,0 +1,230 @@
+//! Values to build commands from: everything has a short name, and equal names give equal values.
+
+use std::{sync::Arc, time::Duration};
+
+use carrack_authority::{
+    Command, Entry, Outcome, Proposal, State,
+    acl::{AccessorId, Policy, PolicyId, Token},
+    ca_config::CaConfig,
+    command::Bootstrap,
+    id::{Digest, FeatureLevel, KeyId, NodeId, Revision, Serial, StoreId},
+    issuance::{Grant, Holder, Issuance, Keeper},
+    issuer::{IssuerRequest, SignedIssuer},
+    key::{Der, KeyKind},
+    member::{Addresses, AdmitServer, JoinToken, Member},
+    root::{Ca, NewRoot, SealedKey},
+    spiffe::{Identity, Name, SpiffeId, TrustDomain},
+    time::Timestamp,
+};
+use uuid::Uuid;
+
+/// When every story begins: 2026-01-01T00:00:00Z.
+pub(crate) const START: Timestamp = Timestamp(1_767_225_600_000);
+pub(crate) const HOUR: Duration = Duration::from_secs(3600);
+pub(crate) const DAY: Duration = Duration::from_secs(86_400);
+
+pub(crate) fn name(text: &str) -> Name {
+    Name::parse("name", text).unwrap()
+}
+
+pub(crate) fn digest(of: &str) -> Digest {
+    Der::from(of.as_bytes()).digest()
+}
+
+pub(crate) fn key_id(of: &str) -> KeyId {
+    KeyId(digest(of).0[..20].try_into().unwrap())
+}
+
+pub(crate) fn serial(number: u64) -> Serial {
+    let mut bytes: [u8; 20] = digest(&format!("serial {number}")).0[..20].try_into().unwrap();
+    bytes[0] &= 0x7f;
+    Serial(bytes)
+}
+
+pub(crate) fn der(of: &str) -> Der {
+    Der::from(of.as_bytes())
+}
+
+pub(crate) fn accessor(number: u128) -> AccessorId {
+    AccessorId(Uuid::from_u128(1 << 64 | number))
+}
+
+pub(crate) fn policy_id(number: u128) -> PolicyId {
+    PolicyId(Uuid::from_u128(2 << 64 | number))
+}
+
+pub(crate) fn store(of: &str) -> StoreId {
+    StoreId(digest(of).0[..16].try_into().unwrap())
+}
+
+pub(crate) fn addresses(of: &str) -> Addresses {
+    Addresses { raft: format!("{of}:8300"), grpc: format!("{of}:8503"), wan: None }
+}
+
+pub(crate) fn sealed(slots: &[(u64, &str)]) -> SealedKey {
+    let slots = slots.iter().map(|(node, of)| (NodeId(*node), format!("age1{of}"))).collect();
+    SealedKey { ciphertext: der("sealed"), slots, recovery: Some("age1recovery".into()) }
+}
+
+pub(crate) fn new_root(of: &str, from: Timestamp, sealed_key: Option<SealedKey>) -> NewRoot {
+    NewRoot {
+        id: key_id(of),
+        provider: "builtin".into(),
+        certificate: der(of),
+        chain: Vec::new(),
+        key_kind: KeyKind::EcP256,
+        not_before: from,
+        not_after: from.plus(DAY * 3650),
+        sealed_key,
+    }
+}
+
+pub(crate) fn bootstrap() -> Bootstrap {
+    Bootstrap {
+        cluster: Uuid::from_u128(7),
+        datacenter: name("dc1"),
+        trust_domain: "example.org".parse().unwrap(),
+        feature_level: FeatureLevel(1),
+        recovery: Some("age1recovery".into()),
+        member: Member {
+            node: NodeId(1),
+            name: name("a"),
+            store: store("a"),
+            addresses: addresses("a"),
+            sealing_recipient: "age1a".into(),
+            supports: FeatureLevel(1),
+            certificate: None,
+            request: None,
+            is_leaving: false,
+            admitted_at: Timestamp::EPOCH,
+            created: Revision(0),
+            modified: Revision(0),
+        },
+        server_root: new_root("server root", START, Some(sealed(&[(1, "a")]))),
+        config: CaConfig::default(),
+    }
+}
+
+pub(crate) fn join_token(of: &str, until: Timestamp) -> JoinToken {
+    JoinToken {
+        secret: digest(&format!("join {of}")),
+        node_name: name(of),
+        expires_at: until,
+        consumed: None,
+        created: Revision(0),
+    }
+}
+
+pub(crate) fn admit(of: &str) -> AdmitServer {
+    AdmitServer {
+        secret: digest(&format!("join {of}")),
+        name: name(of),
+        store: store(of),
+        addresses: addresses(of),
+        sealing_recipient: format!("age1{of}"),
+        supports: FeatureLevel(1),
+        csr: der(&format!("csr {of}")),
+        public_key: digest(&format!("key {of}")),
+    }
+}
+
+pub(crate) fn issuer_request(node: u64, root: &str, key: &str) -> IssuerRequest {
+    IssuerRequest {
+        node: NodeId(node),
+        root: key_id(root),
+        csr: der(&format!("csr {key}")),
+        key: key_id(key),
+        key_kind: KeyKind::EcP256,
+        revision: Revision(0),
+    }
+}
+
+pub(crate) fn signed_issuer(node: u64, expected: u64, from: Timestamp) -> SignedIssuer {
+    SignedIssuer {
+        node: NodeId(node),
+        expected: Revision(expected),
+        certificate: der("issuer"),
+        not_before: from,
+        not_after: from.plus(DAY * 365),
+    }
+}
+
+pub(crate) fn management_token() -> Token {
+    Token { policies: vec![PolicyId::GLOBAL_MANAGEMENT], ..token(1) }
+}
+
+pub(crate) fn token(number: u128) -> Token {
+    Token {
+        accessor: accessor(number),
+        secret: digest(&format!("token {number}")),
+        description: String::new(),
+        policies: Vec::new(),
+        service_identities: Vec::new(),
+        node_identities: Vec::new(),
+        roles: Vec::new(),
+        auth_method: None,
+        is_local: false,
+        expires_at: None,
+        created_at: Timestamp::EPOCH,
+        created: Revision(0),
+        modified: Revision(0),
+    }
+}
+
+pub(crate) fn policy(number: u128) -> Policy {
+    Policy {
+        id: policy_id(number),
+        name: format!("policy-{number}"),
+        description: String::new(),
+        source: String::new(),
+        rules: Arc::new([]),
+        datacenters: Vec::new(),
+        created: Revision(0),
+        modified: Revision(0),
+    }
+}
+
+pub(crate) fn service(datacenter: &str, service: &str) -> Arc<Identity> {
+    let trust_domain: TrustDomain = "example.org".parse().unwrap();
+    Arc::new(Identity::Spiffe(SpiffeId::service(trust_domain, name(datacenter), name(service))))
+}
+
+/// A leaf of server 1's first issuer, signed at `at` for a day, held by that server.
+pub(crate) fn issuance(number: u64, of: &str, at: Timestamp) -> Issuance {
+    Issuance {
+        serial: serial(number),
+        identity: service("dc1", of),
+        grant: Arc::new(Grant::Token(accessor(1))),
+        public_key: digest(&format!("key {number}")),
+        certificate: digest(&format!("certificate {number}")),
+        not_before: at.minus(Duration::from_secs(60)),
+        not_after: at.plus(DAY),
+        issuer: key_id("issuer a"),
+        holder: Arc::new(Holder { keeper: Keeper::Server(NodeId(1)), slot: of.into() }),
+        deadline: at.plus(Duration::from_secs(5)),
+    }
+}
+
+/// Applies one command of server 1's as one entry.
+pub(crate) fn propose(state: &mut State, stamp: Timestamp, command: Command) -> Outcome {
+    let entry = Entry { stamp, proposals: vec![Proposal { proposer: NodeId(1), command }] };
+    let mut applied = state.apply(state.index() + 1, &entry);
+    applied.outcomes.remove(0)
+}
+
+/// A datacenter of one server with an active root, an issuer, and a management token: it can issue.
+pub(crate) fn issuing() -> State {
+    let mut state = State::default();
+    let commands = [
+        Command::Bootstrap(Box::new(bootstrap())),
+        Command::PublishRoot { ca: Ca::Mesh, root: new_root("root 1", START.minus(HOUR), Some(sealed(&[(1, "a")]))) },
+        Command::ActivateRoot { ca: Ca::Mesh, root: key_id("root 1"), expected: Revision(2), expected_active: None },
+        Command::RequestIssuer(issuer_request(1, "root 1", "issuer a")),
+        Command::RecordIssuer(signed_issuer(1, 4, START.minus(HOUR))),
+        Command::BootstrapAcl { token: management_token(), reset: None },
+    ];
+    for command in commands {
+        assert_eq!(propose(&mut state, START, command), Outcome::Done);
+    }
+    state
+}
