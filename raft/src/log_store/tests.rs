@@ -1,3 +1,5 @@
+//! The log: openraft's own suite, group commit, crashes, and stores that must not start.
+
 use std::path::Path;
 
 use openraft::{EntryPayload, storage::RaftLogStorageExt};

@@ -174,7 +174,11 @@ struct BorrowedProposal<'a> {
     command: &'a Command,
 }
 
-fn encode_entry(stamp: Timestamp, pending: &[Pending], level: FeatureLevel) -> Result<Bytes, stored::EncodeError> {
+pub(super) fn encode_entry(
+    stamp: Timestamp,
+    pending: &[Pending],
+    level: FeatureLevel,
+) -> Result<Bytes, stored::EncodeError> {
     let proposals =
         pending.iter().map(|pending| BorrowedProposal { proposer: pending.proposer, command: &pending.command });
     let entry = BorrowedEntry { stamp, proposals: proposals.collect() };

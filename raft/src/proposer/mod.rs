@@ -139,3 +139,6 @@ pub(crate) struct InFlight {
     /// The longest that a message to the leader waits for its answer.
     pub(crate) forward_timeout: Duration,
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,3 +1,5 @@
+//! Snapshot files: whole or an error, and received ones that take effect when they are kept.
+
 use std::{collections::BTreeMap, path::Path};
 
 use carrack_authority::{command::Entry, time::Timestamp};

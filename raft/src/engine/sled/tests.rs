@@ -1,3 +1,5 @@
+//! The sled adapter: sizes, ends and damage of its parts.
+
 use super::*;
 
 fn engine() -> (tempfile::TempDir, SledEngine) {
