@@ -1,5 +1,6 @@
 //! Where the parts of carrack are put together: server, reconcilers, keys, TLS, edges, command line.
 
+pub mod agent;
 pub mod api;
 pub mod cli;
 pub mod config;

@@ -12,7 +12,7 @@ use tonic::service::interceptor::InterceptedService;
 
 use super::{context::Context, transport::Transport};
 use crate::{
-    api::grpc,
+    api::{grpc, http},
     config::Listen,
     telemetry::labels::Port,
     tls::{
@@ -43,6 +43,9 @@ pub struct ListenError {
 pub(super) struct Bound {
     raft: TcpListener,
     grpc: TcpListener,
+    http: Option<TcpListener>,
+    https: Option<TcpListener>,
+    metrics: Option<TcpListener>,
 }
 
 type Accepted = ReceiverStream<io::Result<Connection<tokio::net::TcpStream>>>;
@@ -50,7 +53,13 @@ type Accepted = ReceiverStream<io::Result<Connection<tokio::net::TcpStream>>>;
 impl Bound {
     /// Opens every port, or says which one cannot be.
     pub(super) async fn bind(listen: &Listen) -> Result<Self, ListenError> {
-        Ok(Self { raft: bind(Port::Raft, listen.raft).await?, grpc: bind(Port::Grpc, listen.grpc).await? })
+        Ok(Self {
+            raft: bind(Port::Raft, listen.raft).await?,
+            grpc: bind(Port::Grpc, listen.grpc).await?,
+            http: bind_if(Port::Http, listen.http).await?,
+            https: bind_if(Port::Https, listen.https).await?,
+            metrics: bind_if(Port::Metrics, listen.metrics).await?,
+        })
     }
 
     /// Serves every port until `stopped` turns true.
@@ -71,11 +80,31 @@ impl Bound {
         tasks.spawn(serve_raft(context.clone(), accepted, stopped.clone()));
         let accepted = accept(public(Port::Grpc, Alpn::Http2, Limits::RPC), self.grpc, tasks);
         tasks.spawn(serve_grpc(context.clone(), accepted, stopped.clone()));
+        let edge = http::Edge::new(context.clone());
+        let plain = |port| Acceptor::plain(port, Limits::HTTP, metrics.clone());
+        for (listener, acceptor, kind) in [
+            (self.https, public(Port::Https, Alpn::Http2OrHttp1, Limits::HTTP), http::Listener::Https),
+            (self.http, plain(Port::Http), http::Listener::LoopbackHttp),
+            (self.metrics, plain(Port::Metrics), http::Listener::Monitoring),
+        ] {
+            if let Some(listener) = listener {
+                let accepted = accept(acceptor, listener, tasks);
+                tasks.spawn(http::serve::serve(http::router(&edge, kind), accepted, stopped.clone()));
+            }
+        }
+        tasks.spawn(keep_leaves_fresh(edge, stopped.clone()));
     }
 }
 
 async fn bind(port: Port, address: SocketAddr) -> Result<TcpListener, ListenError> {
     TcpListener::bind(address).await.map_err(|source| ListenError { port, address, source })
+}
+
+async fn bind_if(port: Port, address: Option<SocketAddr>) -> Result<Option<TcpListener>, ListenError> {
+    match address {
+        Some(address) => bind(port, address).await.map(Some),
+        None => Ok(None),
+    }
 }
 
 /// Runs the acceptor; it ends when whoever serves the connections does.
@@ -98,6 +127,13 @@ async fn serve_grpc(context: Arc<Context>, accepted: Accepted, stopped: watch::R
     let serving = grpc::limited_server().add_routes(routes).serve_with_incoming_shutdown(accepted, ended(stopped));
     if let Err(error) = serving.await {
         tracing::error!(%error, "the gRPC port is not served any more");
+    }
+}
+
+async fn keep_leaves_fresh(edge: Arc<http::Edge>, stopped: watch::Receiver<bool>) {
+    tokio::select! {
+        () = edge.keep_leaves_fresh() => {}
+        () = ended(stopped) => {}
     }
 }
 

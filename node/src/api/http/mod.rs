@@ -1,10 +1,80 @@
-//! The HTTP API that Consul's clients speak, and carrack's own routes beside it.
+//! The HTTP API that Consul's clients speak, and carrack's own routes beside it. Reads are linearizable unless the request
+//! says `stale`; routes for monitoring need neither token nor quorum.
 
 pub mod access;
+mod acl_bootstrap;
+mod acl_draft;
+mod acl_policies;
+mod acl_shapes;
+mod acl_tokens;
+mod agent;
 pub mod answer;
 pub mod body;
+mod ca_configuration;
+mod ca_roots;
+mod call;
+mod cluster;
+mod dispatch;
 pub mod error;
 pub mod fields;
+mod health;
+mod issuance;
+mod members;
+mod not_here;
 pub mod parameters;
+pub mod routes;
 pub mod serve;
+mod sign;
 pub mod span;
+mod standing;
+mod status;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use tokio::sync::Semaphore;
+
+use crate::{
+    agent::{leaf_cache::LeafCache, leaf_source::DeskSource},
+    server::context::Context,
+};
+
+/// The most tokens at a time that are looked for at the leader: strangers with random UUIDs cost a round trip each.
+const LOOK_UPS_MAX: usize = 64;
+
+/// Where clients come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Listener {
+    /// The one without TLS: loopback alone.
+    LoopbackHttp,
+    /// The one with TLS.
+    Https,
+    /// The one for monitoring: three routes, nothing else.
+    Monitoring,
+}
+
+/// What the HTTP listeners of one server share.
+pub struct Edge {
+    context: Arc<Context>,
+    leaves: LeafCache,
+    look_ups: Semaphore,
+}
+
+impl Edge {
+    /// The edge of one server.
+    pub fn new(context: Arc<Context>) -> Arc<Self> {
+        let leaves = LeafCache::new(Arc::new(DeskSource::new(context.clone())));
+        Arc::new(Self { context, leaves, look_ups: Semaphore::new(LOOK_UPS_MAX) })
+    }
+
+    /// Renews the leaves that are kept for local clients, until the future is dropped.
+    pub async fn keep_leaves_fresh(&self) {
+        self.leaves.keep_fresh().await;
+    }
+}
+
+/// The routes of one listener.
+pub fn router(edge: &Arc<Edge>, listener: Listener) -> axum::Router {
+    dispatch::router(edge, listener)
+}

@@ -1,0 +1,285 @@
+//! Leaves that are kept for local clients, by token and service: renewed at about half life, bounded, least recently used
+//! first out. A leaf that has ended or whose root left the bundle is never served, nor is one token's leaf to another.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use carrack_authority::{
+    acl::{AccessorId, Token},
+    plan::renew::renew_at,
+    spiffe::Name,
+    time::Timestamp,
+};
+use futures::stream::{self, StreamExt};
+use tokio::{
+    sync::{Notify, watch},
+    time::{Instant, sleep, timeout_at},
+};
+
+use super::leaf_source::{KeptLeaf, LeafSource, RootStanding};
+use crate::server::desk::IssueError;
+
+/// The most leaves that one server keeps: about 4 KiB each, so 40 MiB.
+pub const LEAVES_MAX: usize = 10_000;
+/// How many renewals are in flight: a herd that came together is renewed in small groups.
+const RENEWALS_AT_ONCE: usize = 8;
+/// A leaf that nobody asked for in this time is not renewed any more: as Consul's agents.
+const IDLE_MAX: Duration = Duration::from_secs(72 * 3600);
+/// The longest pause between two looks at what is due: the log's time may move on faster than the clock here.
+const LOOK_AGAIN: Duration = Duration::from_secs(60);
+/// The shortest pause between two looks: a failing renewal must not spin.
+const PAUSE_MIN: Duration = Duration::from_millis(100);
+/// The first pause after a failed renewal; it doubles with each further one.
+const BACKOFF_MIN: Duration = Duration::from_secs(1);
+/// The longest pause after a failed renewal.
+const BACKOFF_MAX: Duration = Duration::from_secs(60);
+
+/// Whose leaf, for which service.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct LeafKey {
+    token: AccessorId,
+    service: Name,
+}
+
+/// One kept leaf, or the place of one that is being fetched.
+struct Slot {
+    leaf: watch::Sender<Option<Arc<KeptLeaf>>>,
+    /// Held while a leaf is fetched: others wait for its result.
+    fetching: tokio::sync::Mutex<()>,
+    plan: Mutex<Plan>,
+}
+
+/// When a leaf is looked after next.
+#[derive(Clone, Copy, Debug)]
+struct Plan {
+    renew_at: Timestamp,
+    failures: u32,
+    used_at: Timestamp,
+}
+
+#[derive(Default)]
+struct Kept {
+    slots: BTreeMap<LeafKey, (u64, Arc<Slot>)>,
+    by_use: BTreeMap<u64, LeafKey>,
+    uses: u64,
+}
+
+/// A leaf from the cache.
+#[derive(Clone, Debug)]
+pub struct Served {
+    /// The leaf.
+    pub leaf: Arc<KeptLeaf>,
+    /// How long it has been here; `None`: it was fetched for this request.
+    pub age: Option<Duration>,
+}
+
+/// The leaves that one server keeps for local clients.
+pub struct LeafCache {
+    source: Arc<dyn LeafSource>,
+    kept: Mutex<Kept>,
+    changed: Notify,
+}
+
+impl LeafCache {
+    /// An empty cache.
+    pub fn new(source: Arc<dyn LeafSource>) -> Self {
+        Self { source, kept: Mutex::default(), changed: Notify::new() }
+    }
+
+    /// The leaf of a token for a service. The caller has checked, on the state of this moment, that the token may be it.
+    pub async fn leaf(&self, token: &Arc<Token>, service: &Name) -> Result<Served, IssueError> {
+        let key = LeafKey { token: token.accessor, service: service.clone() };
+        let slot = self.slot(&key);
+        if let Some(leaf) = self.servable(&slot) {
+            return Ok(self.aged(leaf));
+        }
+        let _turn = slot.fetching.lock().await;
+        if let Some(leaf) = self.servable(&slot) {
+            return Ok(self.aged(leaf));
+        }
+        match self.source.issue(token, service).await {
+            Ok(leaf) => Ok(Served { leaf: self.keep(&slot, leaf), age: None }),
+            Err(error) => {
+                self.forget(&key);
+                Err(error)
+            }
+        }
+    }
+
+    /// Waits until the leaf of a token for a service is newer than `index`, or until the deadline.
+    pub async fn wait_newer(&self, token: AccessorId, service: &Name, index: u64, deadline: Instant) {
+        let slot = self.slot(&LeafKey { token, service: service.clone() });
+        let mut leaf = slot.leaf.subscribe();
+        let newer = leaf.wait_for(|leaf| leaf.as_ref().is_none_or(|leaf| leaf.issued.index > index));
+        // Whether it came, or went, or the deadline came: the caller looks again.
+        drop(timeout_at(deadline, newer).await);
+    }
+
+    /// How many leaves are kept.
+    pub fn len(&self) -> usize {
+        self.lock().slots.len()
+    }
+
+    /// Whether none is kept.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Renews what is due, until the future is dropped.
+    pub async fn keep_fresh(&self) {
+        loop {
+            let due = self.due();
+            let renewals = stream::iter(due).map(|(key, slot)| async move { self.renew(&key, &slot).await });
+            renewals.for_each_concurrent(RENEWALS_AT_ONCE, |renewal| renewal).await;
+            tokio::select! {
+                () = sleep(self.pause()) => {}
+                () = self.changed.notified() => {}
+            }
+        }
+    }
+
+    /// What has to be looked after now.
+    fn due(&self) -> Vec<(LeafKey, Arc<Slot>)> {
+        let now = self.source.now();
+        let slots = self.all();
+        slots.into_iter().filter(|(_, slot)| self.due_at(slot, now).is_some_and(|due| due <= now)).collect()
+    }
+
+    /// When a slot is looked after next; `None`: its first leaf is being fetched.
+    fn due_at(&self, slot: &Slot, now: Timestamp) -> Option<Timestamp> {
+        let leaf = slot.leaf.borrow().clone()?;
+        let plan = slot.plan();
+        let must_move =
+            plan.failures == 0 && self.source.standing(&leaf.issued.issuance.issuer) != RootStanding::Active;
+        Some(if must_move { now } else { plan.renew_at })
+    }
+
+    fn pause(&self) -> Duration {
+        let now = self.source.now();
+        let next = self.all().iter().filter_map(|(_, slot)| self.due_at(slot, now)).min();
+        next.map_or(LOOK_AGAIN, |next| next.since(now)).clamp(PAUSE_MIN, LOOK_AGAIN)
+    }
+
+    async fn renew(&self, key: &LeafKey, slot: &Slot) {
+        let now = self.source.now();
+        let token = self.source.entitled(key.token, &key.service);
+        let Some(token) = token.filter(|_| now.since(slot.plan().used_at) < IDLE_MAX) else {
+            self.forget(key);
+            return;
+        };
+        let _turn = slot.fetching.lock().await;
+        if self.due_at(slot, now).is_none_or(|due| due > now) {
+            return;
+        }
+        match self.source.issue(&token, &key.service).await {
+            Ok(leaf) => drop(self.keep(slot, leaf)),
+            Err(IssueError::PermissionDenied(_)) => self.forget(key),
+            Err(error) => {
+                tracing::warn!(service = %key.service, token = %key.token, "a leaf could not be renewed: {error}");
+                slot.postpone(now, self.source.spread());
+            }
+        }
+    }
+
+    fn keep(&self, slot: &Slot, leaf: KeptLeaf) -> Arc<KeptLeaf> {
+        let (now, issuance) = (self.source.now(), &leaf.issued.issuance);
+        let renew_at = renew_at(issuance.not_before, issuance.not_after, &[self.source.spread()]);
+        slot.change_plan(|plan| (plan.renew_at, plan.failures) = (renew_at.max(now), 0));
+        let leaf = Arc::new(leaf);
+        slot.leaf.send_replace(Some(leaf.clone()));
+        self.changed.notify_one();
+        leaf
+    }
+
+    /// The slot's leaf, if it may be served now.
+    fn servable(&self, slot: &Slot) -> Option<Arc<KeptLeaf>> {
+        let leaf = slot.leaf.borrow().clone()?;
+        let (now, issuance) = (self.source.now(), &leaf.issued.issuance);
+        let is_valid = issuance.not_before <= now && now < issuance.not_after;
+        let is_trusted = self.source.standing(&issuance.issuer) != RootStanding::Gone;
+        (is_valid && is_trusted).then_some(leaf)
+    }
+
+    fn aged(&self, leaf: Arc<KeptLeaf>) -> Served {
+        let age = self.source.now().since(leaf.kept_since);
+        Served { leaf, age: Some(age) }
+    }
+
+    /// The slot of a key, as the one that was used last; the one that was not used for longest makes room.
+    fn slot(&self, key: &LeafKey) -> Arc<Slot> {
+        let now = self.source.now();
+        let mut kept = self.lock();
+        let slot = kept.touch(key, now);
+        if kept.slots.len() > LEAVES_MAX {
+            kept.drop_oldest();
+        }
+        slot
+    }
+
+    fn forget(&self, key: &LeafKey) {
+        self.lock().forget(key);
+    }
+
+    fn all(&self) -> Vec<(LeafKey, Arc<Slot>)> {
+        self.lock().slots.iter().map(|(key, (_, slot))| (key.clone(), slot.clone())).collect()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Kept> {
+        // A panic in between leaves at worst a slot out of the order of use.
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Kept {
+    fn touch(&mut self, key: &LeafKey, now: Timestamp) -> Arc<Slot> {
+        self.uses += 1;
+        let used = self.uses;
+        let (former, slot) = self.slots.entry(key.clone()).or_insert_with(|| (used, Arc::new(Slot::new(now))));
+        slot.change_plan(|plan| plan.used_at = now);
+        let (former, slot) = (std::mem::replace(former, used), slot.clone());
+        self.by_use.remove(&former);
+        self.by_use.insert(used, key.clone());
+        slot
+    }
+
+    fn drop_oldest(&mut self) {
+        if let Some(key) = self.by_use.first_key_value().map(|(_, key)| key.clone()) {
+            self.forget(&key);
+        }
+    }
+
+    fn forget(&mut self, key: &LeafKey) {
+        if let Some((used, slot)) = self.slots.remove(key) {
+            self.by_use.remove(&used);
+            // Whoever waits for a newer one looks again and finds out why there is none.
+            slot.leaf.send_replace(None);
+        }
+    }
+}
+
+impl Slot {
+    fn new(now: Timestamp) -> Self {
+        let plan = Plan { renew_at: now, failures: 0, used_at: now };
+        Self { leaf: watch::Sender::new(None), fetching: tokio::sync::Mutex::default(), plan: Mutex::new(plan) }
+    }
+
+    fn plan(&self) -> Plan {
+        *self.plan.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn change_plan(&self, change: impl FnOnce(&mut Plan)) {
+        change(&mut self.plan.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    /// After a failure: later, doubled each time, and spread over half of the pause.
+    fn postpone(&self, now: Timestamp, spread: u8) {
+        self.change_plan(|plan| {
+            let pause = BACKOFF_MIN.saturating_mul(1 << plan.failures.min(16)).min(BACKOFF_MAX);
+            plan.failures += 1;
+            plan.renew_at = now.plus(pause / 2 + pause / 2 / u32::from(u8::MAX) * u32::from(spread));
+        });
+    }
+}

@@ -1,0 +1,126 @@
+//! Where kept leaves come from: a key made here, a CSR, the issuing desk of this server.
+
+use std::sync::Arc;
+
+use carrack_authority::{
+    acl::{AccessorId, Token},
+    id::KeyId,
+    issuance::Keeper,
+    key::KeyKind,
+    root::{Ca, RootPhase},
+    spiffe::{Identity, Name, SpiffeId},
+    time::Timestamp,
+    x509::request::{RequestedName, build_csr},
+};
+use futures::future::{BoxFuture, FutureExt};
+
+use crate::{
+    keys::secret::SecretKey,
+    server::{
+        context::Context,
+        desk::{IssueError, IssueRequest, Issued},
+    },
+};
+
+/// The kind of the keys of kept leaves, whatever the CA's own: as Consul's agents, and every proxy takes it.
+const LEAF_KEY_KIND: KeyKind = KeyKind::EcP256;
+
+/// A leaf with its key.
+#[derive(Debug)]
+pub struct KeptLeaf {
+    /// The leaf and its record.
+    pub issued: Issued,
+    /// Its private key.
+    pub key: SecretKey,
+    /// When it came.
+    pub kept_since: Timestamp,
+}
+
+/// How an issuer stands in the bundle.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RootStanding {
+    /// Its root is the active one.
+    Active,
+    /// Its root is in the bundle, but leaves are not issued under it any more.
+    Leaving,
+    /// Its root has left the bundle, or the issuer is unknown.
+    Gone,
+}
+
+/// What the cache needs: leaves, and the facts by which it keeps or drops them.
+pub trait LeafSource: Send + Sync {
+    /// Has a leaf issued for a service, by the right of a token.
+    fn issue<'a>(&'a self, token: &'a Arc<Token>, service: &'a Name) -> BoxFuture<'a, Result<KeptLeaf, IssueError>>;
+
+    /// The token, if it still may be the service.
+    fn entitled(&self, token: AccessorId, service: &Name) -> Option<Arc<Token>>;
+
+    /// How an issuer's root stands.
+    fn standing(&self, issuer: &KeyId) -> RootStanding;
+
+    /// The log's time.
+    fn now(&self) -> Timestamp;
+
+    /// A random byte, to spread renewals.
+    fn spread(&self) -> u8;
+}
+
+/// Leaves from this server's own desk.
+pub struct DeskSource(Arc<Context>);
+
+impl DeskSource {
+    /// The source of a server.
+    pub fn new(context: Arc<Context>) -> Self {
+        Self(context)
+    }
+
+    fn request(&self, token: &Arc<Token>, service: &Name) -> Result<(SecretKey, IssueRequest), IssueError> {
+        let unavailable = |error: &dyn std::error::Error| IssueError::Unavailable(error.to_string());
+        let own = &self.0.identity;
+        let identity = SpiffeId::service(own.trust_domain.clone(), own.datacenter.clone(), service.clone());
+        let key = self.0.key_maker.make(LEAF_KEY_KIND).map_err(|error| unavailable(&error))?;
+        let signer = self.0.key_maker.signer(&key).map_err(|error| unavailable(&error))?;
+        let csr = build_csr(&*signer, &RequestedName::Leaf(&Identity::Spiffe(identity)));
+        let csr = csr.map_err(|error| unavailable(&error))?.as_bytes().to_vec();
+        // The slot parts the leaves of different tokens: none supersedes another's.
+        let (keeper, slot) = (Keeper::Server(own.node), Some(token.accessor.to_string()));
+        Ok((key, IssueRequest { csr, token: token.clone(), keeper, slot, ttl: None }))
+    }
+}
+
+impl LeafSource for DeskSource {
+    fn issue<'a>(&'a self, token: &'a Arc<Token>, service: &'a Name) -> BoxFuture<'a, Result<KeptLeaf, IssueError>> {
+        async move {
+            let (key, request) = self.request(token, service)?;
+            let issued = self.0.desk.issue(request).await?;
+            Ok(KeptLeaf { issued, key, kept_since: self.now() })
+        }
+        .boxed()
+    }
+
+    fn entitled(&self, token: AccessorId, service: &Name) -> Option<Arc<Token>> {
+        let applied = self.0.replica.state();
+        let token = applied.state.acl().token(token, self.now())?;
+        applied.state.authorizer(token).service_write(service.as_str()).then(|| token.clone())
+    }
+
+    fn standing(&self, issuer: &KeyId) -> RootStanding {
+        let applied = self.0.replica.state();
+        let root = applied.state.issuer(issuer).and_then(|issuer| applied.state.roots(Ca::Mesh).find(&issuer.root));
+        match root.map(|root| root.phase) {
+            Some(RootPhase::Active) => RootStanding::Active,
+            Some(RootPhase::Prepared | RootPhase::Retired) => RootStanding::Leaving,
+            None => RootStanding::Gone,
+        }
+    }
+
+    fn now(&self) -> Timestamp {
+        self.0.replica.log_time()
+    }
+
+    fn spread(&self) -> u8 {
+        let mut byte = [0];
+        self.0.entropy.fill(&mut byte);
+        byte[0]
+    }
+}

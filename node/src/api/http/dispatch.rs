@@ -1,0 +1,153 @@
+//! From a request to its route: who may come in, the method, the token, the body, in this order; then the handler. The one
+//! place where an error becomes an answer and is logged.
+
+use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
+
+use axum::{
+    RequestExt,
+    extract::{ConnectInfo, RawPathParams, Request},
+    http::{HeaderMap, Method, Uri, header},
+    response::{IntoResponse, Response},
+    routing::any,
+};
+use tokio::time::{Duration, Instant, timeout_at};
+
+use super::{
+    Edge, Listener, answer, body,
+    call::Call,
+    error::{HttpError, RETRY_AFTER},
+    health, not_here,
+    parameters::{Consistency, Parameters},
+    routes::{ROUTES, Route},
+};
+
+/// How long a token that this server does not know may be looked for at the leader.
+const LOOK_UP_WITHIN: Duration = Duration::from_secs(2);
+
+/// The router of one listener.
+pub(super) fn router(edge: &Arc<Edge>, listener: Listener) -> axum::Router {
+    let mut paths: BTreeMap<&'static str, Vec<&'static Route>> = BTreeMap::new();
+    for route in ROUTES.iter().filter(|route| is_served(listener, route)) {
+        paths.entry(route.path).or_default().push(route);
+    }
+    let mut router = axum::Router::new();
+    for (path, routes) in paths {
+        let routes: Arc<[&'static Route]> = routes.into();
+        let edge = edge.clone();
+        let answer = move |request: Request| respond(edge.clone(), listener, Some(routes.clone()), request);
+        router = router.route(path, any(answer));
+    }
+    let edge = edge.clone();
+    router.fallback(move |request: Request| respond(edge.clone(), listener, None, request))
+}
+
+fn is_served(listener: Listener, route: &Route) -> bool {
+    listener != Listener::Monitoring || health::PATHS.contains(&route.path)
+}
+
+async fn respond(
+    edge: Arc<Edge>,
+    listener: Listener,
+    routes: Option<Arc<[&'static Route]>>,
+    request: Request,
+) -> Response {
+    let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+    let answered = match routes {
+        Some(routes) => answer(edge, listener, &routes, request).await,
+        None => Err(not_here::explain(&path)),
+    };
+    let mut response = answered.unwrap_or_else(|error| {
+        log(&method, &path, &error);
+        error.into_response()
+    });
+    answer::add_default_policy(&mut response);
+    response
+}
+
+/// The query is never logged: it may hold a token.
+fn log(method: &Method, path: &str, error: &HttpError) {
+    let (status, code) = error.status_and_code();
+    if status.is_server_error() {
+        tracing::warn!(%method, path, status = status.as_u16(), code, "request failed: {error}");
+    } else {
+        tracing::debug!(%method, path, status = status.as_u16(), code, "request refused: {error}");
+    }
+}
+
+async fn answer(
+    edge: Arc<Edge>,
+    listener: Listener,
+    routes: &[&'static Route],
+    mut request: Request,
+) -> Result<Response, HttpError> {
+    let peer = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|ConnectInfo(peer)| *peer);
+    admit_peer(listener, peer)?;
+    refuse_web_pages(request.method(), request.headers())?;
+    let route = *routes.iter().find(|route| route.method == *request.method()).ok_or_else(|| {
+        let allowed: Vec<&str> = routes.iter().map(|route| route.method.as_str()).collect();
+        HttpError::MethodNotAllowed { method: request.method().to_string(), allowed: allowed.join(", ") }
+    })?;
+    let variable = variable(&mut request).await?;
+    let (parts, body) = request.into_parts();
+    let parameters = read_parameters(&edge, &parts.uri, &parts.headers)?;
+    admit_caller(&edge, route, &parameters, variable.as_deref()).await?;
+    let body = body::read(body, &parts.headers, route.body_bytes_max).await?;
+    (route.handler)(Call { edge, route, peer, parameters, variable, body }).await
+}
+
+/// The listener without TLS is for this machine alone, whatever address it was bound to.
+fn admit_peer(listener: Listener, peer: Option<SocketAddr>) -> Result<(), HttpError> {
+    if listener != Listener::LoopbackHttp || peer.is_some_and(is_loopback) {
+        return Ok(());
+    }
+    Err(HttpError::PermissionDenied("this listener has no TLS and serves clients on its own machine alone".into()))
+}
+
+/// Whether the peer is on this machine.
+pub(super) fn is_loopback(peer: SocketAddr) -> bool {
+    peer.ip().to_canonical().is_loopback()
+}
+
+/// A page in a browser on this machine must not write here, under whatever name it reaches the listener (DNS rebinding).
+fn refuse_web_pages(method: &Method, headers: &HeaderMap) -> Result<(), HttpError> {
+    if *method == Method::GET || !headers.contains_key(header::ORIGIN) {
+        return Ok(());
+    }
+    Err(HttpError::PermissionDenied("requests from web pages (those with an `Origin`) may not write".into()))
+}
+
+async fn variable(request: &mut Request) -> Result<Option<String>, HttpError> {
+    let variables = request.extract_parts::<RawPathParams>().await;
+    let variables = variables.map_err(|_| HttpError::BadRequest("the path cannot be decoded".into()))?;
+    Ok(variables.iter().last().map(|(_, value)| value.to_owned()))
+}
+
+fn read_parameters(edge: &Edge, uri: &Uri, headers: &HeaderMap) -> Result<Parameters, HttpError> {
+    Parameters::read(uri, headers, edge.context.identity.datacenter.as_str())
+}
+
+/// Refuses who lacks the route's right before his body is read. A token or right that this server has not applied yet is
+/// looked for in the committed state: whoever was given a token may use it on every server at once.
+async fn admit_caller(
+    edge: &Edge,
+    route: &Route,
+    parameters: &Parameters,
+    variable: Option<&str>,
+) -> Result<(), HttpError> {
+    let replica = &edge.context.replica;
+    let check = |applied: &carrack_raft::AppliedState| {
+        route.right.check(parameters, variable, &applied.state, replica.log_time()).map(drop)
+    };
+    let Err(refusal) = check(&replica.state()) else { return Ok(()) };
+    let may_be_new = parameters.secret.as_ref().is_some_and(|secret| secret.as_uuid().is_some());
+    if !may_be_new || parameters.consistency == Consistency::Stale {
+        return Err(refusal);
+    }
+    let _place = edge.look_ups.try_acquire().map_err(|_| HttpError::RateLimited { retry_after: RETRY_AFTER })?;
+    let deadline = Instant::now() + LOOK_UP_WITHIN;
+    match timeout_at(deadline, replica.read_linearizable(deadline)).await {
+        Ok(Ok(applied)) => check(&applied),
+        // Without a leader nobody can tell whether it exists: it counts as unknown.
+        Ok(Err(_)) | Err(_) => Err(refusal),
+    }
+}

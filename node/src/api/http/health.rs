@@ -1,0 +1,60 @@
+//! For monitoring: whether the process runs, whether it can issue, and its metrics. Without token, without quorum.
+
+use axum::{body::Body, http::StatusCode, response::Response};
+use carrack_authority::{State, root::Ca};
+
+use super::{answer::Answer, call::Call, error::HttpError, standing::Standing};
+use crate::server::context::Context;
+
+/// The format that `prometheus-client` writes.
+const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+const TEXT: &str = "text/plain; charset=utf-8";
+
+/// What the listener for monitoring serves.
+pub(super) const PATHS: [&str; 3] = ["/metrics", "/livez", "/readyz"];
+
+/// `GET /livez`: the process answers.
+pub(super) async fn live(_call: Call) -> Result<Response, HttpError> {
+    Ok(Answer::of(TEXT, Body::from("ok\n")).into_response())
+}
+
+/// `GET /readyz`: 503 with the reasons until this server can issue.
+pub(super) async fn ready(call: Call) -> Result<Response, HttpError> {
+    let reasons = reasons(&call.edge.context, &call.edge.context.replica.state().state);
+    if reasons.is_empty() {
+        return Ok(Answer::of(TEXT, Body::from("ok\n")).into_response());
+    }
+    let text = Body::from(reasons.join("\n") + "\n");
+    Ok(Answer::of(TEXT, text).with_status(StatusCode::SERVICE_UNAVAILABLE).into_response())
+}
+
+/// `GET /metrics`
+pub(super) async fn metrics(call: Call) -> Result<Response, HttpError> {
+    let text = call.edge.context.metrics.encode(call.now());
+    let text = text.map_err(|error| HttpError::Internal(format!("the metrics cannot be written: {error}")))?;
+    Ok(Answer::of(OPEN_METRICS, Body::from(text)).into_response())
+}
+
+/// Why this server cannot issue now; none: it can.
+pub(super) fn reasons(context: &Context, state: &State) -> Vec<String> {
+    let standing = Standing::of(&context.replica);
+    let mut reasons = Vec::new();
+    if state.cluster().is_none() {
+        reasons.push("the datacenter has not begun: this server has no state yet".into());
+    }
+    if standing.leader.is_none() {
+        reasons.push("no leader is known: a majority of the servers must be reachable".into());
+    }
+    if state.cluster().is_some() && state.member(context.identity.node).is_none() {
+        reasons.push("this server is not a member of the datacenter".into());
+    }
+    if state.is_halted() {
+        reasons.push("issuing is halted; an operator resumes it with `carrack ca unhalt`".into());
+    }
+    if state.roots(Ca::Mesh).active().is_none() {
+        reasons.push("the CA has no active root yet".into());
+    } else if context.desk.issuer().is_none() {
+        reasons.push("this server has no issuer under the active root yet".into());
+    }
+    reasons
+}

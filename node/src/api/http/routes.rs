@@ -1,0 +1,89 @@
+//! Every route with the right that it needs. There is no other way to a handler: what is not in this table is not answered,
+//! and a test walks it.
+
+use axum::{http::Method, response::Response};
+use futures::future::BoxFuture;
+
+use super::{
+    access::Right::{self, AclRead, AclWrite, AnyToken, OperatorRead, OperatorWrite, Public, ServiceWrite},
+    acl_bootstrap, acl_policies, acl_tokens, agent, body, ca_configuration, ca_roots,
+    call::Call,
+    cluster,
+    error::HttpError,
+    health, issuance, members, sign, status,
+};
+
+/// What answers a request.
+pub type Handler = fn(Call) -> BoxFuture<'static, Result<Response, HttpError>>;
+
+/// One method of one path.
+pub struct Route {
+    /// The method.
+    pub method: Method,
+    /// The path; a part in braces is variable.
+    pub path: &'static str,
+    /// What the caller must be allowed to do.
+    pub right: Right,
+    /// The longest body that is read.
+    pub body_bytes_max: usize,
+    /// What answers.
+    pub handler: Handler,
+}
+
+const fn get(path: &'static str, right: Right, handler: Handler) -> Route {
+    Route { method: Method::GET, path, right, body_bytes_max: body::BODY_BYTES_MAX, handler }
+}
+
+const fn put(path: &'static str, right: Right, handler: Handler) -> Route {
+    Route { method: Method::PUT, path, right, body_bytes_max: body::BODY_BYTES_MAX, handler }
+}
+
+const fn put_policy(path: &'static str, handler: Handler) -> Route {
+    Route { method: Method::PUT, path, right: AclWrite, body_bytes_max: body::POLICY_BODY_BYTES_MAX, handler }
+}
+
+const fn delete(path: &'static str, right: Right, handler: Handler) -> Route {
+    Route { method: Method::DELETE, path, right, body_bytes_max: body::BODY_BYTES_MAX, handler }
+}
+
+/// The table.
+pub static ROUTES: &[Route] = &[
+    // Consul's: the CA.
+    get("/v1/connect/ca/roots", Public, |call| Box::pin(ca_roots::read(call))),
+    get("/v1/connect/ca/configuration", OperatorWrite, |call| Box::pin(ca_configuration::read(call))),
+    put("/v1/connect/ca/configuration", OperatorWrite, |call| Box::pin(ca_configuration::write(call))),
+    get("/v1/agent/connect/ca/roots", Public, |call| Box::pin(ca_roots::read_as_agent(call))),
+    get("/v1/agent/connect/ca/leaf/{service}", ServiceWrite, |call| Box::pin(agent::leaf(call))),
+    get("/v1/agent/self", AnyToken, |call| Box::pin(agent::about(call))),
+    // Consul's: tokens and policies.
+    put("/v1/acl/bootstrap", Public, |call| Box::pin(acl_bootstrap::bootstrap(call))),
+    get("/v1/acl/tokens", AclRead, |call| Box::pin(acl_tokens::list(call))),
+    put("/v1/acl/token", AclWrite, |call| Box::pin(acl_tokens::create(call))),
+    get("/v1/acl/token/self", AnyToken, |call| Box::pin(acl_tokens::read_own(call))),
+    get("/v1/acl/token/{accessor}", AclRead, |call| Box::pin(acl_tokens::read(call))),
+    put("/v1/acl/token/{accessor}", AclWrite, |call| Box::pin(acl_tokens::update(call))),
+    delete("/v1/acl/token/{accessor}", AclWrite, |call| Box::pin(acl_tokens::delete(call))),
+    put("/v1/acl/token/{accessor}/clone", AclWrite, |call| Box::pin(acl_tokens::clone(call))),
+    get("/v1/acl/policies", AclRead, |call| Box::pin(acl_policies::list(call))),
+    put_policy("/v1/acl/policy", |call| Box::pin(acl_policies::create(call))),
+    get("/v1/acl/policy/{id}", AclRead, |call| Box::pin(acl_policies::read(call))),
+    put_policy("/v1/acl/policy/{id}", |call| Box::pin(acl_policies::update(call))),
+    delete("/v1/acl/policy/{id}", AclWrite, |call| Box::pin(acl_policies::delete(call))),
+    get("/v1/acl/policy/name/{name}", AclRead, |call| Box::pin(acl_policies::read_by_name(call))),
+    // Consul's: the servers.
+    get("/v1/status/leader", Public, |call| Box::pin(cluster::leader(call))),
+    get("/v1/status/peers", Public, |call| Box::pin(cluster::peers(call))),
+    get("/v1/operator/raft/configuration", OperatorRead, |call| Box::pin(cluster::raft_configuration(call))),
+    // carrack's own.
+    get("/v1/carrack/status", OperatorRead, |call| Box::pin(status::read(call))),
+    get("/v1/carrack/members", OperatorRead, |call| Box::pin(members::list(call))),
+    delete("/v1/carrack/members/{member}", OperatorWrite, |call| Box::pin(members::remove(call))),
+    put("/v1/carrack/join-token", OperatorWrite, |call| Box::pin(members::make_join_token(call))),
+    put("/v1/carrack/sign", AnyToken, |call| Box::pin(sign::sign(call))),
+    put("/v1/carrack/halt", OperatorWrite, |call| Box::pin(sign::halt(call))),
+    get("/v1/carrack/issuance", OperatorRead, |call| Box::pin(issuance::read(call))),
+    // For monitoring: without token and without quorum.
+    get("/metrics", Public, |call| Box::pin(health::metrics(call))),
+    get("/livez", Public, |call| Box::pin(health::live(call))),
+    get("/readyz", Public, |call| Box::pin(health::ready(call))),
+];

@@ -1,0 +1,150 @@
+//! Everything that an operator looks at first, from this server's own state: it needs no quorum.
+
+use axum::response::Response;
+use carrack_authority::{
+    State,
+    issuer::{Issuer, IssuerPhase},
+    root::{Ca, Root},
+};
+use serde::Serialize;
+
+use super::{
+    call::Call,
+    cluster,
+    error::HttpError,
+    health,
+    members::{self, MemberEntry},
+    standing::Standing,
+};
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Status {
+    datacenter: String,
+    trust_domain: String,
+    cluster_id: String,
+    node_id: u64,
+    node_name: String,
+    role: &'static str,
+    term: u64,
+    leader: Option<Leader>,
+    last_log_index: u64,
+    committed_index: u64,
+    applied_index: u64,
+    snapshot_index: u64,
+    feature_level: u32,
+    log_time: String,
+    clock_ready: bool,
+    halted: bool,
+    issuance_count: u64,
+    issuance_head: String,
+    issuance_live: usize,
+    current_leaves: usize,
+    members: Vec<MemberEntry>,
+    ca: CaEntry,
+    problems: Vec<String>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Leader {
+    node_id: u64,
+    node_name: String,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct CaEntry {
+    initialized: bool,
+    active_root_id: Option<String>,
+    roots: Vec<RootEntry>,
+    issuers: Vec<IssuerEntry>,
+    last_error: Option<String>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct RootEntry {
+    id: String,
+    phase: &'static str,
+    not_after: String,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct IssuerEntry {
+    id: String,
+    node_name: String,
+    root_id: String,
+    not_after: String,
+    phase: &'static str,
+}
+
+/// `GET /v1/carrack/status`
+pub(super) async fn read(call: Call) -> Result<Response, HttpError> {
+    let view = call.local_view()?;
+    let status = status(&call, view.state());
+    Ok(call.json(&status)?.with_freshness(view.freshness).into_response())
+}
+
+fn status(call: &Call, state: &State) -> Status {
+    let (own, standing) = (&call.edge.context.identity, Standing::of(&call.edge.context.replica));
+    let leader = standing.leader.map(|node| Leader { node_id: node.0, node_name: cluster::name(state, node) });
+    let issuances = state.issuances();
+    let troubles = call.edge.context.troubles.list();
+    let mut problems: Vec<String> = health::reasons(&call.edge.context, state);
+    problems.extend(troubles.iter().map(|(task, text)| format!("{task}: {text}")));
+    Status {
+        datacenter: own.datacenter.to_string(),
+        trust_domain: own.trust_domain.to_string(),
+        cluster_id: own.cluster.to_string(),
+        node_id: own.node.0,
+        node_name: own.name.to_string(),
+        role: standing.role(),
+        term: standing.term,
+        leader,
+        last_log_index: standing.last_log,
+        committed_index: standing.committed,
+        applied_index: standing.applied,
+        snapshot_index: standing.snapshot,
+        feature_level: state.feature_level().0,
+        log_time: call.now().to_string(),
+        clock_ready: standing.is_clock_ready,
+        halted: state.is_halted(),
+        issuance_count: issuances.length(),
+        issuance_head: issuances.head().to_string(),
+        issuance_live: issuances.unexpired(),
+        current_leaves: issuances.current(),
+        members: members::entries(state, &standing),
+        ca: ca(state, troubles.into_iter().map(|(_, text)| text).next()),
+        problems,
+    }
+}
+
+fn ca(state: &State, last_error: Option<String>) -> CaEntry {
+    let roots = state.roots(Ca::Mesh);
+    CaEntry {
+        initialized: roots.active().is_some(),
+        active_root_id: roots.active().map(|root| root.made.id.to_string()),
+        roots: roots.bundle().iter().map(|root| root_entry(root)).collect(),
+        issuers: state.issuers().map(|issuer| issuer_entry(state, issuer)).collect(),
+        last_error,
+    }
+}
+
+fn root_entry(root: &Root) -> RootEntry {
+    RootEntry { id: root.made.id.to_string(), phase: root.phase.as_str(), not_after: root.made.not_after.to_string() }
+}
+
+fn issuer_entry(state: &State, issuer: &Issuer) -> IssuerEntry {
+    IssuerEntry {
+        id: issuer.id.to_string(),
+        node_name: cluster::name(state, issuer.node),
+        root_id: issuer.root.to_string(),
+        not_after: issuer.not_after.to_string(),
+        phase: match issuer.phase {
+            IssuerPhase::Live => "live",
+            IssuerPhase::Retired => "retired",
+        },
+    }
+}
