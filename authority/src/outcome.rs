@@ -44,7 +44,7 @@ impl Outcome {
 /// A table or record whose readers wait for its next change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum WatchKey {
-    /// The cluster itself: feature level, halt.
+    /// The cluster itself: feature level, halt; and time, when it moves on by more than a minute at once.
     Cluster,
     /// The servers, their requests and certificates.
     Members,

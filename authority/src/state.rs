@@ -9,7 +9,7 @@ mod members;
 mod records;
 mod roots;
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use imbl::OrdMap;
 use serde::{Deserialize, Serialize};
@@ -29,6 +29,10 @@ use crate::{
     spiffe::{Name, TrustDomain},
     time::Timestamp,
 };
+
+/// A leader commits a stamp at least every 10 s: when time moves on by more than this at once, the cluster was asleep, and whoever
+/// waits for a renewal is woken.
+const CLOCK_JUMP: Duration = Duration::from_secs(60);
 
 /// What never changes of a datacenter, and its switches.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -71,8 +75,12 @@ impl State {
     /// Applies one entry of the log: moves time on, drops what has ended, decides each proposal.
     pub fn apply(&mut self, index: u64, entry: &Entry) -> Applied {
         self.index = index;
+        let has_jumped = self.cluster.is_some() && entry.stamp.since(self.now) > CLOCK_JUMP;
         self.now = self.now.max(entry.stamp);
         let mut change = Change { index, now: self.now, touched: BTreeSet::new() };
+        if has_jumped {
+            change.touch(WatchKey::Cluster);
+        }
         self.expire(&mut change);
         let outcomes = entry.proposals.iter().map(|proposal| {
             let decided = self.decide(&mut change, proposal.proposer, &proposal.command);

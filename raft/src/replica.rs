@@ -88,6 +88,11 @@ impl Replica {
         })
     }
 
+    /// Whether this server belongs to a cluster, or has ever heard from one.
+    pub async fn is_initialized(&self) -> Result<bool, InitializeError> {
+        self.core.raft.is_initialized().await.map_err(|_| InitializeError::Stopped)
+    }
+
     /// Proposes a command from this server, wherever the leader is, and waits for its outcome.
     pub async fn propose(&self, command: Command, deadline: Instant) -> Result<Proposed, ProposeError> {
         self.core.proposer.propose(command, self.node(), false, deadline).await

@@ -1,3 +1,5 @@
 //! Stories of the built binary: each is a file, and speaks to real processes only.
 
+mod clocks;
 mod command_line;
+mod formation;

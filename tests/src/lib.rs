@@ -6,6 +6,7 @@ pub mod cluster;
 pub mod command;
 pub mod foreign;
 pub mod http;
+pub mod in_process;
 pub mod ports;
 pub mod server;
 pub mod wait;

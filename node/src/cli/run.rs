@@ -50,7 +50,7 @@ pub(super) fn server(arguments: &ServerArgs, output: &mut (dyn Write + Send)) ->
 
 /// Runs three servers until it is interrupted.
 pub(super) fn dev(arguments: &DevArgs, output: &mut (dyn Write + Send)) -> Result<(), CliError> {
-    start_logs(&LogSettings { format: LogFormat::Auto, level: "warn".into() })?;
+    start_logs(&LogSettings { format: LogFormat::Auto, level: "error".into() })?;
     harden_process();
     let options = DevOptions { data_dir: arguments.data_dir.clone(), port_offset: arguments.port_offset };
     let mut progress: Box<dyn Progress> =

@@ -42,7 +42,7 @@ impl Task for OwnIssuerTask {
     }
 
     fn watches(&self) -> &'static [WatchKey] {
-        &[WatchKey::Roots(Ca::Mesh), WatchKey::Issuers, WatchKey::CaConfig, WatchKey::Members]
+        &[WatchKey::Roots(Ca::Mesh), WatchKey::Issuers, WatchKey::CaConfig, WatchKey::Members, WatchKey::Cluster]
     }
 
     fn step(&self, observed: Arc<AppliedState>) -> BoxFuture<'_, Result<Step, StepError>> {

@@ -45,7 +45,7 @@ impl Task for OwnRecordTask {
     }
 
     fn watches(&self) -> &'static [WatchKey] {
-        &[WatchKey::Members, WatchKey::Roots(Ca::Server)]
+        &[WatchKey::Members, WatchKey::Roots(Ca::Server), WatchKey::Cluster]
     }
 
     fn step(&self, observed: Arc<AppliedState>) -> BoxFuture<'_, Result<Step, StepError>> {

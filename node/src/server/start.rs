@@ -225,7 +225,7 @@ impl Parts {
         let (stop, stopped) = watch::channel(false);
         let mut tasks = JoinSet::new();
         bound.serve(&context, &transport, &clock.tls(), &stopped, &mut tasks);
-        if identity.node == FIRST_NODE && context.replica.status().leadership.membership.voters.is_empty() {
+        if identity.node == FIRST_NODE && !context.replica.is_initialized().await? {
             context.replica.initialize(&self.config.advertise.raft.to_string()).await?;
         }
         for task in self.tasks(&identity, &context, &transport) {

@@ -1,0 +1,146 @@
+//! Clocks that are wrong, and a cluster that slept too long. The servers run in this process, on clocks of the test's own.
+
+use std::{sync::Arc, time::Duration};
+
+use carrack::{
+    keys::{aws_lc::AwsLcKeyMaker, secret::KeyMaker},
+    server::{
+        Server, Start,
+        desk::{IssueRequest, Issued},
+        ports::MachineClock,
+    },
+};
+use carrack_authority::{
+    Command,
+    acl::{AccessorId, PolicyId, Token, token::secret_digest},
+    id::Revision,
+    issuance::Keeper,
+    key::KeyKind,
+    spiffe::{Identity, Name, SpiffeId},
+    time::Timestamp,
+    x509::{CertificateFacts, RequestedName, build_csr},
+};
+use carrack_raft::ports::WallClock;
+use carrack_tests::in_process::{Datacenter, until};
+use tokio::time::Instant;
+use uuid::Uuid;
+
+const HOUR: i64 = 3600;
+const DAY: i64 = 24 * HOUR;
+/// How far dates may be from what the true time says: the log's clock is slewed, and machines are busy.
+const TOLERANCE: Duration = Duration::from_secs(30);
+
+/// A token that ends after `ttl`, in the log.
+async fn token(server: &Server, number: u128, ttl: Duration) -> anyhow::Result<Arc<Token>> {
+    let secret = Uuid::from_u128(0x4000_8000_0000_0000_0000 + number);
+    let token = Token {
+        accessor: AccessorId(Uuid::from_u128(0x1000 + number)),
+        secret: secret_digest(&secret),
+        description: String::new(),
+        policies: vec![PolicyId::GLOBAL_MANAGEMENT],
+        service_identities: Vec::new(),
+        node_identities: Vec::new(),
+        roles: Vec::new(),
+        auth_method: None,
+        is_local: false,
+        expires_at: Some(server.context().replica.log_time().plus(ttl)),
+        created_at: Timestamp::EPOCH,
+        created: Revision::default(),
+        modified: Revision::default(),
+    };
+    let accessor = token.accessor;
+    let command = Command::PutToken { expected: Revision::default(), token };
+    let deadline = Instant::now() + Duration::from_secs(10);
+    let proposed = server.context().replica.propose(command, deadline).await?;
+    proposed.outcome.accepted()?;
+    let applied = server.context().replica.wait_index(proposed.index, deadline).await;
+    let applied = applied.ok_or_else(|| anyhow::anyhow!("the token was not applied here in time"))?;
+    let token = applied.state.acl().token(accessor, applied.state.now());
+    token.cloned().ok_or_else(|| anyhow::anyhow!("the token does not live"))
+}
+
+async fn issue(server: &Server, token: &Arc<Token>) -> anyhow::Result<Issued> {
+    let identity = &server.context().identity;
+    let service = Name::parse("service", "web")?;
+    let id = SpiffeId::service(identity.trust_domain.clone(), identity.datacenter.clone(), service);
+    let signer = AwsLcKeyMaker.signer(&AwsLcKeyMaker.make(KeyKind::EcP256)?)?;
+    let csr = build_csr(&*signer, &RequestedName::Leaf(&Identity::Spiffe(id)))?;
+    let request = IssueRequest {
+        csr: csr.as_bytes().to_vec(),
+        token: token.clone(),
+        keeper: Keeper::Login(token.accessor),
+        slot: None,
+        ttl: None,
+    };
+    Ok(server.context().desk.issue(request).await?)
+}
+
+fn assert_dated(issued: &Issued, now: Timestamp) {
+    let facts = CertificateFacts::read(issued.certificate.as_bytes()).unwrap();
+    let life = Duration::from_secs(72 * 3600);
+    assert!(facts.not_before <= now.plus(TOLERANCE), "begins at {}, it is {now}", facts.not_before);
+    assert!(facts.not_before.plus(TOLERANCE + Duration::from_secs(60)) >= now, "begins at {}", facts.not_before);
+    assert!(facts.not_after <= now.plus(life + TOLERANCE), "ends at {}, it is {now}", facts.not_after);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_whose_clock_is_an_hour_off_kills_no_token_and_dates_certificates_right() -> anyhow::Result<()> {
+    let datacenter = Datacenter::form(3).await?;
+    for (round, hours) in [1, -1].into_iter().enumerate() {
+        let wrong = round + 1;
+        let token = token(datacenter.places[0].running(), round as u128, Duration::from_secs(600)).await?;
+        datacenter.places[wrong].clock.set_ahead(hours * HOUR);
+        // The server with the wrong clock leads: it takes the median of a majority's clocks, not its own.
+        let server = datacenter.places[wrong].running();
+        let leader = datacenter.leader().await?;
+        if leader != wrong {
+            let deadline = Instant::now() + Duration::from_secs(10);
+            let node = server.context().identity.node;
+            datacenter.places[leader].running().context().replica.transfer_leadership(node, deadline).await?;
+            until("the wrong clock's server leads", || server.context().replica.status().leadership.is_ready_leader())
+                .await?;
+        }
+        for place in &datacenter.places {
+            assert_dated(&issue(place.running(), &token).await?, MachineClock.now());
+        }
+        let applied = server.context().replica.state();
+        assert!(applied.state.acl().token(token.accessor, applied.state.now()).is_some(), "the token was killed");
+        let off = applied.log_time().since(MachineClock.now()).max(MachineClock.now().since(applied.log_time()));
+        assert!(off <= TOLERANCE, "the log's time is {} s off", off.as_secs());
+        datacenter.places[wrong].clock.set_ahead(0);
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cluster_that_slept_past_every_server_certificate_comes_up_renews_them_and_issues() -> anyhow::Result<()> {
+    let mut datacenter = Datacenter::form(3).await?;
+    let before: Vec<_> = certificates(&datacenter);
+    for place in &mut datacenter.places {
+        place.stop().await;
+        place.clock.set_ahead(40 * DAY);
+    }
+    for place in &mut datacenter.places {
+        place.start(Start::Again).await?;
+    }
+    datacenter.wait_until_all_issue().await?;
+    let now = MachineClock.now().plus(Duration::from_secs(40 * 86_400));
+    until("every server certificate is renewed", || {
+        certificates(&datacenter).iter().zip(&before).all(|(after, before)| after > before && *after > now)
+    })
+    .await?;
+    let accepted: u64 = datacenter.places.iter().map(|place| place.running().context().metrics.expired_peers()).sum();
+    assert!(accepted > 0, "an expired certificate that is accepted by its recorded key raises an alarm");
+    let token = token(datacenter.places[0].running(), 9, Duration::from_secs(600)).await?;
+    for place in &datacenter.places {
+        assert_dated(&issue(place.running(), &token).await?, now);
+    }
+    Ok(())
+}
+
+/// When each server's recorded certificate ends, as the first server knows it.
+fn certificates(datacenter: &Datacenter) -> Vec<Timestamp> {
+    let applied = datacenter.places[0].running().context().replica.state();
+    let members = applied.state.members();
+    members.filter_map(|member| member.certificate.as_ref()).map(|certificate| certificate.not_after).collect()
+}

@@ -1,0 +1,180 @@
+//! Servers inside the test's own process, for what cannot be done to a process from outside: a wrong clock, a key maker of one's own.
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
+    time::Duration,
+};
+
+use carrack::{
+    config::{self, Config, Layers, Purpose},
+    server::{
+        Server, ServerPorts, Start,
+        join_token::{JOIN_TOKEN_TTL_DEFAULT, create_join_token},
+        ports::MachineClock,
+    },
+};
+use carrack_authority::{issuer::IssuerPhase, spiffe::Name, time::Timestamp};
+use carrack_raft::ports::WallClock;
+use tempfile::TempDir;
+use tokio::time::{Instant, sleep};
+
+use crate::ports::free_address;
+
+/// How long a condition may take to come true on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// How often it is looked at.
+const LOOK: Duration = Duration::from_millis(20);
+
+/// The machine's clock, wrong by what a test says.
+#[derive(Clone, Debug, Default)]
+pub struct WrongClock(Arc<AtomicI64>);
+
+impl WrongClock {
+    /// Sets how many seconds it is ahead; negative: behind.
+    pub fn set_ahead(&self, seconds: i64) {
+        self.0.store(seconds * 1000, Ordering::SeqCst);
+    }
+}
+
+impl WallClock for WrongClock {
+    fn now(&self) -> Timestamp {
+        Timestamp(MachineClock.now().0.saturating_add_signed(self.0.load(Ordering::SeqCst)))
+    }
+}
+
+/// A server of this process that can be stopped and started.
+pub struct Place {
+    /// Its name.
+    pub name: String,
+    /// Its clock.
+    pub clock: WrongClock,
+    /// The server, while it runs.
+    pub server: Option<Server>,
+    config: Config,
+}
+
+/// A datacenter of this process.
+pub struct Datacenter {
+    /// The servers.
+    pub places: Vec<Place>,
+    directory: TempDir,
+}
+
+impl Place {
+    fn new(name: &str, directory: &Path) -> Self {
+        let at = || free_address().to_string();
+        let flags = BTreeMap::from([
+            ("data_dir", directory.join(name).display().to_string()),
+            ("node_name", name.to_owned()),
+            ("without_recovery", "true".to_owned()),
+            ("listen.raft", at()),
+            ("listen.grpc", at()),
+            ("listen.http", at()),
+            ("listen.https", "off".to_owned()),
+        ]);
+        let layers = Layers { file: None, environment: BTreeMap::new(), flags };
+        let config = config::load(&layers, Purpose::Bootstrap).expect("the settings are right").config;
+        Self { name: name.into(), clock: WrongClock::default(), server: None, config }
+    }
+
+    /// Where it keeps its data.
+    pub fn data_directory(&self) -> &PathBuf {
+        &self.config.data_dir
+    }
+
+    /// Starts it.
+    pub async fn start(&mut self, start: Start) -> anyhow::Result<()> {
+        let ports = ServerPorts { wall_clock: Arc::new(self.clock.clone()), ..ServerPorts::of_machine()? };
+        self.server = Some(Server::start(self.config.clone(), start, ports).await?);
+        Ok(())
+    }
+
+    /// Stops it cleanly.
+    pub async fn stop(&mut self) {
+        if let Some(server) = self.server.take() {
+            server.stop().await;
+        }
+    }
+
+    /// The running server.
+    ///
+    /// # Panics
+    /// Panics if it does not run.
+    pub fn running(&self) -> &Server {
+        self.server.as_ref().expect("the server runs")
+    }
+}
+
+impl Datacenter {
+    /// A datacenter of `size` servers that all issue.
+    pub async fn form(size: usize) -> anyhow::Result<Self> {
+        let directory = tempfile::tempdir()?;
+        let mut datacenter = Self { places: Vec::new(), directory };
+        for name in &["a", "b", "c", "d", "e"][..size] {
+            datacenter.add(name).await?;
+        }
+        Ok(datacenter)
+    }
+
+    /// Adds a server, and waits until everybody votes and issues.
+    pub async fn add(&mut self, name: &str) -> anyhow::Result<()> {
+        let mut place = Place::new(name, self.directory.path());
+        let start = match self.places.first() {
+            None => Start::Bootstrap,
+            Some(first) => {
+                let name = Name::parse("node name", name)?;
+                Start::Join(create_join_token(first.running().context(), name, JOIN_TOKEN_TTL_DEFAULT).await?.0)
+            }
+        };
+        place.start(start).await?;
+        self.places.push(place);
+        self.wait_until_all_issue().await
+    }
+
+    /// Waits until every running server votes and has an issuer, as each of them sees it.
+    pub async fn wait_until_all_issue(&self) -> anyhow::Result<()> {
+        let size = self.places.len();
+        until("every server votes and issues", || {
+            self.places.iter().filter_map(|place| place.server.as_ref()).all(|server| {
+                let context = server.context();
+                let applied = context.replica.state();
+                let live = applied.state.issuers().filter(|issuer| issuer.phase == IssuerPhase::Live).count();
+                context.replica.status().leadership.membership.voters.len() == size
+                    && live >= size
+                    && context.desk.issuer().is_some()
+            })
+        })
+        .await
+    }
+
+    /// The position of the leader.
+    pub async fn leader(&self) -> anyhow::Result<usize> {
+        let mut found = None;
+        until("a leader that admits commands", || {
+            found = self.places.iter().position(|place| {
+                place
+                    .server
+                    .as_ref()
+                    .is_some_and(|server| server.context().replica.status().leadership.is_ready_leader())
+            });
+            found.is_some()
+        })
+        .await?;
+        found.ok_or_else(|| anyhow::anyhow!("no server leads"))
+    }
+}
+
+/// Waits until a condition holds.
+pub async fn until(what: &str, mut is_so: impl FnMut() -> bool) -> anyhow::Result<()> {
+    let deadline = Instant::now() + PATIENCE;
+    while !is_so() {
+        anyhow::ensure!(Instant::now() < deadline, "it did not come true within {} s: {what}", PATIENCE.as_secs());
+        sleep(LOOK).await;
+    }
+    Ok(())
+}
