@@ -136,3 +136,62 @@ pub struct StoredCaConfig {
     /// The entry that changed it last.
     pub modified: Revision,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HOUR: Duration = Duration::from_secs(3600);
+
+    fn with(leaf: Duration, intermediate: Duration, root: Duration) -> Result<(), String> {
+        let config = CaConfig { leaf_ttl: leaf, intermediate_ttl: intermediate, root_ttl: root, ..CaConfig::default() };
+        config.validate().map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn the_defaults_are_within_the_bounds() {
+        assert_eq!(CaConfig::default().validate(), Ok(()));
+    }
+
+    #[test]
+    fn each_bound_holds_at_its_edge() {
+        let nanosecond = Duration::from_nanos(1);
+        assert_eq!(with(LEAF_TTL_MIN, INTERMEDIATE_TTL_MIN, INTERMEDIATE_TTL_MIN), Ok(()));
+        assert_eq!(with(LEAF_TTL_MAX, LEAF_TTL_MAX * 3, ROOT_TTL_MAX), Ok(()));
+        assert!(with(LEAF_TTL_MIN - nanosecond, HOUR * 9, HOUR * 9).is_err());
+        assert!(with(LEAF_TTL_MAX + nanosecond, ROOT_TTL_MAX, ROOT_TTL_MAX).is_err());
+        assert!(with(HOUR, INTERMEDIATE_TTL_MIN - nanosecond, HOUR * 9).is_err());
+        assert!(with(HOUR * 2, HOUR * 6 - nanosecond, HOUR * 9).is_err());
+        assert!(with(HOUR, HOUR * 3, HOUR * 3 - nanosecond).is_err());
+        assert!(with(HOUR, HOUR * 3, ROOT_TTL_MAX + nanosecond).is_err());
+    }
+
+    #[test]
+    fn any_values_are_refused_without_a_panic() {
+        for leaf in [Duration::ZERO, HOUR, LEAF_TTL_MAX, Duration::MAX] {
+            for intermediate in [Duration::ZERO, HOUR * 3, Duration::MAX] {
+                for root in [Duration::ZERO, HOUR * 3, Duration::MAX] {
+                    assert_eq!(
+                        with(leaf, intermediate, root).is_ok(),
+                        leaf == HOUR && intermediate == root && root == HOUR * 3
+                    );
+                }
+            }
+        }
+        let bad = BadCaConfig::IntermediateBelowLeaves { leaf: Duration::MAX, intermediate: Duration::ZERO };
+        assert!(bad.to_string().contains("3 * LeafCertTTL"));
+    }
+
+    #[test]
+    fn texts_begin_as_consuls_do() {
+        let text = with(HOUR * 24, HOUR * 24, HOUR * 24).unwrap_err();
+        assert_eq!(
+            text,
+            "Intermediate Cert TTL must be greater or equal than 3 * LeafCertTTL (>=259200 s), got 86400 s"
+        );
+        let config = CaConfig { csr_max_concurrent: CSR_LIMIT_MAX + 1, ..CaConfig::default() };
+        let text = config.validate().map_err(|error| error.to_string());
+        let expected = "CSRMaxConcurrent must be at most 1000000, got 1000001; 0 derives the admission from the CPU";
+        assert_eq!(text, Err(expected.to_owned()));
+    }
+}

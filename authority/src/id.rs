@@ -133,3 +133,52 @@ fn parse_hex<const LENGTH: usize>(text: &str) -> Option<[u8; LENGTH]> {
     }
     Some(bytes)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_are_read_as_they_are_printed() {
+        let key = KeyId([0xab; 20]);
+        assert_eq!(key.to_string(), ["ab"; 20].join(":"));
+        assert_eq!(key.to_string().parse(), Ok(key));
+        assert_eq!(["ab"; 20].concat().parse(), Ok(key));
+        assert_eq!(["AB"; 20].concat().parse(), Ok(key));
+        let digest = Digest([0x0f; 32]);
+        assert_eq!(digest.to_string().parse(), Ok(digest));
+        assert_eq!(format!("{digest:?}"), format!("Digest({})", "0f".repeat(32)));
+    }
+
+    #[test]
+    fn what_is_no_hexadecimal_id_is_refused() {
+        let good = ["ab"; 20].join(":");
+        let signed = format!("+a{}", &good[2..]);
+        let spaced = good.replacen(':', " ", 1);
+        let shifted = good.replacen("ab:ab", "a:bab", 1);
+        let short = &good[3..];
+        let trailing = format!("{good}:");
+        let wide = good.replacen("ab", "\u{e4}", 1);
+        for bad in ["", ":", &signed, &spaced, &shifted, short, &trailing, &wide, &"g".repeat(40), &"ab".repeat(21)] {
+            assert_eq!(bad.parse::<KeyId>(), Err(BadId { text: bad.into(), bytes: 20 }), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_serial_is_positive_whatever_is_drawn() {
+        assert_eq!(Serial::from_random([0xff; 20]).0[0], 0x7f);
+        let mut one = [0; 20];
+        one[19] = 1;
+        assert_eq!(Serial::from_random([0; 20]), Serial(one));
+        let mut top = [0; 20];
+        top[0] = 0x80;
+        assert_eq!(Serial::from_random(top), Serial(one));
+    }
+
+    #[test]
+    fn the_low_64_bits_are_the_last_eight_octets() {
+        let mut bytes = [0xff; 20];
+        bytes[12..].copy_from_slice(&0x0102_0304_0506_0708_u64.to_be_bytes());
+        assert_eq!(Serial(bytes).low_64_bits(), 0x0102_0304_0506_0708);
+    }
+}

@@ -290,3 +290,76 @@ fn check(
         None => Ok(()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn the_three_forms_are_read_as_they_are_printed() {
+        for text in [
+            "spiffe://example.org/ns/default/dc/dc1/svc/web",
+            "spiffe://a_b-c.1/agent/client/dc/dc1/id/N.1_x-Y",
+            "spiffe://example.org/agent/server/dc/dc1",
+        ] {
+            let id: SpiffeId = text.parse().unwrap();
+            assert_eq!((id.to_string().as_str(), id.datacenter().as_str()), (text, "dc1"));
+        }
+    }
+
+    /// SPIFFE-ID section 2, and CVE-2021-41803 (Consul): names that were put into an id unchecked.
+    #[test]
+    fn everything_else_is_refused() {
+        let service = |name: &str| format!("spiffe://example.org/ns/default/dc/dc1/svc/{name}");
+        let mut bad: Vec<String> =
+            ["", ".", "..", "a/b", "a%2fb", "a b", "a\"", "a' or '1'='1", "a\n", "a\0", "w\u{435}b", "*"]
+                .map(service)
+                .to_vec();
+        bad.push(service(&"x".repeat(NAME_BYTES_MAX + 1)));
+        bad.push(service(&"x".repeat(SPIFFE_ID_BYTES_MAX)));
+        for text in [
+            "",
+            "spiffe://",
+            "spiffe://example.org",
+            "spiffe://example.org/",
+            "spiffe:///ns/default/dc/dc1/svc/web",
+            "https://example.org/ns/default/dc/dc1/svc/web",
+            "SPIFFE://example.org/ns/default/dc/dc1/svc/web",
+            "spiffe://Example.org/ns/default/dc/dc1/svc/web",
+            "spiffe://example.org:8443/ns/default/dc/dc1/svc/web",
+            "spiffe://user@example.org/ns/default/dc/dc1/svc/web",
+            "spiffe://example.org/ns/other/dc/dc1/svc/web",
+            "spiffe://example.org/ns/default/dc/dc1/svc/web/",
+            "spiffe://example.org//ns/default/dc/dc1/svc/web",
+            "spiffe://example.org/ns/default/dc/dc1/svc/web?x=y",
+            "spiffe://example.org/ns/default/dc/dc1/svc/web#x",
+            "spiffe://example.org/ap/default/ns/default/dc/dc1/svc/web",
+            "spiffe://example.org/gateway/mesh/dc/dc1",
+            "spiffe://example.org/agent/client/dc/dc1",
+        ] {
+            bad.push(text.into());
+        }
+        for text in bad {
+            assert!(text.parse::<SpiffeId>().is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn an_error_never_prints_what_it_was_given_as_it_is() {
+        let error = Name::parse("service", "a\u{1b}[2J\nb").unwrap_err().to_string();
+        assert!(!error.contains('\u{1b}') && !error.contains('\n'), "{error:?}");
+        assert_eq!(Name::parse("service", "").unwrap_err().to_string(), "service is empty");
+        assert_eq!(Name::parse("service", "..").unwrap_err().to_string(), "service must not be `.` or `..`");
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_read_prints_the_same_and_nothing_panics(text in "(spiffe://[a-z.]{1,3}(/[a-z./]{0,4}){0,7}|\\PC{0,40})") {
+            if let Ok(id) = text.parse::<SpiffeId>() {
+                prop_assert_eq!(id.to_string(), text);
+            }
+        }
+    }
+}

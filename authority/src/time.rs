@@ -68,3 +68,37 @@ impl fmt::Display for Timestamp {
 fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn moving_a_point_saturates_at_both_ends() {
+        assert_eq!(Timestamp(u64::MAX).plus(Duration::MAX), Timestamp(u64::MAX));
+        assert_eq!(Timestamp(5).minus(Duration::MAX), Timestamp::EPOCH);
+        assert_eq!(Timestamp(5).since(Timestamp(9)), Duration::ZERO);
+        assert_eq!(Timestamp::from_seconds(u64::MAX), Timestamp(u64::MAX));
+        assert_eq!(Timestamp(9).plus(Duration::from_millis(1)).since(Timestamp(9)), Duration::from_millis(1));
+    }
+
+    #[test]
+    fn dates_are_printed_in_utc_and_read_back() {
+        let point = Timestamp(1_767_225_600_250);
+        assert_eq!(point.to_string(), "2026-01-01T00:00:00.25Z");
+        assert_eq!(point.floor_to_second().to_string(), "2026-01-01T00:00:00Z");
+        assert_eq!(point.to_date_time().map(Timestamp::from_date_time), Some(point));
+        assert_eq!((point.seconds(), Timestamp::EPOCH.to_string().as_str()), (1_767_225_600, "1970-01-01T00:00:00Z"));
+    }
+
+    #[test]
+    fn what_lies_outside_of_the_calendar_is_printed_all_the_same() {
+        assert_eq!(Timestamp(u64::MAX).to_date_time(), None);
+        assert_eq!(Timestamp(u64::MAX).to_string(), "18446744073709551615 ms after 1970");
+        let before = time::OffsetDateTime::UNIX_EPOCH - Duration::from_millis(1);
+        assert_eq!(Timestamp::from_date_time(before), Timestamp::EPOCH);
+        let last = Timestamp(253_402_300_799_999);
+        assert_eq!(last.to_string(), "9999-12-31T23:59:59.999Z");
+        assert_eq!(Timestamp(last.0 + 1).to_date_time(), None);
+    }
+}

@@ -92,3 +92,94 @@ fn bytes(hash: &mut Sha256, value: &[u8]) {
     hash.update(length.to_be_bytes());
     hash.update(value);
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::{
+        acl::AccessorId,
+        id::{KeyId, NodeId, Serial},
+        issuance::Review,
+        spiffe::Name,
+    };
+
+    fn name(text: &str) -> Name {
+        Name::parse("name", text).unwrap()
+    }
+
+    fn example() -> Issuance {
+        Issuance {
+            serial: Serial([1; 20]),
+            identity: Arc::new(Identity::Spiffe("spiffe://example.org/ns/default/dc/dc1/svc/web".parse().unwrap())),
+            grant: Arc::new(Grant::Token(AccessorId(uuid::Uuid::from_u128(2)))),
+            public_key: Digest([3; 32]),
+            certificate: Digest([4; 32]),
+            not_before: Timestamp(5),
+            not_after: Timestamp(6),
+            issuer: KeyId([7; 20]),
+            holder: Arc::new(Holder { keeper: Keeper::Server(NodeId(8)), slot: "slot".into() }),
+            deadline: Timestamp(9),
+        }
+    }
+
+    fn link_of(issuance: &Issuance) -> Digest {
+        link(&Digest([10; 32]), 11, 12, Timestamp(13), issuance)
+    }
+
+    #[test]
+    fn a_link_is_the_hash_of_the_encoding_that_this_page_tells() {
+        let text = b"spiffe://example.org/ns/default/dc/dc1/svc/web";
+        let numbers = |of: [u64; 3]| of.map(u64::to_be_bytes).concat();
+        let encoded = [
+            b"carrack issuance v1\0".to_vec(),
+            vec![10; 32],
+            numbers([11, 12, 13]),
+            vec![1; 20],
+            [&[1, 0, 0, 0, 46], &text[..]].concat(),
+            [&[1, 0, 0, 0, 16][..], &2_u128.to_be_bytes()].concat(),
+            vec![3; 32],
+            vec![4; 32],
+            [5_u64.to_be_bytes(), 6_u64.to_be_bytes()].concat(),
+            vec![7; 20],
+            [&[3, 0, 0, 0, 8][..], &8_u64.to_be_bytes(), &[0, 0, 0, 4], b"slot"].concat(),
+            9_u64.to_be_bytes().to_vec(),
+        ];
+        assert_eq!(link_of(&example()), Digest(Sha256::digest(encoded.concat()).into()));
+        let pinned = "2870e776471eafa6f2e5dafc1cbb0c10d6f27b6c883a4f46b6720568b67a482c";
+        assert_eq!(link_of(&example()).to_string(), pinned);
+    }
+
+    #[test]
+    fn every_field_and_every_kind_of_it_changes_the_link() {
+        let holder = |keeper, slot: &str| Arc::new(Holder { keeper, slot: slot.into() });
+        let review = Review { method: name("k8s"), digest: Digest([2; 32]) };
+        let all = [
+            example(),
+            Issuance { serial: Serial([2; 20]), ..example() },
+            Issuance { identity: Arc::new(Identity::LinkerdDns(example().identity.to_string().into())), ..example() },
+            Issuance { grant: Arc::new(Grant::Agent(name("a"))), ..example() },
+            Issuance { grant: Arc::new(Grant::Review(Arc::new(review))), ..example() },
+            Issuance { public_key: Digest([0; 32]), ..example() },
+            Issuance { certificate: Digest([0; 32]), ..example() },
+            Issuance { not_before: Timestamp(0), ..example() },
+            Issuance { not_after: Timestamp(0), ..example() },
+            Issuance { issuer: KeyId([0; 20]), ..example() },
+            Issuance { holder: holder(Keeper::Server(NodeId(9)), "slot"), ..example() },
+            Issuance { holder: holder(Keeper::Server(NodeId(8)), ""), ..example() },
+            Issuance { holder: holder(Keeper::Agent(name("a")), "slot"), ..example() },
+            Issuance { holder: holder(Keeper::Login(AccessorId(uuid::Uuid::nil())), "slot"), ..example() },
+            Issuance { deadline: Timestamp(0), ..example() },
+        ];
+        let mut links: Vec<Digest> = all.iter().map(link_of).collect();
+        links.push(link(&Digest([0; 32]), 11, 12, Timestamp(13), &example()));
+        links.push(link(&Digest([10; 32]), 0, 12, Timestamp(13), &example()));
+        links.push(link(&Digest([10; 32]), 11, 0, Timestamp(13), &example()));
+        links.push(link(&Digest([10; 32]), 11, 12, Timestamp(0), &example()));
+        let count = links.len();
+        links.sort();
+        links.dedup();
+        assert_eq!(links.len(), count);
+    }
+}
