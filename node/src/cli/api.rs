@@ -278,6 +278,7 @@ pub struct IssuanceRecord {
     /// What entitled it.
     pub grant: String,
     /// SHA-256 of its public key.
+    #[serde(rename = "PublicKeyDigest")]
     pub spki_digest: String,
     /// SHA-256 of the certificate.
     pub certificate_digest: String,

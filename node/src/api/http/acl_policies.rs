@@ -39,8 +39,9 @@ pub(super) async fn read_by_name(call: Call) -> Result<Response, HttpError> {
             return Ok(PolicyEntry::of(global_management()));
         }
         let policy = view.state().acl().policy_of_name(name);
-        let unknown = || format!("ACL not found: policy \"{}\" does not exist", name.escape_default());
-        policy.map(|policy| PolicyEntry::of(policy)).ok_or_else(|| HttpError::NotFound(unknown()))
+        policy
+            .map(|policy| PolicyEntry::of(policy))
+            .ok_or_else(|| HttpError::NotFound("ACL not found: no policy has this name".into()))
     };
     call.read(WatchKey::Policies, read).await
 }
@@ -102,7 +103,7 @@ fn found(state: &State, id: PolicyId) -> Result<&Policy, HttpError> {
         return Ok(global_management());
     }
     let policy = state.acl().policy(id).map(|policy| &**policy);
-    policy.ok_or_else(|| HttpError::NotFound(format!("ACL not found: policy {id} does not exist")))
+    policy.ok_or_else(|| HttpError::NotFound("ACL not found: no policy has this ID".into()))
 }
 
 /// A policy as a client asks for it.

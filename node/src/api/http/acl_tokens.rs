@@ -18,6 +18,9 @@ use super::{
     parameters::parse_uuid,
 };
 
+/// The id is not repeated: people paste secrets where accessor ids belong.
+const NOT_FOUND: &str = "ACL not found: no token has this accessor ID";
+
 /// `GET /v1/acl/tokens`
 pub(super) async fn list(call: Call) -> Result<Response, HttpError> {
     for name in ["role", "authmethod"] {
@@ -165,9 +168,7 @@ pub(super) fn not_uuid(what: &str) -> HttpError {
 
 fn found(view: &View, accessor: AccessorId, now: Timestamp) -> Result<&Token, HttpError> {
     let token = view.state().acl().token(accessor, now);
-    token
-        .map(|token| &**token)
-        .ok_or_else(|| HttpError::NotFound(format!("ACL not found: token {accessor} does not exist")))
+    token.map(|token| &**token).ok_or_else(|| HttpError::NotFound(NOT_FOUND.into()))
 }
 
 fn is_alive(token: &Token, now: Timestamp) -> bool {

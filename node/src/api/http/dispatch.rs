@@ -51,21 +51,22 @@ async fn respond(
     routes: Option<Arc<[&'static Route]>>,
     request: Request,
 ) -> Response {
-    let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+    let method = request.method().clone();
+    let path = routes.as_ref().map_or("unknown", |routes| routes[0].path);
     let answered = match routes {
         Some(routes) => answer(edge, listener, &routes, request).await,
-        None => Err(not_here::explain(&path)),
+        None => Err(not_here::explain(request.uri().path())),
     };
     let mut response = answered.unwrap_or_else(|error| {
-        log(&method, &path, &error);
+        log(&method, path, &error);
         error.into_response()
     });
     answer::add_default_policy(&mut response);
     response
 }
 
-/// The query is never logged: it may hold a token.
-fn log(method: &Method, path: &str, error: &HttpError) {
+/// Neither query nor variable parts of the path are logged: tokens stand in the one, and are pasted into the other.
+fn log(method: &Method, path: &'static str, error: &HttpError) {
     let (status, code) = error.status_and_code();
     if status.is_server_error() {
         tracing::warn!(%method, path, status = status.as_u16(), code, "request failed: {error}");

@@ -84,8 +84,7 @@ fn meant(view: &View, text: &str) -> Result<NodeId, HttpError> {
     }
     let by_id = text.parse().ok().map(NodeId);
     let by_id = by_id.filter(|node| state.member(*node).is_some() || state.removed_member(*node).is_some());
-    let unknown = || format!("no server has the name or id `{}`", text.escape_default());
-    by_id.ok_or_else(|| HttpError::NotFound(unknown()))
+    by_id.ok_or_else(|| HttpError::NotFound("no server has this name or id: see `carrack members list`".into()))
 }
 
 async fn is_gone_in_time(call: &Call, node: NodeId) -> Result<bool, HttpError> {

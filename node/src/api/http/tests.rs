@@ -1,4 +1,8 @@
 //! The routes, asked as clients ask them, on a server that is a whole datacenter of its own.
 
+mod acl;
+mod agent;
 mod ca;
 mod datacenter;
+mod own;
+mod security;

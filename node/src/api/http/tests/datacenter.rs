@@ -8,7 +8,6 @@ use axum::{
     extract::ConnectInfo,
     http::{HeaderMap, Request, StatusCode},
 };
-use carrack_authority::time::Timestamp;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::time::{Instant, sleep, timeout};
@@ -136,10 +135,6 @@ impl Datacenter {
         self.put("/v1/acl/policy").managed().json(&policy).ok().await;
         let made = self.put("/v1/acl/token").managed().json(&json!({ "Policies": [{ "Name": name }] })).ok().await;
         made["SecretID"].as_str().unwrap().to_owned()
-    }
-
-    pub(super) fn log_time(&self) -> Timestamp {
-        self.server.context().replica.log_time()
     }
 }
 
