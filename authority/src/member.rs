@@ -18,7 +18,7 @@ pub const JOIN_TOKENS_MAX: usize = 32;
 /// How long a join token may be good for.
 pub const JOIN_TOKEN_TTL_MAX: Duration = Duration::from_secs(30 * 86_400);
 /// The most removed servers that are remembered by name and store. Older ones are forgotten; their ids are never given again.
-pub const REMOVED_MEMBERS_MAX: usize = 10_000;
+pub const REMOVED_MEMBERS_MAX: usize = 1_000;
 /// The highest id that the first server may have: the counter of ids never comes to its end.
 pub const FIRST_NODE_MAX: u64 = 1 << 32;
 /// The longest address: a DNS name (253 bytes), a colon and a port.

@@ -83,15 +83,12 @@ pub(super) struct Fingerprints {
 impl Fingerprints {
     /// Adds a sequence, and drops the one that it replaces.
     pub(super) fn insert(&mut self, fingerprint: u64, sequence: u64, replaced: Option<u64>) {
-        match self.newest.insert(fingerprint, sequence) {
-            Some(former) if Some(former) == replaced => {}
-            Some(former) => {
-                self.older.insert((fingerprint, former));
-                if let Some(replaced) = replaced {
-                    self.older.remove(&(fingerprint, replaced));
-                }
-            }
-            None => {}
+        let former = self.newest.insert(fingerprint, sequence);
+        if let Some(former) = former.filter(|former| Some(*former) != replaced) {
+            self.older.insert((fingerprint, former));
+        }
+        if let Some(replaced) = replaced.filter(|replaced| Some(*replaced) != former) {
+            self.older.remove(&(fingerprint, replaced));
         }
     }
 
@@ -110,5 +107,64 @@ impl Fingerprints {
 
     pub(super) fn count(&self) -> usize {
         self.newest.len() + self.older.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn fingerprints_find_all_that_were_added_and_not_removed(
+            steps in prop::collection::vec((0_u64..3, any::<bool>(), any::<prop::sample::Index>()), 0..60),
+        ) {
+            let (mut found, mut model) = (Fingerprints::default(), BTreeMap::<u64, BTreeSet<u64>>::new());
+            for (sequence, (fingerprint, adds, which)) in (1..).zip(steps) {
+                let there: Vec<u64> = model.entry(fingerprint).or_default().iter().copied().collect();
+                let chosen = (!there.is_empty()).then(|| *which.get(&there));
+                let sequences = model.entry(fingerprint).or_default();
+                match chosen {
+                    Some(chosen) if !adds => {
+                        found.remove(fingerprint, chosen);
+                        sequences.remove(&chosen);
+                    }
+                    replaced => {
+                        let replaced = replaced.filter(|replaced| replaced % 2 == 0);
+                        found.insert(fingerprint, sequence, replaced);
+                        replaced.map(|replaced| sequences.remove(&replaced));
+                        sequences.insert(sequence);
+                    }
+                }
+                for (fingerprint, sequences) in &model {
+                    prop_assert_eq!(&found.find(*fingerprint).collect::<BTreeSet<_>>(), sequences);
+                }
+                prop_assert_eq!(found.count(), model.values().map(BTreeSet::len).sum::<usize>());
+            }
+        }
+
+        #[test]
+        fn an_index_answers_each_page_once_in_order(
+            steps in prop::collection::vec((0_u8..3, 0_u64..6, any::<bool>()), 0..60),
+        ) {
+            let (mut index, mut model) = (PageIndex::default(), BTreeSet::new());
+            for (key, page, adds) in steps {
+                if adds {
+                    prop_assert_eq!(index.insert(&key, page, |key, _| key), key);
+                    model.insert((key, page));
+                } else {
+                    index.remove(&key, page);
+                    model.remove(&(key, page));
+                }
+                for key in 0..3 {
+                    let pages = model.iter().filter(|(other, _)| *other == key).map(|(_, page)| *page);
+                    prop_assert_eq!(index.pages_of(&key).collect::<Vec<_>>(), pages.collect::<Vec<_>>());
+                }
+            }
+        }
     }
 }

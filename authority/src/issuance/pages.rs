@@ -36,9 +36,20 @@ impl Pages {
             Arc::make_mut(page).push(record);
             return;
         }
+        self.shrink_last();
         let mut page = Page::default();
         page.push(record);
         self.pages.insert(number, Arc::new(page));
+    }
+
+    /// A page that gets no more records gives back the room that it had for them.
+    fn shrink_last(&mut self) {
+        let last = self.pages.get_max().filter(|(_, page)| page.0.len() < page.0.capacity());
+        if let Some(number) = last.map(|(number, _)| *number)
+            && let Some(page) = self.pages.get_mut(&number)
+        {
+            Arc::make_mut(page).0.shrink_to_fit();
+        }
     }
 
     /// Takes a record out.

@@ -81,7 +81,7 @@ impl State {
             return Err(dates(issuance, "the leaf was signed too long ago"));
         }
         // The signer's clock may be ahead of the stamp by what `not_before` lies behind it.
-        if issuance.not_after > issuance.not_before.plus(self.config.config.leaf_ttl + BACKDATING) {
+        if issuance.not_after > issuance.not_before.plus(self.config.config.leaf_ttl.saturating_add(BACKDATING)) {
             return Err(dates(issuance, "the leaf would live longer than LeafCertTTL"));
         }
         Ok(())

@@ -17,6 +17,9 @@ use crate::{
     time::Timestamp,
 };
 
+/// The highest counter that is taken from a snapshot: none gets there by counting, and one more always fits.
+const COUNTER_MAX: u64 = u64::MAX / 2;
+
 /// The numbers of a state that stand alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StateHead {
@@ -120,6 +123,10 @@ impl State {
     pub fn from_records(records: impl IntoIterator<Item = StateRecord>) -> Result<Self, BadRecords> {
         let mut records = records.into_iter();
         let Some(StateRecord::Head(head)) = records.next() else { return Err(BadRecords::NoHead) };
+        let counters = [head.next_node.0, head.mesh_activation, head.server_activation, head.issuance_length];
+        if let Some(last) = counters.into_iter().find(|counter| *counter > COUNTER_MAX) {
+            return Err(contradiction("the head", format!("its counter {last} is above {COUNTER_MAX}")));
+        }
         let mut state = Self::from_head(&head);
         for record in records {
             state.put_record(record)?;

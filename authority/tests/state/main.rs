@@ -1,9 +1,11 @@
 //! The replicated state from outside: transcripts of commands, a model of what must hold after any of them, snapshots, cost.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod bounds;
 mod chooser;
 mod cost;
 mod model;
+mod snapshots;
 mod stories;
 mod transcript;
 mod world;
