@@ -142,6 +142,8 @@ impl Model {
         assert_eq!((log.length(), log.head()), (self.length, self.head));
         let records: Vec<&IssuanceRecord> = log.after(0).collect();
         check_lookups(state, &records);
+        let answered = |key: &KeyId| state.issuer(key).is_some();
+        assert!(!state.issuer_requests().any(|request| answered(&request.key)), "an answered request is still there");
         let serials: BTreeSet<_> = records.iter().map(|record| record.issuance.serial).collect();
         assert_eq!(serials.len(), records.len(), "a serial is there twice");
         for member in state.members() {
