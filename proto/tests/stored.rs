@@ -5,15 +5,25 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt::Debug,
+    sync::Arc,
 };
 
 use bytes::Bytes;
-use carrack_authority::id::StoreId;
+use carrack_authority::{
+    acl::AccessorId,
+    command::{Command, Entry, Proposal},
+    id::{Digest, KeyId, NodeId, Serial, StoreId},
+    issuance::{Grant, Holder, Issuance, Keeper},
+    spiffe::Identity,
+    state::{State, StateRecord},
+    time::Timestamp,
+};
 use carrack_proto::stored::{
     Kind, Schema, decode, encode,
     v1::{HighWater, LogEntry, LogId, Membership, Payload, SnapshotEnd, SnapshotHead, StoreIdentity, Vote},
 };
 use serde::{Serialize, de::DeserializeOwned};
+use uuid::Uuid;
 
 fn check<T: Serialize + DeserializeOwned + PartialEq + Debug>(name: &str, kind: Kind, value: &T) {
     let hex = hex(&encode(kind, Schema::FIRST, value).unwrap());
@@ -71,4 +81,39 @@ fn the_frame_of_a_snapshot() {
     let head = SnapshotHead { last: Some(ID), membership_at: Some(ID), membership: membership() };
     check("snapshot_head", Kind::SnapshotHead, &head);
     check("snapshot_end", Kind::SnapshotEnd, &SnapshotEnd { records: 12, checksum: 0xdead_beef });
+}
+
+fn issuance() -> Issuance {
+    let login = AccessorId(Uuid::from_u128(0x0102_0304_0506_0708_090a_0b0c_0d0e_0f10));
+    Issuance {
+        serial: Serial([3; 20]),
+        identity: Arc::new(Identity::Spiffe("spiffe://example.org/ns/default/dc/dc1/svc/web".parse().unwrap())),
+        grant: Arc::new(Grant::Token(login)),
+        public_key: Digest([4; 32]),
+        certificate: Digest([5; 32]),
+        not_before: Timestamp(1_800_000_000_000),
+        not_after: Timestamp(1_800_000_600_000),
+        issuer: KeyId([6; 20]),
+        holder: Arc::new(Holder { keeper: Keeper::Login(login), slot: "one".into() }),
+        deadline: Timestamp(1_800_000_030_000),
+    }
+}
+
+#[test]
+fn the_commands_of_an_entry() {
+    let proposal = |command| Proposal { proposer: NodeId(2), command };
+    let entry = Entry {
+        stamp: Timestamp(1_800_000_000_123),
+        proposals: vec![proposal(Command::SetHalt { halted: true }), proposal(Command::RecordIssuance(issuance()))],
+    };
+    check("commands", Kind::Commands, &entry);
+    check("commands_none", Kind::Commands, &Entry { stamp: Timestamp(7), proposals: Vec::new() });
+}
+
+#[test]
+fn the_records_of_a_snapshot() {
+    let mut state = State::default();
+    state.apply(9, &Entry { stamp: Timestamp(1_800_000_000_123), proposals: Vec::new() });
+    let records: Vec<StateRecord> = state.to_records().collect();
+    check("snapshot_records", Kind::SnapshotRecords, &records);
 }

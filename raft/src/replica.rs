@@ -17,7 +17,7 @@ use carrack_authority::{
 use carrack_proto::raft::raft_server::RaftServer;
 use openraft::{BasicNode, Instant as _, ReadPolicy, async_runtime::WatchReceiver};
 use tokio::{
-    sync::watch,
+    sync::{Semaphore, watch},
     task::JoinSet,
     time::{Instant, timeout_at},
 };
@@ -28,7 +28,7 @@ use crate::{
     log_store::LogStore,
     membership::{self, MembershipError},
     network::{Identity, RpcService},
-    ports::{PeerDirectory, WallClock},
+    ports::{Fatal, PeerDirectory, WallClock},
     proposer::{ProposeError, Proposed, Proposer},
     reads::{ReadError, Reader},
     snapshot::Snapshots,
@@ -53,6 +53,8 @@ pub(crate) struct Core {
     reader: Reader,
     leadership: watch::Receiver<Leadership>,
     directory: Arc<dyn PeerDirectory>,
+    pub(crate) fatal: Fatal,
+    pub(crate) receiving: Semaphore,
     /// Dropping it ends every task.
     tasks: Mutex<JoinSet<()>>,
 }

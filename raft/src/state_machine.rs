@@ -132,3 +132,64 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
         Ok(self.snapshots.current())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use carrack_authority::time::Timestamp;
+    use carrack_proto::stored::{HEADER_BYTES, Schema};
+
+    use super::*;
+    use crate::{
+        directory::Directory,
+        ports::NamedThreads,
+        type_config::{Commands as Bytes, LeaderId},
+    };
+
+    async fn machine(place: &std::path::Path) -> (StateMachine, Arc<Mutex<Vec<String>>>) {
+        let files = Arc::new(Directory::open(place).unwrap());
+        let (snapshots, loaded) = Snapshots::open(files, Arc::new(NamedThreads)).await.unwrap();
+        let told = Arc::new(Mutex::new(Vec::new()));
+        let reasons = told.clone();
+        let fatal: Fatal = Arc::new(move |reason| reasons.lock().unwrap().push(reason.to_owned()));
+        (StateMachine::new(loaded, snapshots, fatal), told)
+    }
+
+    fn entry(index: u64, bytes: Vec<u8>) -> Result<EntryResponder<TypeConfig>, io::Error> {
+        let log_id = LogId { leader_id: LeaderId { term: 3, node_id: 1 }, index };
+        Ok((Entry { log_id, payload: EntryPayload::Normal(Bytes(bytes.into())) }, None))
+    }
+
+    fn stamp(stamp: u64) -> Vec<u8> {
+        let commands = Commands { stamp: Timestamp(stamp), proposals: Vec::new() };
+        stored::encode(Kind::Commands, Schema::FIRST, &commands).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_group_of_entries_becomes_one_version() {
+        let place = tempfile::tempdir().unwrap();
+        let (mut machine, _) = machine(place.path()).await;
+        let published = machine.published();
+        let before = published.current();
+        machine.apply(futures::stream::iter([entry(4, stamp(10)), entry(5, stamp(20))])).await.unwrap();
+        let after = published.current();
+        assert_eq!((before.index, before.state.now()), (0, Timestamp::EPOCH));
+        assert_eq!((after.index, after.term, after.state.now()), (5, 3, Timestamp(20)));
+    }
+
+    #[tokio::test]
+    async fn an_entry_of_a_newer_build_ends_the_process_before_it_is_applied() {
+        let place = tempfile::tempdir().unwrap();
+        let (mut machine, told) = machine(place.path()).await;
+        let mut newer = stamp(30);
+        newer[2] = 200;
+        let (header, payload) = newer.split_at_mut(HEADER_BYTES);
+        let sum = crc32c::crc32c_append(crc32c::crc32c(&header[..10]), payload);
+        header[10..].copy_from_slice(&sum.to_le_bytes());
+        machine.apply(futures::stream::iter([entry(7, newer)])).await.unwrap_err();
+        let reasons = told.lock().unwrap();
+        assert!(reasons[0].contains("entry 7") && reasons[0].contains("schema 200"), "{reasons:?}");
+        assert_eq!(machine.published().current().index, 0);
+    }
+}

@@ -29,6 +29,10 @@ pub struct Tuning {
     pub forwards_in_flight: usize,
     /// The longest that a message with forwarded commands waits for its answer.
     pub forward_timeout: Duration,
+    /// How often the leader asks the others for their clocks.
+    pub clock_asked_every: Duration,
+    /// The shortest time that a leader whose stamps are not those of a majority leads before it hands over: longer than an election.
+    pub clock_handed_over_after: Duration,
 }
 
 impl Default for Tuning {
@@ -44,6 +48,8 @@ impl Default for Tuning {
             entries_in_flight: 4,
             forwards_in_flight: 4,
             forward_timeout: Duration::from_secs(5),
+            clock_asked_every: Duration::from_secs(5),
+            clock_handed_over_after: Duration::from_secs(15),
         }
     }
 }

@@ -27,15 +27,11 @@ use crate::{
 
 /// The log's time moves at least this often.
 const IDLE_MAX: Duration = Duration::from_secs(10);
-/// How often the other clocks are asked.
-const ASK_EVERY: Duration = Duration::from_secs(5);
 /// How long a new leader waits for the rest once a majority's clocks have answered: of two answers the earlier counts, of three the
 /// middle one, so a third that is only a little slower is worth it.
 const REST_WAIT: Duration = Duration::from_millis(300);
 /// How long a new leader waits before it asks again after a majority did not answer.
 const ASK_AGAIN: Duration = Duration::from_millis(100);
-/// The shortest time that a leader whose clock has no majority leads before it hands over: longer than an election.
-const LEAD_AT_LEAST: Duration = Duration::from_secs(15);
 
 /// What the task works with.
 pub(crate) struct ClockTask {
@@ -46,6 +42,10 @@ pub(crate) struct ClockTask {
     pub(crate) wall_clock: Arc<dyn WallClock>,
     pub(crate) published: Arc<Published>,
     pub(crate) leadership: watch::Receiver<Leadership>,
+    /// How often the other clocks are asked.
+    pub(crate) ask_every: Duration,
+    /// How long a leader leads at least.
+    pub(crate) lead_at_least: Duration,
 }
 
 /// How a term of leading went on.
@@ -112,7 +112,7 @@ impl ClockTask {
     /// Keeps the log's time going, and near the median.
     async fn keep(&self, leader: LeaderId) -> Next {
         let started = Instant::now();
-        let mut ask_at = started + ASK_EVERY;
+        let mut ask_at = started + self.ask_every;
         loop {
             let idle_at = self.published.current().published_at + IDLE_MAX;
             sleep_until(idle_at.min(ask_at)).await;
@@ -121,8 +121,8 @@ impl ClockTask {
             }
             if ask_at <= Instant::now() {
                 let readings = self.ask().await;
-                ask_at = Instant::now() + ASK_EVERY;
-                if self.steer(&readings) && started.elapsed() >= LEAD_AT_LEAST {
+                ask_at = Instant::now() + self.ask_every;
+                if self.steer(&readings) && started.elapsed() >= self.lead_at_least {
                     return self.hand_over(&readings).await;
                 }
             }
@@ -156,7 +156,7 @@ impl ClockTask {
         let Some(successor) = successor else { return Next::Restart };
         tracing::warn!(successor, "leadership is handed over: this leader's stamps are not those of a majority");
         match self.raft.trigger().transfer_leader(successor).await {
-            Ok(()) => sleep(LEAD_AT_LEAST).await,
+            Ok(()) => sleep(self.lead_at_least).await,
             Err(error) => tracing::warn!(%error, "openraft has stopped"),
         }
         // Still here: nobody took over.

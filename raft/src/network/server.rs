@@ -78,6 +78,8 @@ impl RpcService {
     }
 
     async fn receive(&self, meta: SnapshotMeta, mut messages: Streaming<Message>) -> Result<Received, Status> {
+        let place = self.core.receiving.try_acquire();
+        let _place = place.map_err(|_| Status::resource_exhausted("other snapshots are being received"))?;
         let (pieces, received) = self.core.snapshots.receive(meta).map_err(internal)?;
         while let Some(message) = messages.message().await? {
             let piece: Bytes = decode_as(Kind::SnapshotPiece, &message)?;
@@ -87,7 +89,12 @@ impl RpcService {
         }
         drop(pieces);
         let received = received.await.map_err(internal)?;
-        received.map_err(|error| Status::data_loss(error.to_string()))
+        received.map_err(|error| {
+            if error.is_from_newer_build() {
+                (self.core.fatal)(&format!("the leader's snapshot cannot be read: {error}"));
+            }
+            Status::data_loss(error.to_string())
+        })
     }
 
     async fn forward_all(&self, peer: NodeId, commands: Vec<Command>, wait: Duration) -> Vec<Forwarded> {

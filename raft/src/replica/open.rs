@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use carrack_authority::id::{NodeId, StoreId};
 use openraft::async_runtime::WatchReceiver;
 use tokio::{
-    sync::watch,
+    sync::{Semaphore, watch},
     task::JoinSet,
     time::{MissedTickBehavior, interval},
 };
@@ -26,6 +26,10 @@ use crate::{
     status::{Leadership, leadership_of},
     tuning::Tuning,
 };
+
+/// The snapshots that are received at once: each is held in memory. A second one may begin while the first one's sender is not yet
+/// known to be gone.
+const RECEIVED_AT_ONCE_MAX: usize = 2;
 
 /// Which replica is opened.
 #[derive(Clone, Debug)]
@@ -100,7 +104,7 @@ impl Replica {
         let log = LogStore::open(Owner { node, store, may_create }, log_ports).await?;
         let (snapshots, loaded) = Snapshots::open(files, workers).await?;
         check_snapshot(&log, loaded.as_ref().and_then(|(meta, _)| meta.last_log_id).map(|last| last.index))?;
-        let machine = StateMachine::new(loaded, snapshots.clone(), fatal);
+        let machine = StateMachine::new(loaded, snapshots.clone(), fatal.clone());
         let published = machine.published();
         let identity = Identity { node, store, cluster };
         let links = Arc::new(Links::new(identity, ports.dialer, ports.directory.clone(), tuning.links()));
@@ -114,7 +118,7 @@ impl Replica {
         let (proposer, queue) = Proposer::new();
         let (reader, readings) = Reader::new();
         let mut tasks = JoinSet::new();
-        tasks.spawn(watch_leadership(raft.clone(), clock.status(), leadership));
+        tasks.spawn(watch_leadership(raft.clone(), clock.status(), leadership, fatal.clone()));
         tasks.spawn(keep_house(raft.clone(), log.clone(), tuning.snapshot_at_bytes));
         let dispatcher = Dispatcher {
             queue,
@@ -137,6 +141,8 @@ impl Replica {
             wall_clock: ports.wall_clock.clone(),
             published: published.clone(),
             leadership: follow.clone(),
+            ask_every: tuning.clock_asked_every,
+            lead_at_least: tuning.clock_handed_over_after,
         };
         tasks.spawn(clock_task.run());
         let core = Core {
@@ -150,6 +156,8 @@ impl Replica {
             reader,
             leadership: follow,
             directory: ports.directory,
+            fatal,
+            receiving: Semaphore::new(RECEIVED_AT_ONCE_MAX),
             tasks: Mutex::new(tasks),
         };
         Ok(Self { core: Arc::new(core) })
@@ -166,10 +174,16 @@ fn check_snapshot(log: &LogStore, snapshot: Option<u64>) -> Result<(), SnapshotE
 }
 
 /// Publishes who leads, whenever openraft or the clock change their mind.
-async fn watch_leadership(raft: Raft, mut clock: watch::Receiver<ClockStatus>, leadership: watch::Sender<Leadership>) {
+async fn watch_leadership(
+    raft: Raft,
+    mut clock: watch::Receiver<ClockStatus>,
+    leadership: watch::Sender<Leadership>,
+    fatal: Fatal,
+) {
     let mut metrics = raft.metrics();
     loop {
-        let now = leadership_of(&metrics.borrow_watched(), *clock.borrow_and_update());
+        let seen = metrics.borrow_watched().clone();
+        let now = leadership_of(&seen, *clock.borrow_and_update());
         leadership.send_if_modified(|current| {
             let is_changed = *current != now;
             if is_changed {
@@ -177,6 +191,11 @@ async fn watch_leadership(raft: Raft, mut clock: watch::Receiver<ClockStatus>, l
             }
             is_changed
         });
+        match seen.running_state {
+            Ok(()) | Err(openraft::errors::Fatal::Stopped) => {}
+            // A server without consensus would answer nobody and look alive.
+            Err(failure) => return fatal(&format!("consensus has ended: {failure}")),
+        }
         let is_end = tokio::select! {
             biased;
             changed = metrics.changed() => changed.is_err(),

@@ -25,6 +25,9 @@ const RECORDS_PER_ENVELOPE: usize = 128;
 /// hostile file cannot fill the memory.
 const RECORDS_MAX: u64 = 16 << 20;
 
+/// The most bytes of a snapshot that we read, for the same reason.
+const BYTES_MAX: u64 = 8 << 30;
+
 /// Why a snapshot cannot be written, read or received.
 #[derive(Debug, thiserror::Error)]
 pub enum SnapshotError {
@@ -73,6 +76,9 @@ pub enum SnapshotError {
     /// More records than there can be.
     #[error("the snapshot has more than {RECORDS_MAX} records")]
     TooManyRecords,
+    /// More bytes than there can be.
+    #[error("the snapshot has more than {BYTES_MAX} bytes")]
+    TooLarge,
     /// The membership is none.
     #[error("the membership in the snapshot is not one: {0}")]
     Membership(String),
@@ -95,6 +101,13 @@ pub enum SnapshotError {
     /// The worker ended without a result.
     #[error("the worker for snapshots ended early")]
     WorkerGone,
+}
+
+impl SnapshotError {
+    /// Whether a newer build wrote it: this one must not go on without it.
+    pub(crate) fn is_from_newer_build(&self) -> bool {
+        matches!(self, Self::Damaged { source: DecodeError::UnknownSchema { .. }, .. })
+    }
 }
 
 /// Writes a snapshot.
@@ -177,6 +190,9 @@ impl Reader {
             self.checksum = crc32c::crc32c_append(self.checksum, &self.pending[envelope]);
             self.good_bytes += length as u64;
             start += length;
+            if self.good_bytes > BYTES_MAX {
+                return Err(SnapshotError::TooLarge);
+            }
             if self.is_ended && start < self.pending.len() {
                 return Err(SnapshotError::Trailing);
             }

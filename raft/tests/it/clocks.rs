@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use carrack_authority::time::Timestamp;
+use carrack_raft::Tuning;
 
 use crate::cluster::{Cluster, quick};
 
@@ -66,4 +67,39 @@ async fn time_goes_on_when_nothing_is_proposed() {
     let next = cluster.replica(1).wait_index(before.index + 1, crate::cluster::soon()).await.unwrap();
     let moved = next.state.now().since(before.state.now());
     assert!((Duration::from_secs(9)..Duration::from_secs(14)).contains(&moved), "{moved:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leader_whose_stamps_are_not_those_of_a_majority_hands_over() {
+    let second = Duration::from_secs(1);
+    let tuning = Tuning { clock_asked_every: second / 4, clock_handed_over_after: second, ..quick() };
+    let cluster = Cluster::formed(3, tuning).await;
+    let leader = cluster.leader().await;
+    let mut leadership = cluster.replica(leader).subscribe();
+    for (node, clock) in &cluster.clocks {
+        if *node != leader {
+            clock.skew(HOUR_MS);
+        }
+    }
+    let other = leadership.wait_for(|now| now.leader.is_some_and(|node| node.0 != leader));
+    tokio::time::timeout(20 * second, other).await.unwrap().unwrap();
+    let next = cluster.leader().await;
+    cluster.halt(next, true).await;
+    let ahead = cluster.replica(next).log_time().since(cluster.clocks[&leader].right());
+    assert!(ahead > Duration::from_secs(3590), "{ahead:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lone_server_whose_clock_was_set_begins_anew() {
+    let second = Duration::from_secs(1);
+    let tuning = Tuning { clock_asked_every: second / 4, clock_handed_over_after: second, ..quick() };
+    let cluster = Cluster::formed(1, tuning).await;
+    cluster.clocks[&1].skew(HOUR_MS);
+    let replica = cluster.replica(1);
+    let moved = async {
+        while replica.log_time().since(cluster.clocks[&1].right()) < Duration::from_secs(3590) {
+            cluster.halt(1, true).await;
+        }
+    };
+    tokio::time::timeout(20 * second, moved).await.unwrap();
 }
