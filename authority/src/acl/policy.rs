@@ -11,8 +11,6 @@ use crate::{acl::rules::Rule, id::Revision, spiffe::Name};
 pub const POLICIES_MAX: usize = 10_000;
 /// The longest HCL text.
 pub const RULES_BYTES_MAX: usize = 64 * 1024;
-/// The most rules: a text of that length has no more, one takes at least eight bytes.
-pub const RULES_MAX: usize = RULES_BYTES_MAX / 8;
 /// The longest name.
 pub const POLICY_NAME_BYTES_MAX: usize = 128;
 /// The longest description.

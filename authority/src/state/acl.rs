@@ -6,8 +6,9 @@ use super::{Change, State, check};
 use crate::{
     acl::{
         AccessorId, Policy, PolicyId, Token,
-        policy::{DESCRIPTION_BYTES_MAX, POLICIES_MAX, POLICY_NAME_BYTES_MAX, RULES_BYTES_MAX, RULES_MAX},
+        policy::{DESCRIPTION_BYTES_MAX, POLICIES_MAX, POLICY_NAME_BYTES_MAX, RULES_BYTES_MAX},
         resolve::Authorizer,
+        rules::{RULES_MAX, Scope},
         token::{TOKEN_LINKS_MAX, TOKENS_MAX},
     },
     id::Revision,
@@ -131,6 +132,11 @@ impl State {
         check::text("policy description", &policy.description, DESCRIPTION_BYTES_MAX)?;
         check::text("policy rules", &policy.source, RULES_BYTES_MAX)?;
         check::at_most("rules of a policy", policy.rules.len(), RULES_MAX)?;
+        let names = policy.rules.iter().map(|rule| match &rule.scope {
+            Scope::All => 0,
+            Scope::Exact(name) | Scope::Prefix(name) => name.len(),
+        });
+        check::at_most("bytes of names in the rules of a policy", names.sum(), RULES_BYTES_MAX)?;
         check::at_most("datacenters of a policy", policy.datacenters.len(), TOKEN_LINKS_MAX)?;
         match self.acl.policy_of_name(&policy.name) {
             Some(other) if other.id != policy.id => {

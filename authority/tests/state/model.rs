@@ -269,7 +269,7 @@ fn the_model_meets_every_outcome() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 256, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 96, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn any_commands_keep_every_replica_equal_and_every_invariant(
