@@ -15,7 +15,7 @@ use carrack_authority::{
 };
 use futures::stream::{self, StreamExt};
 use tokio::{
-    sync::{Notify, watch},
+    sync::watch,
     time::{Instant, sleep, timeout_at},
 };
 
@@ -28,7 +28,7 @@ pub const LEAVES_MAX: usize = 10_000;
 const RENEWALS_AT_ONCE: usize = 8;
 /// A leaf that nobody asked for in this time is not renewed any more: as Consul's agents.
 const IDLE_MAX: Duration = Duration::from_secs(72 * 3600);
-/// The longest pause between two looks at what is due: the log's time may move on faster than the clock here.
+/// The longest pause between two looks at what is due: no new leaf is due sooner, and the log's time may jump.
 const LOOK_AGAIN: Duration = Duration::from_secs(60);
 /// The shortest pause between two looks: a failing renewal must not spin.
 const PAUSE_MIN: Duration = Duration::from_millis(100);
@@ -80,13 +80,12 @@ pub struct Served {
 pub struct LeafCache {
     source: Arc<dyn LeafSource>,
     kept: Mutex<Kept>,
-    changed: Notify,
 }
 
 impl LeafCache {
     /// An empty cache.
     pub fn new(source: Arc<dyn LeafSource>) -> Self {
-        Self { source, kept: Mutex::default(), changed: Notify::new() }
+        Self { source, kept: Mutex::default() }
     }
 
     /// The leaf of a token for a service. The caller has checked, on the state of this moment, that the token may be it.
@@ -134,10 +133,7 @@ impl LeafCache {
             let due = self.due();
             let renewals = stream::iter(due).map(|(key, slot)| async move { self.renew(&key, &slot).await });
             renewals.for_each_concurrent(RENEWALS_AT_ONCE, |renewal| renewal).await;
-            tokio::select! {
-                () = sleep(self.pause()) => {}
-                () = self.changed.notified() => {}
-            }
+            sleep(self.pause()).await;
         }
     }
 
@@ -190,7 +186,6 @@ impl LeafCache {
         slot.change_plan(|plan| (plan.renew_at, plan.failures) = (renew_at.max(now), 0));
         let leaf = Arc::new(leaf);
         slot.leaf.send_replace(Some(leaf.clone()));
-        self.changed.notify_one();
         leaf
     }
 
@@ -283,3 +278,6 @@ impl Slot {
         });
     }
 }
+
+#[cfg(test)]
+mod tests;

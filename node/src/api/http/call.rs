@@ -16,7 +16,6 @@ use super::{
     error::{HttpError, RETRY_AFTER},
     parameters::{Consistency, Parameters, WAIT_DEFAULT},
     routes::Route,
-    standing::Standing,
 };
 
 /// How long a read waits for a leader's confirmation: Consul's `rpc_hold_timeout`.
@@ -124,7 +123,7 @@ impl Call {
         if consistency != Consistency::Stale {
             return Freshness { consistency, is_leader_known: true, last_contact: Duration::ZERO };
         }
-        let is_leader_known = Standing::of(&self.edge.context.replica).leader.is_some();
+        let is_leader_known = self.edge.context.replica.subscribe().borrow().leader.is_some();
         Freshness { consistency, is_leader_known, last_contact: applied.published_at.elapsed() }
     }
 

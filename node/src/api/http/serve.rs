@@ -28,8 +28,9 @@ use crate::tls::connection::Connection;
 pub const HEAD_WITHIN: Duration = Duration::from_secs(10);
 /// How long a connection may be open without a request: Consul's.
 pub const IDLE_MAX: Duration = Duration::from_secs(60);
-/// How long requests in flight may take after the server was told to stop.
-pub const DRAIN_WITHIN: Duration = Duration::from_secs(10);
+/// How long requests in flight may take after the server was told to stop: a write's usual time, and less than a server
+/// waits for its tasks. Blocking queries are cut off.
+pub const DRAIN_WITHIN: Duration = Duration::from_secs(5);
 /// The most headers of a request: the longest known one has a dozen.
 pub const HEADERS_MAX: usize = 64;
 /// The most bytes of a request's head: the longest query has 8 KiB.
