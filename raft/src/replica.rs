@@ -38,6 +38,9 @@ use crate::{
     watch::TooManyWatchers,
 };
 
+/// After this time leadership is offered again: longer than an election on a busy machine.
+const TRANSFER_AGAIN: Duration = Duration::from_secs(3);
+
 /// openraft with our types.
 pub(crate) type Raft = openraft::Raft<TypeConfig, StateMachine>;
 
@@ -197,20 +200,26 @@ impl Replica {
     /// Hands leadership to a voter, and waits until another server leads.
     pub async fn transfer_leadership(&self, to: NodeId, deadline: Instant) -> Result<(), MembershipError> {
         let mut leadership = self.subscribe();
-        let now = leadership.borrow_and_update().clone();
-        if now.role != Role::Leader {
-            return Err(MembershipError::NotLeader { leader: now.leader });
+        loop {
+            let now = leadership.borrow_and_update().clone();
+            if now.role != Role::Leader {
+                return Err(MembershipError::NotLeader { leader: now.leader });
+            }
+            if !now.membership.voters.contains(&to) {
+                return Err(MembershipError::Refused { reason: format!("server {to} has no vote") });
+            }
+            if to == self.node() {
+                return Ok(());
+            }
+            self.core.raft.trigger().transfer_leader(to.0).await.map_err(|_| MembershipError::Stopped)?;
+            let gone = leadership.wait_for(|now| now.leader.is_some_and(|leader| leader != self.node()));
+            match timeout_at(deadline.min(Instant::now() + TRANSFER_AGAIN), gone).await {
+                Ok(gone) => return gone.map(drop).map_err(|_| MembershipError::Stopped),
+                Err(_) if Instant::now() >= deadline => return Err(MembershipError::OutcomeUnknown),
+                // The message was lost, or this server lost and regained leadership meanwhile.
+                Err(_) => {}
+            }
         }
-        if !now.membership.voters.contains(&to) {
-            return Err(MembershipError::Refused { reason: format!("server {to} has no vote") });
-        }
-        if to == self.node() {
-            return Ok(());
-        }
-        self.core.raft.trigger().transfer_leader(to.0).await.map_err(|_| MembershipError::Stopped)?;
-        let gone = leadership.wait_for(|now| now.leader.is_some_and(|leader| leader != self.node()));
-        let gone = timeout_at(deadline, gone).await.map_err(|_| MembershipError::OutcomeUnknown)?;
-        gone.map(drop).map_err(|_| MembershipError::Stopped)
     }
 
     /// Makes a snapshot soon.

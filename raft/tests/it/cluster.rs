@@ -229,9 +229,9 @@ pub(crate) struct Cluster {
 
 pub(crate) fn quick() -> Tuning {
     Tuning {
-        heartbeat: Duration::from_millis(60),
-        election_min: Duration::from_millis(300),
-        election_max: Duration::from_millis(600),
+        heartbeat: Duration::from_millis(100),
+        election_min: Duration::from_millis(500),
+        election_max: Duration::from_millis(1000),
         ..Tuning::default()
     }
 }
