@@ -1,6 +1,6 @@
 //! The unexpired records, looked up by sequence, serial, identity, grant, issuer and holder, and the chain's head.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use imbl::{OrdMap, OrdSet};
 
@@ -95,8 +95,6 @@ pub struct IssuanceLog {
     by_end: OrdSet<(Timestamp, u64)>,
     /// The current records, by the fingerprint of holder and identity.
     current: Fingerprints,
-    /// How many records each holder has: equal holders share their memory.
-    holders: OrdMap<Arc<Holder>, usize>,
     counts: OrdMap<KeyId, IssuerCounts>,
 }
 
@@ -119,7 +117,6 @@ impl IssuanceLog {
             by_issuer: PageIndex::default(),
             by_end: OrdSet::new(),
             current: Fingerprints::default(),
-            holders: OrdMap::new(),
             counts: OrdMap::new(),
         }
     }
@@ -133,14 +130,26 @@ impl IssuanceLog {
         let former = self.current_sequence(fingerprint, &issuance.holder, &issuance.identity);
         former.into_iter().for_each(|former| self.supersede(former, sequence));
         (self.head, self.length) = (hash, sequence);
-        let issuance = issuance.clone();
+        let mut issuance = issuance.clone();
+        if let Some(holder) = self.holder_of(former, &issuance.holder) {
+            issuance.holder = holder;
+        }
         let record = IssuanceRecord { issuance, sequence, recorded_at: now, index, hash, superseded_by: None };
         self.insert(record, fingerprint, former);
         sequence
     }
 
     /// Puts a record of a snapshot back; they come in ascending order.
-    pub(crate) fn restore(&mut self, record: IssuanceRecord) -> Result<(), BadIssuance> {
+    /// `holders` has those of the records before, so that equal ones share their memory.
+    pub(crate) fn restore(
+        &mut self,
+        mut record: IssuanceRecord,
+        holders: &mut BTreeSet<Arc<Holder>>,
+    ) -> Result<(), BadIssuance> {
+        match holders.get(&record.issuance.holder) {
+            Some(holder) => record.issuance.holder = holder.clone(),
+            None => drop(holders.insert(record.issuance.holder.clone())),
+        }
         let name = record.issuance.identity.to_string();
         let fingerprint = fingerprint(&record.issuance.holder, &name);
         self.check_place(&record)?;
@@ -224,13 +233,6 @@ impl IssuanceLog {
     fn index_names(&mut self, issuance: &mut Issuance, page: u64) {
         issuance.identity = self.by_identity.insert(&issuance.identity, page, with_shared_names);
         issuance.grant = self.by_grant.insert(&issuance.grant, page, |grant, _| grant);
-        match self.holders.get_key_value_mut(&issuance.holder) {
-            Some((holder, count)) => {
-                *count += 1;
-                issuance.holder = holder.clone();
-            }
-            None => drop(self.holders.insert(issuance.holder.clone(), 1)),
-        }
     }
 
     /// Forgets the records that ended before `now`; the head stays. Answers whether any went.
@@ -270,7 +272,6 @@ impl IssuanceLog {
         if superseded_by.is_none() {
             self.current.remove(fingerprint(&issuance.holder, &issuance.identity.to_string()), sequence);
         }
-        self.release_holder(&issuance.holder);
         let counts = self.counts.entry(issuance.issuer).or_default();
         counts.unexpired = counts.unexpired.saturating_sub(1);
         counts.current = counts.current.saturating_sub(u64::from(superseded_by.is_none()));
@@ -279,20 +280,19 @@ impl IssuanceLog {
         }
     }
 
-    fn release_holder(&mut self, holder: &Arc<Holder>) {
-        let count = self.holders.get(holder).copied().unwrap_or_default();
-        if count > 1 {
-            self.holders.insert(holder.clone(), count - 1);
-        } else {
-            self.holders.remove(holder);
-        }
-    }
-
     fn supersede(&mut self, former: u64, sequence: u64) {
         let Some(record) = self.records.find_mut(former) else { return };
         record.superseded_by = Some(sequence);
         let counts = self.counts.entry(record.issuance.issuer).or_default();
         counts.current = counts.current.saturating_sub(1);
+    }
+
+    /// The holder in the memory of another record: of the one it supersedes, or of one of the last, since a holder that starts
+    /// asks for all its leaves at once.
+    fn holder_of(&self, former: Option<u64>, holder: &Arc<Holder>) -> Option<Arc<Holder>> {
+        let last = self.records.page(page_of(self.length)).iter().rev();
+        let mut near = former.and_then(|former| self.records.find(former)).into_iter().chain(last);
+        near.find(|record| record.issuance.holder == *holder).map(|record| record.issuance.holder.clone())
     }
 
     fn current_sequence(&self, fingerprint: u64, holder: &Holder, identity: &Identity) -> Option<u64> {

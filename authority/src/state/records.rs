@@ -1,6 +1,6 @@
 //! The state as a stream of records: the form in which snapshots hold it. Lookups are not in it; they are rebuilt.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
@@ -9,7 +9,7 @@ use crate::{
     acl::{Policy, Token},
     ca_config::StoredCaConfig,
     id::{Digest, NodeId, Revision},
-    issuance::{BadIssuance, IssuanceLog, IssuanceRecord},
+    issuance::{BadIssuance, Holder, IssuanceLog, IssuanceRecord},
     issuer::{Issuer, IssuerRequest},
     member::{JoinToken, Member, RemovedMember},
     outcome::WatchKey,
@@ -128,8 +128,9 @@ impl State {
             return Err(contradiction("the head", format!("its counter {last} is above {COUNTER_MAX}")));
         }
         let mut state = Self::from_head(&head);
+        let mut holders = BTreeSet::new();
         for record in records {
-            state.put_record(record)?;
+            state.put_record(record, &mut holders)?;
         }
         if state.cluster.is_none() && state.to_records().nth(1).is_some() {
             return Err(contradiction("a state without a datacenter", "it has records"));
@@ -166,7 +167,7 @@ impl State {
         state
     }
 
-    fn put_record(&mut self, record: StateRecord) -> Result<(), BadRecords> {
+    fn put_record(&mut self, record: StateRecord, holders: &mut BTreeSet<Arc<Holder>>) -> Result<(), BadRecords> {
         match record {
             StateRecord::Head(_) => Err(BadRecords::SecondHead),
             StateRecord::Cluster(cluster) => once("the datacenter", self.cluster.replace(cluster)),
@@ -178,7 +179,7 @@ impl State {
             StateRecord::IssuerRequest(request) => {
                 once("an issuer request", self.issuer_requests.insert(request.node, request))
             }
-            StateRecord::Issuance(record) => Ok(self.issuances.restore(record)?),
+            StateRecord::Issuance(record) => Ok(self.issuances.restore(record, holders)?),
             StateRecord::Token(token) => self.put_token_record(token),
             StateRecord::Policy(policy) => self.put_policy_record(policy),
             StateRecord::Modified(key, revision) => once("a table's revision", self.modified.insert(key, revision)),

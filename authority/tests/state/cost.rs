@@ -68,11 +68,20 @@ fn memory_and_time_of_a_record() {
             ..shared(number)
         }),
     );
+    let mut keys = issuing();
+    measure(
+        "1,000 services, a holder for each leaf, one token",
+        &mut keys,
+        (0..RECORDS).map(|number| {
+            let holder = Holder { keeper: Keeper::Login(accessor(1)), slot: format!("{number:016x}").into() };
+            Issuance { holder: Arc::new(holder), ..shared(number) }
+        }),
+    );
     let mut own = issuing();
     let each = (0..RECORDS).map(|number| issuance(number, &format!("service-{number}"), START));
     measure("a service and a holder for each, one token", &mut own, each);
     let records: Vec<_> = own.to_records().collect();
-    drop((own, services));
+    drop((own, keys, services));
     let start = now();
     let restored = State::from_records(records).unwrap();
     println!("restored {} records in {:?}", restored.issuances().unexpired(), start.elapsed());

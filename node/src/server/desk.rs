@@ -15,7 +15,7 @@ use arc_swap::ArcSwapOption;
 use carrack_authority::{
     Command, Outcome, Rejection, State,
     acl::{AccessorId, Token},
-    id::{KeyId, NodeId, Serial},
+    id::{Digest, KeyId, NodeId, Serial},
     issuance::{Grant, Holder, Issuance, Keeper, SLOT_BYTES_MAX},
     issuer::Issuer,
     key::{Der, Signer},
@@ -273,6 +273,11 @@ impl IssuingDesk {
     }
 }
 
+/// The slot of who names none: its key, so that only a leaf of the same key supersedes. 64 bits tell the keys of one holder apart.
+fn slot_of_key(public_key: &Digest) -> String {
+    public_key.0[..8].iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
 /// Verifies the request and signs the leaf: everything that costs CPU, off the async threads.
 fn sign_leaf(
     active: &ActiveIssuer,
@@ -288,7 +293,7 @@ fn sign_leaf(
     let profile = LeafProfile { csr: &csr, serial, now, ttl };
     let signed = active.leaf_issuer.sign(&profile).map_err(|error| mistake(&error))?;
     let public_key = csr.public_key().digest();
-    let slot = request.slot.filter(|slot| !slot.is_empty()).unwrap_or_else(|| public_key.to_string());
+    let slot = request.slot.filter(|slot| !slot.is_empty()).unwrap_or_else(|| slot_of_key(&public_key));
     let issuance = Issuance {
         serial,
         identity: Arc::new(csr.identity().clone()),
