@@ -219,3 +219,107 @@ fn content_hash<T: Serialize>(content: &T) -> String {
     let json = serde_json::to_vec(content).expect("texts and lists always fit JSON");
     STANDARD.encode(Sha256::digest(json))
 }
+
+#[cfg(test)]
+mod tests {
+    use carrack_authority::acl::{ServiceIdentity, token::secret_digest};
+    use expect_test::{Expect, expect};
+
+    use super::*;
+
+    fn check<T: Serialize>(value: &T, expected: &Expect) {
+        expected.assert_eq(&serde_json::to_string_pretty(value).unwrap());
+    }
+
+    fn token() -> Token {
+        let name = |text| Name::parse("name", text).unwrap();
+        Token {
+            accessor: AccessorId(Uuid::from_u128(0xa)),
+            secret: secret_digest(&Uuid::from_u128(0x5ec2e7)),
+            description: "for web".into(),
+            policies: vec![PolicyId::GLOBAL_MANAGEMENT],
+            service_identities: vec![ServiceIdentity { service: name("web"), datacenters: vec![name("dc1")] }],
+            node_identities: Vec::new(),
+            roles: Vec::new(),
+            auth_method: None,
+            is_local: true,
+            expires_at: Some(Timestamp::from_seconds(1_800_000_000)),
+            created_at: Timestamp(1_799_990_000_250),
+            created: Revision(7),
+            modified: Revision(9),
+        }
+    }
+
+    #[test]
+    fn a_token_is_shown_as_consul_does_without_its_secret() {
+        check(
+            &TokenEntry::of(&token(), &State::default()),
+            &expect![[r#"
+            {
+              "AccessorID": "00000000-0000-0000-0000-00000000000a",
+              "Description": "for web",
+              "Policies": [
+                {
+                  "ID": "00000000-0000-0000-0000-000000000001",
+                  "Name": "global-management"
+                }
+              ],
+              "ServiceIdentities": [
+                {
+                  "ServiceName": "web",
+                  "Datacenters": [
+                    "dc1"
+                  ]
+                }
+              ],
+              "Local": true,
+              "ExpirationTime": "2027-01-15T08:00:00Z",
+              "CreateTime": "2027-01-15T05:13:20.25Z",
+              "Hash": "G28YJ0Iwb9ilgNPxfXqsEXDvksDXwuZymgcmcs+imo4=",
+              "CreateIndex": 7,
+              "ModifyIndex": 9
+            }"#]],
+        );
+    }
+
+    #[test]
+    fn a_new_token_is_shown_with_its_secret() {
+        let entry = TokenEntry::of(&token(), &State::default()).with_secret(&Uuid::from_u128(0x5ec2e7));
+        let shown = serde_json::to_value(entry).unwrap();
+        assert_eq!(shown["SecretID"], "00000000-0000-0000-0000-0000005ec2e7");
+    }
+
+    #[test]
+    fn policies_are_shown_with_rules_and_listed_without() {
+        check(
+            &PolicyEntry::of(global_management()),
+            &expect![[r#"
+            {
+              "ID": "00000000-0000-0000-0000-000000000001",
+              "Name": "global-management",
+              "Description": "Builtin Policy that grants unlimited access",
+              "Rules": "acl = \"write\"\nnode_prefix \"\" { policy = \"write\" }\noperator = \"write\"\nservice_prefix \"\" { policy = \"write\" }\n",
+              "Hash": "mZLI8/ET7nBbyJ0rz9ZhDkbpUE6RTNV41lLAOWwK8wQ=",
+              "CreateIndex": 1,
+              "ModifyIndex": 1
+            }"#]],
+        );
+        check(
+            &PolicyEntry::in_list(global_management()),
+            &expect![[r#"
+            {
+              "ID": "00000000-0000-0000-0000-000000000001",
+              "Name": "global-management",
+              "Description": "Builtin Policy that grants unlimited access",
+              "Hash": "mZLI8/ET7nBbyJ0rz9ZhDkbpUE6RTNV41lLAOWwK8wQ=",
+              "CreateIndex": 1,
+              "ModifyIndex": 1
+            }"#]],
+        );
+    }
+
+    #[test]
+    fn the_shown_rules_of_the_built_in_policy_are_rules() {
+        carrack_authority::acl::rules::parse_rules(GLOBAL_MANAGEMENT_RULES).unwrap();
+    }
+}

@@ -143,9 +143,15 @@ impl Call {
         let deadline = Instant::now() + self.wait();
         loop {
             let view = self.view().await?;
-            match self.index_to_answer(&view, key, deadline) {
-                Some(index) => return Ok((view, index)),
-                None => self.sleep_until_change(&view, key, deadline).await?,
+            if let Some(index) = self.index_to_answer(&view, key, deadline) {
+                return Ok((view, index));
+            }
+            let Some(applied) = self.sleep_until_change(&view, key, deadline).await? else { continue };
+            // What this server has applied is committed: a change in it needs no leader's word again, from each of a herd.
+            let view = self.checked(applied, view.freshness.consistency)?;
+            let index = view.state().modified(&key).0;
+            if index > self.parameters.index {
+                return Ok((view, index));
             }
         }
     }
@@ -155,10 +161,10 @@ impl Call {
         let deadline = Instant::now() + self.wait();
         loop {
             let view = self.local_view()?;
-            match self.index_to_answer(&view, key, deadline) {
-                Some(index) => return Ok((view, index)),
-                None => self.sleep_until_change(&view, key, deadline).await?,
+            if let Some(index) = self.index_to_answer(&view, key, deadline) {
+                return Ok((view, index));
             }
+            self.sleep_until_change(&view, key, deadline).await?;
         }
     }
 
@@ -168,11 +174,17 @@ impl Call {
         (is_new || Instant::now() >= deadline).then_some(index)
     }
 
-    /// Sleeps until the table changes, or the caller's token does.
-    async fn sleep_until_change(&self, view: &View, key: WatchKey, deadline: Instant) -> Result<(), HttpError> {
+    /// Sleeps until the table changes, and answers the version in which it did; or until the caller's token changes.
+    async fn sleep_until_change(
+        &self,
+        view: &View,
+        key: WatchKey,
+        deadline: Instant,
+    ) -> Result<Option<Arc<AppliedState>>, HttpError> {
+        let after = Revision(self.parameters.index);
         tokio::select! {
-            changed = self.wait_for(key, Revision(self.parameters.index), deadline) => changed,
-            changed = self.token_changed(view, deadline) => changed,
+            changed = self.edge.context.replica.wait_for(key, after, deadline) => changed.map(Some).map_err(of_wait),
+            changed = self.token_changed(view, deadline) => changed.map(|()| None),
         }
     }
 
