@@ -86,12 +86,12 @@ impl Cluster {
         made["Token"].as_str().expect("a join token has its text").to_owned()
     }
 
-    /// Some server that was started.
+    /// Some server that should answer.
     ///
     /// # Panics
-    /// Panics if none is.
+    /// Panics if there is none.
     pub fn any(&self) -> &Server {
-        self.servers.iter().find(|server| server.is_started()).expect("a server is started")
+        self.servers.iter().find(|server| server.is_running()).expect("a server is running")
     }
 
     /// The server of this name.
@@ -102,7 +102,7 @@ impl Cluster {
         self.servers.iter_mut().find(|server| server.name == name).expect("there is a server of this name")
     }
 
-    /// The name of the leader, once every started server agrees on it.
+    /// The name of the leader, once every running server agrees on it.
     ///
     /// # Panics
     /// Panics if they do not.
@@ -110,7 +110,7 @@ impl Cluster {
     pub fn leader(&self) -> String {
         wait::until("one leader", || {
             let mut leaders = Vec::new();
-            for server in self.servers.iter().filter(|server| server.is_started()) {
+            for server in self.servers.iter().filter(|server| server.is_running()) {
                 let status = server.status(&self.token)?;
                 let leader = status["Leader"]["NodeName"].as_str();
                 leaders.push(leader.ok_or_else(|| format!("{} knows no leader", server.name))?.to_owned());
@@ -124,18 +124,18 @@ impl Cluster {
     }
 
     fn started(&self, name: &str) -> Result<(), String> {
-        let is_started = self.servers.iter().any(|server| server.name == name && server.is_started());
+        let is_started = self.servers.iter().any(|server| server.name == name && server.is_running());
         wait::holds(is_started, || format!("{name} leads no more"))
     }
 
-    /// The names of the started servers that do not lead.
+    /// The names of the running servers that do not lead.
     ///
     /// # Panics
     /// Panics if there is no leader.
     #[track_caller]
     pub fn followers(&self) -> Vec<String> {
         let leader = self.leader();
-        let started = self.servers.iter().filter(|server| server.is_started() && server.name != leader);
+        let started = self.servers.iter().filter(|server| server.is_running() && server.name != leader);
         started.map(|server| server.name.clone()).collect()
     }
 
@@ -152,13 +152,13 @@ impl Cluster {
         });
     }
 
-    /// Waits until each started server has an issuer of its own and knows it.
+    /// Waits until each running server has an issuer of its own and knows it.
     ///
     /// # Panics
     /// Panics if one does not get there.
     #[track_caller]
     pub fn wait_until_all_issue(&self) {
-        for server in self.servers.iter().filter(|server| server.is_started()) {
+        for server in self.servers.iter().filter(|server| server.is_running()) {
             wait::until(&format!("{} to issue", server.name), || {
                 let status = server.status(&self.token)?;
                 let issuers = status["Ca"]["Issuers"].as_array().ok_or("no issuers are shown")?;
@@ -168,7 +168,7 @@ impl Cluster {
         }
     }
 
-    /// Waits until every started server has applied what the leader had committed when the call began.
+    /// Waits until every running server has applied what the leader had committed when the call began.
     ///
     /// # Panics
     /// Panics if one does not get there.
@@ -178,7 +178,7 @@ impl Cluster {
         let leading = self.servers.iter().find(|server| server.name == leader).expect("the leader is one of them");
         let committed = wait::until("the leader's status", || leading.status(&self.token));
         let committed = committed["CommittedIndex"].as_u64().expect("an index is a number");
-        for server in self.servers.iter().filter(|server| server.is_started()) {
+        for server in self.servers.iter().filter(|server| server.is_running()) {
             wait::until(&format!("{} to catch up", server.name), || {
                 let applied = server.status(&self.token)?["AppliedIndex"].as_u64().unwrap_or_default();
                 wait::holds(applied >= committed, || format!("{applied} of {committed}"))

@@ -9,8 +9,8 @@ use std::{
 use serde_json::Value;
 use tokio::runtime::Runtime;
 
-/// No request of a test blocks for longer.
-const TIMEOUT: Duration = Duration::from_secs(60);
+/// No request of a test blocks for longer; less than the patience of a wait, which can then ask again.
+const TIMEOUT: Duration = Duration::from_secs(20);
 
 /// An answer.
 #[derive(Clone, Debug)]

@@ -21,7 +21,7 @@ use crate::{
 /// A server that was asked to stop has this long.
 const STOP_PATIENCE: Duration = Duration::from_secs(30);
 /// How much of a log is shown when a test fails.
-const LOG_BYTES_SHOWN: usize = 16 * 1024;
+const LOG_BYTES_SHOWN: usize = 8 * 1024;
 
 /// How a server is started.
 #[derive(Clone, Copy, Debug)]
@@ -50,6 +50,7 @@ pub struct Server {
     pub flags: Vec<String>,
     directory: PathBuf,
     child: Option<Child>,
+    is_paused: bool,
 }
 
 impl Server {
@@ -64,6 +65,7 @@ impl Server {
             flags: Vec::new(),
             directory: directory.join(name),
             child: None,
+            is_paused: false,
         }
     }
 
@@ -122,6 +124,7 @@ impl Server {
 
     /// Ends the process as a power failure would, except that the disk keeps what was written.
     pub fn kill(&mut self) {
+        self.is_paused = false;
         if let Some(mut child) = self.child.take() {
             // A process that has ended already needs no signal.
             let _ = child.kill();
@@ -157,13 +160,15 @@ impl Server {
     }
 
     /// Halts the process without ending it: its connections stay open and silent.
-    pub fn pause(&self) {
+    pub fn pause(&mut self) {
         self.signal(Signal::STOP);
+        self.is_paused = true;
     }
 
     /// Lets a paused process go on.
-    pub fn resume(&self) {
+    pub fn resume(&mut self) {
         self.signal(Signal::CONT);
+        self.is_paused = false;
     }
 
     #[track_caller]
@@ -176,6 +181,11 @@ impl Server {
     /// Whether it was started and not ended by the test.
     pub fn is_started(&self) -> bool {
         self.child.is_some()
+    }
+
+    /// Whether it was started, not ended by the test, and is not paused: it should answer.
+    pub fn is_running(&self) -> bool {
+        self.is_started() && !self.is_paused
     }
 
     /// Why it does not run any more, if it was started and has ended by itself.

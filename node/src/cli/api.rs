@@ -226,6 +226,22 @@ pub struct Root {
     pub private_key_bits: u32,
 }
 
+/// `GET /v1/agent/self`
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct About {
+    /// What the server was told.
+    pub config: AboutConfig,
+}
+
+/// The part of a server's configuration that it shows to every token.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct AboutConfig {
+    /// The datacenter.
+    pub datacenter: String,
+}
+
 /// `PUT /v1/carrack/sign`
 #[derive(Debug, Deserialize)]
 pub struct Signed {

@@ -12,12 +12,11 @@ use serde_json::{Value, json};
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::{
-    api::{Roots, Signed},
+    api::{About, Roots, Signed},
     client::Client,
     error::CliError,
     files,
     output::{Format, Output, visible},
-    status,
     token::duration_text,
 };
 use crate::keys::{
@@ -27,6 +26,8 @@ use crate::keys::{
 
 const SIGN: &str = "/v1/carrack/sign";
 const ROOTS: &str = "/v1/connect/ca/roots";
+/// Any token may ask for this: the one of a service need not read the status.
+const ABOUT: &str = "/v1/agent/self";
 
 /// Gets leaves.
 #[derive(Clone, Debug, Subcommand)]
@@ -103,20 +104,15 @@ impl LeafGetArgs {
     }
 
     async fn identity(&self, client: &Client) -> Result<SpiffeId, CliError> {
-        let (trust_domain, datacenter) = match &self.datacenter {
-            Some(datacenter) => {
-                let roots: Roots = client.typed(ROOTS, &client.read(ROOTS, &[]).await?)?;
-                (roots.trust_domain, datacenter.clone())
-            }
-            None => {
-                let status = status::read(client).await?;
-                (status.trust_domain, status.datacenter)
-            }
+        let roots: Roots = client.typed(ROOTS, &client.read(ROOTS, &[]).await?)?;
+        let datacenter = match &self.datacenter {
+            Some(datacenter) => datacenter.clone(),
+            None => client.typed::<About>(ABOUT, &client.read(ABOUT, &[]).await?)?.config.datacenter,
         };
         let unusable = |error: carrack_authority::spiffe::SpiffeError| {
-            CliError::usage(error.to_string(), "check --datacenter and the server's own names in `carrack status`")
+            CliError::usage(error.to_string(), "check --datacenter against `carrack status`")
         };
-        let trust_domain: TrustDomain = trust_domain.parse().map_err(unusable)?;
+        let trust_domain: TrustDomain = roots.trust_domain.parse().map_err(unusable)?;
         let datacenter = Name::parse("datacenter", &datacenter).map_err(unusable)?;
         Ok(SpiffeId::service(trust_domain, datacenter, self.service.clone()))
     }

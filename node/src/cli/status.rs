@@ -19,11 +19,6 @@ pub async fn run(client: &Client, output: &mut Output<'_>) -> Result<(), CliErro
     print(&client.typed(ROUTE, &answer)?, output)
 }
 
-/// The status of a datacenter, by its server that answered.
-pub async fn read(client: &Client) -> Result<Status, CliError> {
-    client.typed(ROUTE, &client.read(ROUTE, &[]).await?)
-}
-
 fn print(status: &Status, output: &mut Output<'_>) -> Result<(), CliError> {
     let leader = status.leader.as_ref();
     let leader = leader.map_or("none".into(), |leader| format!("{} (id {})", leader.node_name, leader.node_id));

@@ -273,7 +273,7 @@ impl<T: clap::Args> Augment for T {
 }
 
 #[test]
-fn a_leaf_is_written_with_its_key_chain_and_roots() {
+fn a_leaf_for_another_key_is_not_written() {
     let directory = tempfile::tempdir().expect("a directory");
     let out = directory.path().join("web");
     // The answer's leaf is for another key: nothing may be written.
@@ -283,8 +283,12 @@ fn a_leaf_is_written_with_its_key_chain_and_roots() {
         "SerialNumber": "01", "CertPEM": pem, "ChainPEM": pem, "RootsPEM": pem,
         "SpiffeID": "spiffe://example.org/ns/default/dc/dc1/svc/web", "ValidAfter": "", "ValidBefore": "",
     });
-    let answers =
-        vec![("GET /v1/carrack/status", 200, status().to_string()), ("PUT /v1/carrack/sign", 200, signed.to_string())];
+    let roots = json!({ "ActiveRootID": "a", "TrustDomain": "example.org" });
+    let answers = vec![
+        ("GET /v1/connect/ca/roots", 200, roots.to_string()),
+        ("GET /v1/agent/self", 200, json!({ "Config": { "Datacenter": "dc1" } }).to_string()),
+        ("PUT /v1/carrack/sign", 200, signed.to_string()),
+    ];
     let server = Canned::start(answers);
     let (code, _, errors) = server.run(&["leaf", "get", "web", "--out", out.to_str().expect("text")]);
     assert_eq!(code, ExitCode::from(1));

@@ -99,7 +99,7 @@ keys! {
         "Log entries after which a snapshot is taken";
     "log.format", "log-format", "auto|pretty|json", "auto":
         "Form of log lines; auto: pretty on a terminal, JSON otherwise";
-    "log.level", "log-level", "FILTER", "info":
+    "log.level", "log-level", "FILTER", "info,openraft=error":
         "Least level of log lines, or a filter such as info,carrack_raft=debug";
 }
 
