@@ -76,7 +76,7 @@ async fn issue(server: &Server, token: &Arc<Token>) -> anyhow::Result<Issued> {
 }
 
 fn assert_dated(issued: &Issued, now: Timestamp) {
-    let facts = CertificateFacts::read(issued.certificate.as_bytes()).unwrap();
+    let facts = CertificateFacts::read(issued.certificate.as_bytes()).expect("an issued certificate is one");
     let life = Duration::from_secs(72 * 3600);
     assert!(facts.not_before <= now.plus(TOLERANCE), "begins at {}, it is {now}", facts.not_before);
     assert!(facts.not_before.plus(TOLERANCE + Duration::from_secs(60)) >= now, "begins at {}", facts.not_before);
