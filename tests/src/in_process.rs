@@ -11,12 +11,13 @@ use std::{
 };
 
 use carrack::{
-    config::{self, Config, Layers, Purpose},
+    config::{self, Config, Layers, LogFormat, LogSettings, Purpose},
     server::{
         Server, ServerPorts, Start,
         join_token::{JOIN_TOKEN_TTL_DEFAULT, create_join_token},
         ports::MachineClock,
     },
+    telemetry::logs::{self, FILTER_VARIABLE},
 };
 use carrack_authority::{issuer::IssuerPhase, spiffe::Name, time::Timestamp};
 use carrack_raft::ports::WallClock;
@@ -113,6 +114,7 @@ impl Place {
 impl Datacenter {
     /// A datacenter of `size` servers that all issue.
     pub async fn form(size: usize) -> anyhow::Result<Self> {
+        show_logs();
         let directory = tempfile::tempdir()?;
         let mut datacenter = Self { places: Vec::new(), directory };
         for name in &["a", "b", "c", "d", "e"][..size] {
@@ -166,6 +168,14 @@ impl Datacenter {
         })
         .await?;
         found.ok_or_else(|| anyhow::anyhow!("no server leads"))
+    }
+}
+
+/// Prints what the servers log, if a filter is set in [`FILTER_VARIABLE`]: for whoever looks for the cause of a failure.
+fn show_logs() {
+    if let Ok(level) = std::env::var(FILTER_VARIABLE) {
+        // Another test of this process may have begun it already.
+        drop(logs::init(&LogSettings { format: LogFormat::Json, level }, None));
     }
 }
 
