@@ -80,6 +80,9 @@ pub struct Member {
     pub supports: FeatureLevel,
     /// The certificate it may use on the Raft port.
     pub certificate: Option<ServerCertificate>,
+    /// The key of the certificate before that, other than its own. A server that slept past that one is known by it until it has
+    /// heard of the new one: without it, renewing would shut out exactly the servers that renewing is for.
+    pub former_key: Option<Digest>,
     /// The certificate it waits for.
     pub request: Option<ServerCertificateRequest>,
     /// An operator asked for its removal.

@@ -87,6 +87,7 @@ fn member() -> Member {
         sealing_recipient: "age1a".into(),
         supports: FeatureLevel(7),
         certificate: Some(certificate()),
+        former_key: Some(Digest([44; 32])),
         request: Some(request()),
         is_leaving: true,
         admitted_at: Timestamp(8),

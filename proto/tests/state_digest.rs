@@ -24,6 +24,7 @@ fn bootstrap() -> Command {
         sealing_recipient: "age1a".into(),
         supports: FeatureLevel(1),
         certificate: None,
+        former_key: None,
         request: None,
         is_leaving: false,
         admitted_at: Timestamp(0),

@@ -167,7 +167,10 @@ impl State {
             return Err(check::invalid("the server certificate", "its key is not the requested one"));
         }
         self.check_server_certificate(change, certificate)?;
+        let replaced = member.certificate.as_ref().map(|certificate| certificate.public_key);
+        let replaced = replaced.filter(|key| *key != certificate.public_key);
         self.change_member(change, node, |member| {
+            member.former_key = replaced.or(member.former_key);
             member.certificate = Some(certificate.clone());
             member.request = None;
         })
@@ -280,6 +283,7 @@ fn new_member(change: &Change, node: NodeId, server: &AdmitServer) -> Member {
         sealing_recipient: server.sealing_recipient.clone(),
         supports: server.supports,
         certificate: None,
+        former_key: None,
         request: Some(request),
         is_leaving: false,
         admitted_at: change.now,

@@ -153,6 +153,17 @@ fn servers_announce_themselves_and_get_certificates() {
     story.step("a asks for b", request("b2"));
     story.step_of(2, "b asks for a new one", request("b2"));
     story.step_of(2, "b asks again", request("b2"));
+    let former_key = |story: &Transcript| story.state.member(NodeId(2)).and_then(|member| member.former_key);
+    let asked_at = |story: &Transcript| {
+        story.state.member(NodeId(2)).and_then(|member| member.request.clone()).unwrap().revision.0
+    };
+    assert_eq!(former_key(&story), None);
+    story.step("b is renewed", record(asked_at(&story), certificate("b2")));
+    assert_eq!(former_key(&story), Some(digest("key b")), "until b has heard of it, it has only the old key");
+    story.step_of(2, "b has not heard of it and asks again, with the same key", request("b2"));
+    let not_after = START.plus(DAY * 31);
+    story.step("it is answered", record(asked_at(&story), ServerCertificate { not_after, ..certificate("b2") }));
+    assert_eq!(former_key(&story), Some(digest("key b")), "the key that b shows is not forgotten");
     story.show();
     story.check("servers");
 }

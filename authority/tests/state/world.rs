@@ -94,6 +94,7 @@ pub(crate) fn bootstrap() -> Bootstrap {
             sealing_recipient: "age1a".into(),
             supports: FeatureLevel(1),
             certificate: None,
+            former_key: None,
             request: None,
             is_leaving: false,
             admitted_at: Timestamp::EPOCH,

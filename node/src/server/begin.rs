@@ -142,6 +142,7 @@ fn first_member(identity: &NodeIdentity, beginning: &Beginning, sealing_recipien
         sealing_recipient,
         supports: FeatureLevel::SUPPORTED,
         certificate: None,
+        former_key: None,
         request: None,
         is_leaving: false,
         admitted_at: now,

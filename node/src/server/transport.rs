@@ -94,7 +94,8 @@ impl Transport {
 
 fn recorded_keys(member: &Arc<Member>) -> BTreeSet<Digest> {
     let certified = member.certificate.iter().map(|certificate| certificate.public_key);
-    certified.chain(member.request.iter().map(|request| request.public_key)).collect()
+    let requested = member.request.iter().map(|request| request.public_key);
+    certified.chain(requested).chain(member.former_key).collect()
 }
 
 /// A server certificate with the server CA's roots behind it: joiners find the pinned one there.

@@ -391,6 +391,7 @@ fn bootstrap() -> Command {
         sealing_recipient: "age1a".to_owned(),
         supports: FeatureLevel(1),
         certificate: None,
+        former_key: None,
         request: None,
         is_leaving: false,
         admitted_at: Timestamp(0),
