@@ -1,9 +1,12 @@
 //! What a replica tells about itself.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use carrack_authority::id::NodeId;
-use openraft::ServerState;
+use openraft::{Instant as _, ServerState};
 
 use crate::{
     leader_clock::ClockStatus,
@@ -94,6 +97,8 @@ pub struct Replication {
     pub matched: Option<u64>,
     /// How many entries it lacks.
     pub behind: u64,
+    /// How long ago the last message was sent that it answered.
+    pub answered: Option<Duration>,
 }
 
 /// Everything that a replica tells about itself, at one moment.
@@ -148,9 +153,12 @@ pub(crate) fn leadership_of(metrics: &Metrics, clock: ClockStatus) -> Leadership
 pub(crate) fn replication_of(metrics: &Metrics) -> BTreeMap<NodeId, Replication> {
     let last = metrics.last_log_index.map_or(0, |index| index + 1);
     let followers = metrics.replication.iter().flatten().filter(|(node, _)| **node != metrics.id);
-    let lags = followers.map(|(node, matched)| {
+    let replication = followers.map(|(node, matched)| {
         let matched = matched.as_ref().map(|matched| matched.index);
-        (NodeId(*node), Replication { matched, behind: last.saturating_sub(matched.map_or(0, |index| index + 1)) })
+        let behind = last.saturating_sub(matched.map_or(0, |index| index + 1));
+        let answered =
+            metrics.heartbeat.as_ref().and_then(|answers| answers.get(node)?.as_ref().map(|at| at.elapsed()));
+        (NodeId(*node), Replication { matched, behind, answered })
     });
-    lags.collect()
+    replication.collect()
 }

@@ -7,7 +7,7 @@ use carrack_authority::{
     plan::members::{MemberAction, RaftMembership, plan},
     root::Ca,
 };
-use carrack_raft::{AppliedState, MembershipId, Replica, Status};
+use carrack_raft::{AppliedState, MembershipId, Replica, Replication, Status};
 use futures::future::{BoxFuture, FutureExt};
 use tokio::time::Instant;
 
@@ -16,6 +16,9 @@ use crate::server::task::{Runs, Step, StepError, Task};
 
 /// How often the followers' lag is looked at while nothing else changes: nobody is told when a learner has caught up.
 const LOOK_AT_LAG: Duration = Duration::from_millis(500);
+
+/// A server that has answered nothing for so long is not there: a vote that it has would count, and it would not give it.
+const ANSWERED_WITHIN: Duration = Duration::from_secs(2);
 
 /// How long one change of the membership may take.
 const CHANGE_WITHIN: Duration = Duration::from_secs(10);
@@ -79,6 +82,12 @@ impl MembersTask {
     }
 }
 
+/// How many entries a server lacks that answers and has some: of another one nothing is known.
+fn known_lag(replication: &Replication) -> Option<u64> {
+    let is_there = replication.answered.is_some_and(|ago| ago <= ANSWERED_WITHIN);
+    (is_there && replication.matched.is_some()).then_some(replication.behind)
+}
+
 fn membership(status: &Status) -> RaftMembership {
     let (leadership, view) = (&status.leadership, &status.leadership.membership);
     RaftMembership {
@@ -87,6 +96,26 @@ fn membership(status: &Status) -> RaftMembership {
         voters: view.voters.clone(),
         learners: view.learners.clone(),
         addresses: view.addresses.clone(),
-        lag: status.replication.iter().map(|(node, replication)| (*node, replication.behind)).collect(),
+        lag: status
+            .replication
+            .iter()
+            .filter_map(|(node, replication)| Some((*node, known_lag(replication)?)))
+            .collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_a_server_that_never_answered_or_answers_no_more_nothing_is_known() {
+        let known = |matched, answered: Option<u64>| {
+            known_lag(&Replication { matched, behind: 3, answered: answered.map(Duration::from_millis) })
+        };
+        assert_eq!(known(Some(7), Some(100)), Some(3));
+        assert_eq!(known(None, Some(100)), None, "an empty log of thirteen entries is not one that has caught up");
+        assert_eq!(known(Some(7), None), None);
+        assert_eq!(known(Some(7), Some(60_000)), None);
     }
 }

@@ -1,9 +1,15 @@
 //! What this server's replica tells about itself, in the terms of the answers that show it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use carrack_authority::id::NodeId;
 use carrack_raft::{Replica, Role};
+
+/// A server that answered within this time is reachable: some heartbeats, and a pause of a busy machine.
+const ANSWERS_WITHIN: Duration = Duration::from_secs(2);
 
 /// One moment of a replica.
 #[derive(Clone, Debug)]
@@ -34,6 +40,8 @@ pub(super) struct Standing {
     pub(super) snapshot: u64,
     /// On the leader: how many entries each other server lacks.
     pub(super) lags: BTreeMap<NodeId, u64>,
+    /// On the leader: how long ago each other server answered.
+    pub(super) answered: BTreeMap<NodeId, Option<Duration>>,
 }
 
 impl Standing {
@@ -54,6 +62,7 @@ impl Standing {
             committed: status.committed.unwrap_or_default(),
             applied: status.applied,
             snapshot: status.snapshot.unwrap_or_default(),
+            answered: status.replication.iter().map(|(node, replication)| (*node, replication.answered)).collect(),
             lags: status.replication.into_iter().map(|(node, replication)| (node, replication.behind)).collect(),
         }
     }
@@ -95,9 +104,12 @@ impl Standing {
         self.lags.get(&node).map(|lag| self.last_log.saturating_sub(*lag))
     }
 
-    /// Whether a server answers, as far as this one knows: it knows it of itself.
+    /// Whether a server answers, as far as this one knows: each knows it of itself, the leader of all.
     pub(super) fn is_reachable(&self, node: NodeId) -> Option<bool> {
-        (node == self.node).then_some(true)
+        if node == self.node {
+            return Some(true);
+        }
+        self.answered.get(&node).map(|answered| answered.is_some_and(|ago| ago <= ANSWERS_WITHIN))
     }
 
     /// How many entries a server lacks, as far as this one knows.
