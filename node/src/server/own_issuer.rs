@@ -1,6 +1,6 @@
 //! This server's issuer: a key made here, a request through the log, the leader's answer checked and put to work.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use carrack_authority::{
     Command, State, WatchKey,
@@ -56,10 +56,10 @@ impl OwnIssuerTask {
             self.desk.withdraw();
             return Ok(Step::Idle(LOOK_AGAIN));
         }
-        self.put_to_work(state)?;
+        let held = self.keys.held_issuers()?;
+        self.put_to_work(state, &held)?;
         let now = self.replica.log_time();
         let mut pause = LOOK_AGAIN;
-        let held = self.keys.held_issuers()?;
         for own in own_issuers(state, self.node, now, |id| held.contains(id)) {
             match own {
                 OwnIssuer::Good { renew_at, .. } => pause = pause.min(renew_at.since(now)),
@@ -95,11 +95,12 @@ impl OwnIssuerTask {
         Ok(())
     }
 
-    /// Gives the desk the newest live issuer under the active root.
-    fn put_to_work(&self, state: &State) -> Result<(), StepError> {
+    /// Gives the desk the newest live issuer under the active root whose key is here. One whose key is gone is replaced.
+    fn put_to_work(&self, state: &State, held: &BTreeSet<KeyId>) -> Result<(), StepError> {
         let active = state.roots(Ca::Mesh).active();
         let newest = active.and_then(|root| {
             let own = state.issuers().filter(|issuer| self.is_own(issuer) && issuer.root == root.made.id);
+            let own = own.filter(|issuer| held.contains(&issuer.id));
             own.max_by_key(|issuer| issuer.created).map(|issuer| (root, issuer))
         });
         let Some((root, issuer)) = newest else {
