@@ -63,29 +63,47 @@ pub(crate) fn run(arguments: &LeavesArguments) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let mut rounds = Vec::new();
     for clients in &arguments.clients {
-        rounds.push(runtime.block_on(round(&mut cluster, *clients, arguments))?);
+        let target = target(&mut cluster, arguments)?;
+        rounds.push(runtime.block_on(round(target, *clients, arguments))?);
     }
     print(arguments.json, &limits, &rounds)
 }
 
-async fn round(cluster: &mut Cluster, clients: usize, arguments: &LeavesArguments) -> anyhow::Result<Round> {
-    let names: Vec<String> =
-        if arguments.leader_only { vec![cluster.leader()] } else { ["a", "b", "c"].map(String::from).into() };
+/// What a round needs of the cluster; the harness asks the servers in its own way, so it is asked before the round runs.
+struct Target {
+    addresses: Vec<String>,
+    processes: Vec<u32>,
+    id: SpiffeId,
+    roots: ServerRoots,
+    token: String,
+}
+
+fn target(cluster: &mut Cluster, arguments: &LeavesArguments) -> anyhow::Result<Target> {
+    let all = ["a", "b", "c"].map(String::from);
+    let asked: Vec<String> = if arguments.leader_only { vec![cluster.leader()] } else { all.to_vec() };
     let status = cluster.any().status(&cluster.token).map_err(anyhow::Error::msg)?;
     let trust_domain = status["TrustDomain"].as_str().context("status names the trust domain")?.parse()?;
-    let id = SpiffeId::service(trust_domain, Name::parse("dc", "dc1")?, Name::parse("service", "bench")?);
     let roots = std::fs::read_to_string(cluster.any().data_directory().join("server-ca.pem"))?;
-    let roots = ServerRoots::from_pem(&roots)?;
+    Ok(Target {
+        addresses: asked.iter().map(|name| cluster.server(name).grpc.to_string()).collect(),
+        processes: all.iter().map(|name| cluster.server(name).process_id()).collect(),
+        id: SpiffeId::service(trust_domain, Name::parse("dc", "dc1")?, Name::parse("service", "bench")?),
+        roots: ServerRoots::from_pem(&roots)?,
+        token: cluster.token.clone(),
+    })
+}
+
+async fn round(target: Target, clients: usize, arguments: &LeavesArguments) -> anyhow::Result<Round> {
     let mut ready = Vec::new();
     for position in 0..clients {
-        let address = cluster.server(&names[position % names.len()]).grpc.to_string();
-        ready.push((client::connect(&address, roots.clone()).await?, csrs(&id)?));
+        let address = &target.addresses[position % target.addresses.len()];
+        ready.push((client::connect(address, target.roots.clone()).await?, csrs(&target.id)?));
     }
-    let processes: Vec<u32> = ["a", "b", "c"].map(|name| cluster.server(name).process_id()).into();
+    let processes = &target.processes;
     let before = processes.iter().map(|process| usage(*process)).collect::<anyhow::Result<Vec<Usage>>>()?;
     let began = Instant::now();
     let end = began + Duration::from_secs(arguments.seconds);
-    let token = cluster.token.clone();
+    let token = target.token;
     let running = ready.into_iter().map(|(client, csrs)| tokio::spawn(client::run(client, token.clone(), csrs, end)));
     let running: Vec<_> = running.collect();
     let mut seen = Seen::default();

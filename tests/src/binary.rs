@@ -1,4 +1,4 @@
-//! The `carrack` binary under test: built once per test process, with the profile of the tests.
+//! The `carrack` binary under test: built once per process, with the profile of the tests or benches.
 
 use std::{
     path::{Path, PathBuf},
@@ -23,8 +23,14 @@ pub fn target_directory() -> PathBuf {
 
 fn build() -> PathBuf {
     let mut cargo = Command::new(env!("CARGO"));
-    // With the workspace's features, as `cargo test --workspace` has built everything else.
-    cargo.args(["build", "--locked", "--quiet", "--workspace", "--bin", "carrack"]);
+    cargo.args(["build", "--locked", "--quiet", "--bin", "carrack"]);
+    if is_test() {
+        // Features are unified over what is built together. With the workspace and one of its tests they are those of
+        // `cargo test --workspace`, which has built everything but the binary; otherwise all dependencies would be built again.
+        cargo.args(["--workspace", "--test", "tidy"]);
+    } else {
+        cargo.args(["--package", "carrack-tests", "--package", "carrack"]);
+    }
     cargo.arg("--target-dir").arg(target_directory());
     if profile_directory().ends_with("release") {
         cargo.arg("--release");
@@ -39,12 +45,21 @@ fn workspace() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the tests package lies in the workspace")
 }
 
-/// `target/debug` or `target/release`: where the running test's own profile puts its binaries.
+/// `target/debug` or `target/release`: where the running executable's own profile puts its binaries.
 fn profile_directory() -> PathBuf {
-    let test = std::env::current_exe().expect("the running test knows its path");
-    let directory = test.parent().expect("an executable lies in a directory");
-    match directory.ends_with("deps") {
+    let directory = own_directory();
+    match is_test() {
         true => directory.parent().expect("deps lies in a profile's directory").into(),
-        false => directory.into(),
+        false => directory,
     }
+}
+
+/// Cargo puts tests into `deps`, and binaries beside it.
+fn is_test() -> bool {
+    own_directory().ends_with("deps")
+}
+
+fn own_directory() -> PathBuf {
+    let own = std::env::current_exe().expect("the running executable knows its path");
+    own.parent().expect("an executable lies in a directory").into()
 }
