@@ -3,3 +3,4 @@
 mod clocks;
 mod command_line;
 mod formation;
+mod leader_kill;

@@ -6,6 +6,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::{
+    issuance::IssuanceLog,
     server::{Server, Start},
     wait,
 };
@@ -184,6 +185,37 @@ impl Cluster {
                 wait::holds(applied >= committed, || format!("{applied} of {committed}"))
             });
         }
+    }
+
+    /// The issuance log of each server, which all must be the same.
+    ///
+    /// # Panics
+    /// Panics if two servers that have applied the same entries hold different logs.
+    #[track_caller]
+    pub fn issuance_logs(&self) -> Vec<IssuanceLog> {
+        self.wait_until_caught_up();
+        self.wait_until_equal();
+        let logs: Vec<IssuanceLog> = self.servers.iter().map(|server| IssuanceLog::of(server, &self.token)).collect();
+        for (log, server) in logs.iter().zip(&self.servers) {
+            assert!(*log == logs[0], "{} and {} hold different issuance logs", server.name, self.servers[0].name);
+        }
+        logs
+    }
+
+    /// Waits for a moment at which every server has applied the same entry, and compares their heads.
+    #[track_caller]
+    fn wait_until_equal(&self) {
+        let heads = wait::until("every server to have applied the same entry", || {
+            let statuses: Result<Vec<Value>, String> =
+                self.servers.iter().map(|server| server.status(&self.token)).collect();
+            let statuses = statuses?;
+            let indexes: Vec<&Value> = statuses.iter().map(|status| &status["AppliedIndex"]).collect();
+            let are_equal = indexes.iter().all(|index| *index == indexes[0]);
+            wait::holds(are_equal, || format!("{indexes:?}"))?;
+            let head = |status: &Value| (status["IssuanceHead"].clone(), status["IssuanceCount"].clone());
+            Ok(statuses.iter().map(head).collect::<Vec<_>>())
+        });
+        assert!(heads.iter().all(|head| *head == heads[0]), "the heads differ at the same entry: {heads:?}");
     }
 
     /// The time until a leaf can be had again, from now.

@@ -7,6 +7,8 @@ pub mod command;
 pub mod foreign;
 pub mod http;
 pub mod in_process;
+pub mod issuance;
+pub mod load;
 pub mod ports;
 pub mod server;
 pub mod wait;
