@@ -169,13 +169,16 @@ async fn wait_for_change(task: &dyn Task, replica: &Replica, seen: &AppliedState
     select_all(waits).await;
 }
 
-/// An error with everything that it was caused by, on one line.
+/// An error with everything that it was caused by, on one line. A cause that the error has said already is not repeated.
 pub(crate) fn chain_of(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
+        let cause_text = cause.to_string();
+        if !text.ends_with(&cause_text) {
+            text.push_str(": ");
+            text.push_str(&cause_text);
+        }
         source = cause.source();
     }
     text
