@@ -3,18 +3,9 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use carrack::tls::{
-    client::{Alpn, ClientDialer, ServerRoots},
-    clock::TlsClock,
-};
-use carrack_authority::time::Timestamp;
 use carrack_proto::server::{SignRequest, certificates_client::CertificatesClient};
-use hyper_util::rt::TokioIo;
 use tokio::time::Instant;
-use tonic::{
-    Request,
-    transport::{Channel, Endpoint, Uri},
-};
+use tonic::{Request, transport::Channel};
 
 /// What one client saw.
 #[derive(Debug, Default)]
@@ -23,22 +14,6 @@ pub(crate) struct Seen {
     pub(crate) latencies: Vec<Duration>,
     /// The refusals, each with its text.
     pub(crate) refusals: Vec<String>,
-}
-
-/// Connects to a server's gRPC port.
-pub(crate) async fn connect(address: &str, roots: ServerRoots) -> anyhow::Result<CertificatesClient<Channel>> {
-    #[expect(clippy::disallowed_methods, reason = "a client outside of the system has the machine's clock")]
-    let clock = TlsClock::new(|| {
-        let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-        Timestamp::EPOCH.plus(since.unwrap_or_default())
-    });
-    let (dialer, address) = (ClientDialer::new(roots, &clock, Alpn::Http2), address.to_owned());
-    let connector = tower::service_fn(move |_: Uri| {
-        let (dialer, address) = (dialer.clone(), address.clone());
-        async move { dialer.dial(&address).await.map(TokioIo::new) }
-    });
-    let channel = Endpoint::from_static("https://server.carrack.invalid").connect_with_connector(connector).await?;
-    Ok(CertificatesClient::new(channel))
 }
 
 /// Asks for leaves until `end`.

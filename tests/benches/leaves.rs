@@ -13,7 +13,7 @@ use carrack_authority::{
     spiffe::{Identity, Name, SpiffeId},
     x509::{RequestedName, build_csr},
 };
-use carrack_tests::cluster::Cluster;
+use carrack_tests::{cluster::Cluster, grpc};
 use clap::Args;
 use comfy_table::Table;
 use serde_json::json;
@@ -97,7 +97,7 @@ async fn round(target: Target, clients: usize, arguments: &LeavesArguments) -> a
     let mut ready = Vec::new();
     for position in 0..clients {
         let address = &target.addresses[position % target.addresses.len()];
-        ready.push((client::connect(address, target.roots.clone()).await?, csrs(&target.id)?));
+        ready.push((grpc::connect(address, target.roots.clone()).await?, csrs(&target.id)?));
     }
     let processes = &target.processes;
     let before = processes.iter().map(|process| usage(*process)).collect::<anyhow::Result<Vec<Usage>>>()?;

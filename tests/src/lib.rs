@@ -4,11 +4,15 @@
 pub mod binary;
 pub mod cluster;
 pub mod command;
+pub mod csr;
 pub mod foreign;
+pub mod grpc;
 pub mod http;
 pub mod in_process;
 pub mod issuance;
 pub mod load;
 pub mod ports;
+pub mod raw;
 pub mod server;
+pub mod tls;
 pub mod wait;

@@ -1,43 +1,61 @@
 //! `Certificates`: a token and a CSR in, a recorded leaf out.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use carrack_authority::{
     acl::{Token, token::secret_digest},
     issuance::Keeper,
 };
 use carrack_proto::server::{SignRequest, SignResponse, certificates_server};
+use carrack_raft::AppliedState;
+use tokio::{sync::Semaphore, time::Instant};
 use tonic::{Request, Response, Status, metadata::MetadataMap};
-use uuid::Uuid;
 
-use crate::server::{
-    context::Context,
-    desk::{IssueError, IssueRequest},
+use crate::{
+    api::http::parameters::parse_uuid,
+    server::{
+        context::Context,
+        desk::{IssueError, IssueRequest},
+    },
 };
+
+/// The most tokens at a time that are looked for at the leader: strangers with random UUIDs cost a round trip each.
+const LOOK_UPS_MAX: usize = 64;
+/// How long a token that this server does not know may be looked for at the leader.
+const LOOK_UP_WITHIN: Duration = Duration::from_secs(2);
 
 /// The service on one server.
 pub(super) struct Certificates {
     context: Arc<Context>,
+    look_ups: Semaphore,
 }
 
 impl Certificates {
     pub(super) fn new(context: Arc<Context>) -> Self {
-        Self { context }
+        Self { context, look_ups: Semaphore::new(LOOK_UPS_MAX) }
     }
 
-    fn authenticate(&self, metadata: &MetadataMap) -> Result<Arc<Token>, Status> {
+    /// The caller's token. One that this server has not applied yet is looked for in the committed state: whoever was given
+    /// a token may use it on every server at once.
+    async fn authenticate(&self, metadata: &MetadataMap) -> Result<Arc<Token>, Status> {
         let secret = secret_of(metadata).ok_or_else(|| {
             Status::unauthenticated(
                 "Permission denied: a token is needed, in the metadata `x-consul-token` or `authorization: Bearer`",
             )
         })?;
-        let applied = self.context.replica.state();
-        let now = self.context.replica.log_time();
-        let token = Uuid::parse_str(secret).ok().and_then(|secret| {
-            let found = applied.state.acl().token_of_secret(&secret_digest(&secret), now);
-            found.cloned()
-        });
-        token.ok_or_else(|| Status::permission_denied("ACL not found"))
+        let unknown = || Status::permission_denied("ACL not found");
+        let digest = secret_digest(&parse_uuid(secret).ok_or_else(unknown)?);
+        let replica = &self.context.replica;
+        let token_in =
+            |applied: &AppliedState| applied.state.acl().token_of_secret(&digest, replica.log_time()).cloned();
+        if let Some(token) = token_in(&replica.state()) {
+            return Ok(token);
+        }
+        let place = self.look_ups.try_acquire();
+        let _place = place.map_err(|_| Status::resource_exhausted("Rate limit reached, try again later"))?;
+        // Without a leader nobody can tell whether it exists: it counts as unknown.
+        let read = replica.read_linearizable(Instant::now() + LOOK_UP_WITHIN).await;
+        read.ok().and_then(|applied| token_in(&applied)).ok_or_else(unknown)
     }
 }
 
@@ -51,7 +69,7 @@ fn secret_of(metadata: &MetadataMap) -> Option<&str> {
 #[tonic::async_trait]
 impl certificates_server::Certificates for Certificates {
     async fn sign(&self, request: Request<SignRequest>) -> Result<Response<SignResponse>, Status> {
-        let token = self.authenticate(request.metadata())?;
+        let token = self.authenticate(request.metadata()).await?;
         let SignRequest { csr, slot } = request.into_inner();
         let keeper = Keeper::Login(token.accessor);
         let slot = (!slot.is_empty()).then_some(slot);
