@@ -5,3 +5,4 @@ mod clocks;
 mod command_line;
 mod formation;
 mod leader_kill;
+mod secrets;

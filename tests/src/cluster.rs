@@ -20,6 +20,8 @@ pub struct Cluster {
     pub servers: Vec<Server>,
     /// The secret of the management token.
     pub token: String,
+    /// The tokens with which the servers after the first joined.
+    pub join_tokens: Vec<String>,
     directory: TempDir,
 }
 
@@ -51,7 +53,7 @@ impl Cluster {
         });
         let made: Value = serde_json::from_str(&made).expect("the first token is JSON");
         let token = made["SecretID"].as_str().expect("the first token has a secret").to_owned();
-        let mut cluster = Self { servers: vec![first], token, directory };
+        let mut cluster = Self { servers: vec![first], token, join_tokens: Vec::new(), directory };
         for name in &NAMES[1..size] {
             cluster.add(name);
         }
@@ -69,6 +71,7 @@ impl Cluster {
         server.flags = self.servers[0].flags.clone();
         let token = self.join_token(name);
         server.start(Start::Join(&token));
+        self.join_tokens.push(token);
         self.servers.push(server);
         self.wait_until_voting(name);
         self.servers.last_mut().expect("it was just added")
