@@ -1,5 +1,8 @@
 //! Stories told by clients that nobody here wrote, against real servers: `cargo foreign`.
 
+mod py_consul;
+mod verifiers;
+
 use carrack_tests::foreign::Python;
 
 #[test]

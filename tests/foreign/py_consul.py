@@ -1,0 +1,142 @@
+"""What py-consul, as its authors released it, gets from a carrack server that nobody has bootstrapped yet."""
+
+import sys
+import threading
+import time
+
+import consul
+from consul.callback import CB
+from consul.exceptions import ACLPermissionDenied, BadRequest, ConsulException
+
+HOST, PORT, RAFT = sys.argv[1], int(sys.argv[2]), sys.argv[3]
+SECRET = "c8d5c4b2-6a0e-4f3e-9a51-7c0d1b2e3f40"
+
+
+def refused(kind, words, call, *arguments, **named):
+    try:
+        answer = call(*arguments, **named)
+    except kind as error:
+        assert words in str(error), (words, str(error))
+        return
+    raise AssertionError((call, answer))
+
+
+def indexed(client, path, **parameters):
+    headers = client.prepare_headers()
+    index, body = client.http.get(CB.json(index=True), path, params=list(parameters.items()), headers=headers)
+    return int(index), body
+
+
+def before_bootstrap(stranger):
+    assert stranger.status.leader() == RAFT
+    assert stranger.status.peers() == [RAFT]
+    roots = stranger.connect.ca.roots()
+    [root] = roots["Roots"]
+    assert root["Active"] and root["ID"] == roots["ActiveRootID"]
+    assert root["RootCert"].endswith("-----END CERTIFICATE-----\n")
+    assert stranger.agent.connect.ca.roots() == roots
+    refused(ACLPermissionDenied, "anonymous token lacks permission", stranger.acl.token.list)
+    refused(ACLPermissionDenied, "anonymous token", stranger.agent.connect.ca.leaf, "web")
+    return roots
+
+
+def bootstrap(stranger):
+    made = stranger.acl.bootstrap(SECRET)
+    assert made["SecretID"] == SECRET and made["Policies"][0]["Name"] == "global-management", made
+    refused(ACLPermissionDenied, "ACL bootstrap no longer allowed", stranger.acl.bootstrap)
+
+
+def tokens(client):
+    services = [{"ServiceName": "web"}]
+    made = client.acl.token.create(description="of web", service_identities=services, expiration_ttl="1h")
+    accessor, secret = made["AccessorID"], made["SecretID"]
+    read = client.acl.token.read(accessor)
+    assert read["Description"] == "of web" and not read.get("SecretID"), read
+    assert read["ServiceIdentities"][0]["ServiceName"] == "web", read
+    own = client.acl.token.read_self(token=secret)
+    assert own["AccessorID"] == accessor, own
+    client.acl.token.update(accessor, description="changed", service_identities=services)
+    assert client.acl.token.read(accessor)["Description"] == "changed"
+    listed = [token["AccessorID"] for token in client.acl.token.list(servicename="web")]
+    assert listed == [accessor], listed
+    cloned = client.acl.token.clone(accessor, description="cloned")
+    assert cloned["SecretID"] != secret and cloned["ServiceIdentities"] == read["ServiceIdentities"], cloned
+    leaf = client.agent.connect.ca.leaf("web", token=secret)
+    assert leaf["Service"] == "web" and leaf["ServiceURI"].endswith("/ns/default/dc/dc1/svc/web"), leaf
+    assert client.agent.connect.ca.leaf("web", token=secret)["SerialNumber"] == leaf["SerialNumber"]
+    assert client.agent.connect.ca.leaf("web", token=cloned["SecretID"])["SerialNumber"] != leaf["SerialNumber"]
+    refused(ACLPermissionDenied, "'service:write' on \"db\"", client.agent.connect.ca.leaf, "db", token=secret)
+    for token in (accessor, cloned["AccessorID"]):
+        assert client.acl.token.delete(token) is True
+    refused(ACLPermissionDenied, "ACL not found", client.agent.connect.ca.leaf, "web", token=secret)
+    refused(BadRequest, "SecretID is not a UUID", client.acl.token.create, secret_id="<hidden>")
+
+
+def policies(client):
+    made = client.acl.policy.create("readers", rules={"operator": "read"}, description="as JSON")
+    assert client.acl.policy.read(made["ID"])["Name"] == "readers"
+    assert "readers" in [policy["Name"] for policy in client.acl.policy.list()]
+    token = client.acl.token.create(policies_name=["readers"])
+    reader = consul.Consul(host=HOST, port=PORT, token=token["SecretID"])
+    refused(ACLPermissionDenied, "lacks permission 'operator:write'", reader.connect.ca.configuration)
+    client.acl.policy.update(made["ID"], "readers", rules={"operator": "write"})
+    assert reader.connect.ca.configuration()["Provider"] == "consul"
+    assert client.acl.policy.delete(made["ID"]) is True
+    refused(ACLPermissionDenied, "lacks permission 'operator:write'", reader.connect.ca.configuration)
+    refused(BadRequest, "Invalid Policy", client.acl.policy.create, "broken", rules={"nonsense": "read"})
+
+
+def configuration(client):
+    read = client.connect.ca.configuration()
+    assert read["Config"]["LeafCertTTL"] == "72h" and "PrivateKey" not in read["Config"], read
+    wanted = dict(read["Config"], LeafCertTTL="24h")
+    assert client.connect.ca.update_configuration("consul", wanted) is True
+    assert client.connect.ca.configuration()["Config"] == wanted
+    change = client.connect.ca.update_configuration
+    refused(BadRequest, "greater or equal than 1h0m0s", change, "consul", dict(wanted, LeafCertTTL="1m"))
+    refused(ConsulException, "501", change, "consul", dict(wanted, PrivateKeyType="rsa", PrivateKeyBits=4096))
+    assert client.connect.ca.configuration()["Config"] == wanted
+    assert change("consul", read["Config"]) is True
+
+
+def blocking(client):
+    index, roots = indexed(client, "/v1/connect/ca/roots")
+    begin = time.monotonic()
+    again, same = indexed(client, "/v1/connect/ca/roots", index=index, wait="1s")
+    assert (again, same) == (index, roots) and time.monotonic() - begin >= 1, (index, again)
+    index, before = indexed(client, "/v1/acl/tokens")
+    answers = []
+    query = lambda: answers.append(indexed(client, "/v1/acl/tokens", index=index, wait="60s"))
+    waiting = threading.Thread(target=query)
+    waiting.start()
+    made = consul.Consul(host=HOST, port=PORT, token=SECRET).acl.token.create(description="wakes it")
+    waiting.join()
+    [(later, after)] = answers
+    assert later > index and len(after) == len(before) + 1, (index, later)
+    assert made["AccessorID"] in [token["AccessorID"] for token in after]
+    for mode in ("stale", "consistent"):
+        assert indexed(client, "/v1/connect/ca/roots", **{mode: ""})[1] == roots
+
+
+def operator(client):
+    # py-consul sends no token here; Consul itself refuses that too where tokens are needed.
+    refused(ACLPermissionDenied, "lacks permission 'operator:read'", client.operator.raft_config)
+    refused(ACLPermissionDenied, "anonymous token", client.agent.self)
+    client.http.session.headers["X-Consul-Token"] = SECRET
+    [server] = client.operator.raft_config()["Servers"]
+    assert server["Leader"] and server["Voter"] and server["Address"] == RAFT, server
+    assert client.agent.self()["Config"]["Datacenter"] == "dc1"
+
+
+def not_here(client):
+    assert client.agent.connect.authorize("web", "spiffe://a/b", "00") is None
+    refused(ConsulException, "", client.health.service, "web")
+
+
+stranger = consul.Consul(host=HOST, port=PORT)
+before_bootstrap(stranger)
+bootstrap(stranger)
+client = consul.Consul(host=HOST, port=PORT, token=SECRET)
+for story in (tokens, policies, configuration, blocking, not_here, operator):
+    story(client)
+print(SECRET, end="")

@@ -1,0 +1,21 @@
+//! py-consul 1.8.0, unmodified, from the first token on.
+
+use carrack_tests::{
+    foreign::Python,
+    server::{Server, Start},
+};
+
+#[test]
+fn py_consul_bootstraps_makes_tokens_and_policies_gets_leaves_and_waits_for_changes() {
+    let python = Python::with_clients().expect("the clients can be installed");
+    let directory = tempfile::tempdir().expect("a temporary directory can be made");
+    let mut server = Server::new("a", directory.path());
+    server.flags.push("--without-recovery".into());
+    server.start(Start::Bootstrap);
+    server.wait_until_ready();
+    let (port, raft) = (server.http.port().to_string(), server.raft.to_string());
+    let secret = python.run(include_str!("py_consul.py"), &["127.0.0.1", &port, &raft]).unwrap();
+    let status = server.status(&secret).expect("the token that py-consul made is good");
+    assert_eq!(status["Leader"]["NodeName"], "a", "{status}");
+    assert!(!server.log().contains("panicked"), "{}", server.log());
+}
