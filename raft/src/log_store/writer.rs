@@ -45,13 +45,14 @@ pub(super) struct Writer {
     high_water: HighWaterFile,
     fatal: Fatal,
     size_on_disk: Arc<AtomicU64>,
+    /// Goes with the next append, or with the next tick if there is none: it saves a wait at start, and nothing depends on it.
+    committed: Option<LogId>,
 }
 
 /// The appends that the next sync makes durable.
 #[derive(Default)]
 struct Group {
     entries: Vec<Indexed>,
-    committed: Option<LogId>,
     callbacks: Vec<IOFlushed<TypeConfig>>,
 }
 
@@ -62,7 +63,7 @@ impl Writer {
         fatal: Fatal,
         size_on_disk: Arc<AtomicU64>,
     ) -> Self {
-        Self { engine, high_water, fatal, size_on_disk }
+        Self { engine, high_water, fatal, size_on_disk, committed: None }
     }
 
     /// Writes until nobody can send any more, or is told to stop.
@@ -89,7 +90,7 @@ impl Writer {
         for job in queue.drain(..) {
             match job {
                 Job::Append { entries, callback } => group.add(&entries, callback)?,
-                Job::Committed(committed) => group.committed = Some(committed),
+                Job::Committed(committed) => self.committed = Some(committed),
                 other => {
                     self.commit(std::mem::take(&mut group)).await?;
                     if let Some(stopped) = self.single(other).await? {
@@ -116,10 +117,12 @@ impl Writer {
             }
             Job::Purge { last } => self.purge(last).await?,
             Job::Tick => {
+                self.write_committed()?;
                 self.high_water.raise(None)?;
                 self.measure();
             }
             Job::Stop { done } => {
+                self.write_committed()?;
                 self.engine.sync().await?;
                 self.high_water.save()?;
                 return Ok(Some(done));
@@ -149,12 +152,17 @@ impl Writer {
 
     async fn write(&mut self, group: &Group) -> Result<(), LogError> {
         self.engine.append(&group.entries)?;
-        if let Some(committed) = &group.committed {
-            let record = stored::encode(Kind::Committed, Schema::FIRST, &log_id_to_stored(committed))?;
-            self.engine.put(Slot::Committed, &record)?;
-        }
+        self.write_committed()?;
         if !group.callbacks.is_empty() {
             self.engine.sync().await?;
+        }
+        Ok(())
+    }
+
+    fn write_committed(&mut self) -> Result<(), LogError> {
+        if let Some(committed) = self.committed.take() {
+            let record = stored::encode(Kind::Committed, Schema::FIRST, &log_id_to_stored(&committed))?;
+            self.engine.put(Slot::Committed, &record)?;
         }
         Ok(())
     }
@@ -186,7 +194,7 @@ impl Group {
     }
 
     fn is_empty(&self) -> bool {
-        self.callbacks.is_empty() && self.committed.is_none()
+        self.callbacks.is_empty()
     }
 }
 
