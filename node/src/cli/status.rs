@@ -21,8 +21,11 @@ pub async fn run(client: &Client, output: &mut Output<'_>) -> Result<(), CliErro
 
 fn print(status: &Status, output: &mut Output<'_>) -> Result<(), CliError> {
     let leader = status.leader.as_ref();
+    let leader_id = leader.map(|leader| leader.node_id);
     let leader = leader.map_or("none".into(), |leader| format!("{} (id {})", leader.node_name, leader.node_id));
-    let clock = if status.clock_ready { "" } else { " (not agreed yet)" };
+    // Only the leader knows whether a majority's clocks agreed on it.
+    let is_leader = leader_id == Some(status.node_id);
+    let clock = if status.clock_ready || !is_leader { "" } else { " (not agreed yet)" };
     let issuing = match (&status.halted, status.ca.as_ref().is_some_and(|ca| ca.initialized)) {
         (true, _) => "halted",
         (false, true) => "on",
