@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use carrack_authority::{State, root::Ca};
 use carrack_raft::{Role, Status};
-use tokio::sync::watch;
+use tokio::{sync::watch, time::Instant};
 
 use super::context::Context;
 use crate::telemetry::{
@@ -16,11 +16,16 @@ use crate::telemetry::{
 /// How often metrics that nobody changes as a side effect are refreshed: twice in a usual scrape interval.
 const REFRESH: Duration = Duration::from_secs(5);
 
+/// How long a server may know no leader before it says so: far longer than an election.
+const TELL_LEADERLESS_AFTER: Duration = Duration::from_secs(15);
+
 /// Refreshes until `stopped` turns true.
 pub(super) async fn observe(context: Arc<Context>, mut stopped: watch::Receiver<bool>) {
     let mut alarms = ExpiryAlarms::default();
+    let mut leaderless = Leaderless::default();
     loop {
         let status = context.replica.status();
+        leaderless.observe(&status, Instant::now());
         context.metrics.show_raft(&reading(&status));
         context.metrics.show_log_bytes(status.log_bytes_on_disk);
         let watched = watched_certificates(&context.replica.state().state);
@@ -31,6 +36,34 @@ pub(super) async fn observe(context: Arc<Context>, mut stopped: watch::Receiver<
         let pause = tokio::time::timeout(REFRESH, stopped.wait_for(|stopped| *stopped));
         if pause.await.is_ok() {
             return;
+        }
+    }
+}
+
+/// Tells once that nobody leads as far as this server knows. A server that was removed while it was off learns it in no other way:
+/// the others do not speak to it any more.
+#[derive(Default)]
+struct Leaderless {
+    since: Option<Instant>,
+    is_told: bool,
+}
+
+impl Leaderless {
+    fn observe(&mut self, status: &Status, now: Instant) {
+        if status.leadership.leader.is_some() {
+            *self = Self::default();
+            return;
+        }
+        let since = *self.since.get_or_insert(now);
+        if !self.is_told && now.duration_since(since) >= TELL_LEADERLESS_AFTER {
+            self.is_told = true;
+            tracing::error!(
+                node = %status.leadership.node,
+                "this server knows no leader for {} s: a majority of the servers is down or unreachable, or they have removed this one, \
+                 which `carrack members list` on another server tells; a removed server joins again with a fresh token and an empty \
+                 data directory",
+                TELL_LEADERLESS_AFTER.as_secs()
+            );
         }
     }
 }
