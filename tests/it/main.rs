@@ -5,4 +5,5 @@ mod clocks;
 mod command_line;
 mod formation;
 mod leader_kill;
+mod restart;
 mod secrets;

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use rustix::process::Signal;
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -187,6 +188,16 @@ impl Cluster {
                 let applied = server.status(&self.token)?["AppliedIndex"].as_u64().unwrap_or_default();
                 wait::holds(applied >= committed, || format!("{applied} of {committed}"))
             });
+        }
+    }
+
+    /// Ends every process at once, as a power failure would.
+    pub fn kill_all(&mut self) {
+        for server in self.servers.iter().filter(|server| server.is_started()) {
+            server.signal(Signal::KILL);
+        }
+        for server in &mut self.servers {
+            server.kill();
         }
     }
 

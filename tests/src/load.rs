@@ -87,6 +87,18 @@ impl Load {
         })
     }
 
+    /// Waits until so many certificates were received.
+    ///
+    /// # Panics
+    /// Panics if they do not come.
+    #[track_caller]
+    pub fn wait_for_count(&self, count: usize) {
+        wait::until(&format!("{count} certificates"), || {
+            let received = self.seen.lock().unwrap_or_else(PoisonError::into_inner).received.len();
+            wait::holds(received >= count, || format!("{received} were received"))
+        });
+    }
+
     /// Stops the clients, and gives all that they received.
     ///
     /// # Panics

@@ -172,7 +172,7 @@ impl Server {
     }
 
     #[track_caller]
-    fn signal(&self, signal: Signal) {
+    pub(crate) fn signal(&self, signal: Signal) {
         let child = self.child.as_ref().expect("it was started");
         let pid = Pid::from_child(child);
         kill_process(pid, signal).expect("a child that was not waited for can be signalled");
