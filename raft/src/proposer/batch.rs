@@ -51,6 +51,13 @@ impl Waiting {
         self.queue.drain(..count).collect()
     }
 
+    /// The first command that may be sent to a server of which nobody knows whether it leads.
+    pub(super) fn take_scout(&mut self) -> Option<Pending> {
+        let may_go = |pending: &Pending| !pending.is_forwarded && pending.command.is_forwardable();
+        let position = self.queue.iter().position(may_go)?;
+        self.queue.remove(position)
+    }
+
     /// Tells those whose deadline has passed.
     pub(super) fn expire(&mut self, now: Instant) {
         self.take_if(|pending| pending.deadline <= now, ProposeError::NoLeader);

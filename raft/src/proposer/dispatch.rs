@@ -23,6 +23,7 @@ use super::{
     InFlight, Pending, ProposeError, QUEUE_MAX,
     batch::Waiting,
     flight::{Ended, Flight, Way},
+    scout::Scout,
 };
 use crate::{
     applied::Published,
@@ -55,6 +56,7 @@ struct Running {
     entries: usize,
     forwards: usize,
     paused_until: Option<Instant>,
+    scout: Scout,
 }
 
 impl Dispatcher {
@@ -69,6 +71,7 @@ impl Dispatcher {
             entries: 0,
             forwards: 0,
             paused_until: None,
+            scout: Scout::default(),
         };
         let mut arrived = Vec::new();
         loop {
@@ -99,8 +102,10 @@ impl Dispatcher {
 impl Running {
     /// When something has to happen although nothing arrives.
     fn wake_at(&self) -> Option<Instant> {
-        let paused_until = self.paused_until.filter(|_| !self.waiting.is_empty());
-        self.waiting.next_deadline().into_iter().chain(paused_until).min()
+        let has_place = self.forwards < self.dispatcher.limits.forwards;
+        let scout_at = self.scout.wake_at().filter(|_| has_place);
+        let resume_at = self.paused_until.or(scout_at).filter(|_| !self.waiting.is_empty());
+        self.waiting.next_deadline().into_iter().chain(resume_at).min()
     }
 
     fn land(&mut self, end: Ended) {
@@ -108,9 +113,15 @@ impl Running {
             Way::Entry => self.entries -= 1,
             Way::Forward => self.forwards -= 1,
         }
-        if !end.again.is_empty() {
-            self.waiting.put_back(end.again);
-            self.paused_until = Some(Instant::now() + PAUSE);
+        let now = Instant::now();
+        if end.again.is_empty() {
+            self.scout.unstuck();
+            return;
+        }
+        self.waiting.put_back(end.again);
+        self.paused_until = Some(now + PAUSE);
+        if end.way == Way::Forward {
+            self.scout.stuck(self.dispatcher.leadership.borrow().leader, now);
         }
     }
 
@@ -123,11 +134,30 @@ impl Running {
         self.paused_until = None;
         let leadership = self.dispatcher.leadership.borrow().clone();
         if leadership.role == Role::Leader {
+            self.scout.unstuck();
             self.write_entries().await;
-        } else if let Some((node, address)) = leadership.leader_and_address() {
+            return;
+        }
+        self.scout(&leadership, now);
+        if let Some((node, address)) = leadership.leader_and_address() {
             self.waiting.take_if(|pending| pending.is_forwarded, ProposeError::NotLeader);
             self.waiting.take_if(|pending| !pending.command.is_forwardable(), ProposeError::NotLeader);
             self.forward(node, &address);
+        }
+    }
+
+    /// Sends one command to a server that may lead, if commands have got nowhere for long.
+    fn scout(&mut self, leadership: &Leadership, now: Instant) {
+        if leadership.leader.is_none() && !self.waiting.is_empty() {
+            self.scout.stuck(None, now);
+        }
+        if self.forwards >= self.dispatcher.limits.forwards {
+            return;
+        }
+        let Some((node, address)) = self.scout.next(leadership, now) else { return };
+        if let Some(pending) = self.waiting.take_scout() {
+            tracing::debug!(node, "a command is sent to a server that may lead");
+            self.send(node, &address, vec![pending]);
         }
     }
 
@@ -151,13 +181,18 @@ impl Running {
 
     fn forward(&mut self, node: u64, address: &str) {
         while self.forwards < self.dispatcher.limits.forwards && !self.waiting.is_empty() {
-            let flight = Flight::new(Way::Forward, self.waiting.take(), self.ended.clone());
-            self.forwards += 1;
-            let links = self.dispatcher.links.clone();
-            let address = address.to_owned();
-            let longest = self.dispatcher.limits.forward_timeout;
-            tokio::spawn(async move { forward(&links, node, &address, longest, flight).await });
+            let batch = self.waiting.take();
+            self.send(node, address, batch);
         }
+    }
+
+    fn send(&mut self, node: u64, address: &str, batch: Vec<Pending>) {
+        let flight = Flight::new(Way::Forward, batch, self.ended.clone());
+        self.forwards += 1;
+        let links = self.dispatcher.links.clone();
+        let address = address.to_owned();
+        let longest = self.dispatcher.limits.forward_timeout;
+        tokio::spawn(async move { forward(&links, node, &address, longest, flight).await });
     }
 }
 

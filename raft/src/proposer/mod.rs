@@ -5,6 +5,7 @@
 mod batch;
 mod dispatch;
 mod flight;
+mod scout;
 
 use std::time::Duration;
 
