@@ -270,6 +270,12 @@ impl Core {
         self.proposer.propose(command, peer, true, deadline).await
     }
 
+    /// Waits until the replica is shut down.
+    pub(crate) fn stopped(&self) -> impl Future<Output = ()> + Send + use<> {
+        let mut leadership = self.leadership.clone();
+        async move { while leadership.changed().await.is_ok() {} }
+    }
+
     /// An index to read at, if this server leads.
     pub(crate) async fn local_read_index(&self) -> Option<u64> {
         read_index(&self.raft).await

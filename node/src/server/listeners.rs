@@ -10,7 +10,7 @@ use tokio::{
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::service::interceptor::InterceptedService;
 
-use super::{context::Context, transport::Transport};
+use super::{Stop, Tasks, context::Context, transport::Transport};
 use crate::{
     api::{grpc, http},
     config::Listen,
@@ -62,22 +62,24 @@ impl Bound {
         })
     }
 
-    /// Serves every port until `stopped` turns true.
+    /// Serves every port until it is told to stop.
     pub(super) fn serve(
         self,
         context: &Arc<Context>,
         transport: &Arc<Transport>,
         clock: &TlsClock,
-        stopped: &watch::Receiver<bool>,
-        tasks: &mut JoinSet<()>,
+        stop: &Stop,
+        tasks: &mut Tasks,
     ) {
+        let stopped = stop.all_but_raft.subscribe();
+        let Tasks { all_but_raft: tasks, raft_port } = tasks;
         let metrics = &context.metrics;
         let (identity, trust) = (&transport.identity, &transport.trust);
         let public =
             |port, alpn, limits| Acceptor::public(port, identity.clone(), clock, alpn, limits, metrics.clone());
         let members = Acceptor::members(identity.clone(), trust.clone(), clock.clone(), Limits::RAFT, metrics.clone());
-        let accepted = accept(members, self.raft, tasks);
-        tasks.spawn(serve_raft(context.clone(), accepted, stopped.clone()));
+        let accepted = accept(members, self.raft, raft_port);
+        raft_port.spawn(serve_raft(context.clone(), accepted, stop.raft_port.subscribe()));
         let accepted = accept(public(Port::Grpc, Alpn::Http2, Limits::RPC), self.grpc, tasks);
         tasks.spawn(serve_grpc(context.clone(), accepted, stopped.clone()));
         let edge = http::Edge::new(context.clone());
@@ -92,7 +94,7 @@ impl Bound {
                 tasks.spawn(http::serve::serve(http::router(&edge, kind), accepted, stopped.clone()));
             }
         }
-        tasks.spawn(keep_leaves_fresh(edge, stopped.clone()));
+        tasks.spawn(keep_leaves_fresh(edge, stopped));
     }
 }
 

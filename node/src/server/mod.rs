@@ -34,15 +34,30 @@ use crate::{config::Config, data_directory::DataDirectory};
 pub const PROPOSE_WITHIN: Duration = Duration::from_secs(10);
 /// How long the tasks of a stopping server may take to end.
 const STOP_WITHIN: Duration = Duration::from_secs(10);
+/// How long the Raft port may take to end when nothing is behind it any more.
+const RAFT_PORT_WITHIN: Duration = Duration::from_secs(2);
 
 /// A running server.
 pub struct Server {
     context: Arc<Context>,
     config: Config,
-    stop: watch::Sender<bool>,
-    tasks: Mutex<JoinSet<()>>,
+    stop: Stop,
+    tasks: Mutex<Tasks>,
     /// Held for its lock.
     _data: Arc<DataDirectory>,
+}
+
+/// Tells the tasks that they end.
+struct Stop {
+    all_but_raft: watch::Sender<bool>,
+    raft_port: watch::Sender<bool>,
+}
+
+/// What runs in a server.
+#[derive(Default)]
+struct Tasks {
+    all_but_raft: JoinSet<()>,
+    raft_port: JoinSet<()>,
 }
 
 impl Server {
@@ -61,15 +76,22 @@ impl Server {
         &self.config
     }
 
-    /// Stops listening, lets what is under way end, and closes the store cleanly.
+    /// Stops listening to clients, lets what is under way end with Raft still there to decide it, and closes the store cleanly.
     pub async fn stop(self) {
-        self.stop.send_replace(true);
-        let mut tasks = std::mem::take(&mut *self.tasks.lock().unwrap_or_else(PoisonError::into_inner));
-        let ended = tokio::time::timeout(STOP_WITHIN, async { while tasks.join_next().await.is_some() {} }).await;
-        if ended.is_err() {
-            tracing::warn!("some tasks did not end within {} s and are cut off", STOP_WITHIN.as_secs());
-            tasks.shutdown().await;
-        }
+        let Tasks { all_but_raft, raft_port } =
+            std::mem::take(&mut *self.tasks.lock().unwrap_or_else(PoisonError::into_inner));
+        self.stop.all_but_raft.send_replace(true);
+        end("some tasks", all_but_raft, STOP_WITHIN).await;
+        self.stop.raft_port.send_replace(true);
+        // The other servers' streams of entries last as long as the replica does.
         self.context.replica.shutdown().await;
+        end("the connections of the Raft port", raft_port, RAFT_PORT_WITHIN).await;
+    }
+}
+
+async fn end(what: &str, mut tasks: JoinSet<()>, within: Duration) {
+    if tokio::time::timeout(within, async { while tasks.join_next().await.is_some() {} }).await.is_err() {
+        tracing::warn!("{what} did not end within {} s and are cut off", within.as_secs());
+        tasks.shutdown().await;
     }
 }

@@ -12,11 +12,11 @@ use carrack_raft::{
     engine::SledEngine,
     ports::{NamedThreads, WallClock, exit_process},
 };
-use tokio::{sync::watch, task::JoinSet};
+use tokio::sync::watch;
 use uuid::{Builder, Uuid};
 
 use super::{
-    Server,
+    Server, Stop, Tasks,
     begin::{BeginTask, Beginning, FIRST_NODE},
     context::{Context, ServerIdentityInfo},
     desk::IssuingDesk,
@@ -222,16 +222,17 @@ impl Parts {
         data.write_identity(&identity)?;
         transport.follow(&replica.state().state).map_err(StartError::Own)?;
         let context = self.context(&identity, replica, &metrics);
-        let (stop, stopped) = watch::channel(false);
-        let mut tasks = JoinSet::new();
-        bound.serve(&context, &transport, &clock.tls(), &stopped, &mut tasks);
+        let stop = Stop { all_but_raft: watch::Sender::new(false), raft_port: watch::Sender::new(false) };
+        let stopped = stop.all_but_raft.subscribe();
+        let mut tasks = Tasks::default();
+        bound.serve(&context, &transport, &clock.tls(), &stop, &mut tasks);
         if identity.node == FIRST_NODE && !context.replica.is_initialized().await? {
             context.replica.initialize(&self.config.advertise.raft.to_string()).await?;
         }
         for task in self.tasks(&identity, &context, &transport) {
-            tasks.spawn(run(task, context.replica.clone(), context.troubles.clone(), stopped.clone()));
+            tasks.all_but_raft.spawn(run(task, context.replica.clone(), context.troubles.clone(), stopped.clone()));
         }
-        tasks.spawn(observe(context.clone(), stopped));
+        tasks.all_but_raft.spawn(observe(context.clone(), stopped));
         Ok(Server { context, config: self.config, stop, tasks: Mutex::new(tasks), _data: data })
     }
 

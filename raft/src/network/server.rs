@@ -161,7 +161,9 @@ impl Raft for RpcService {
                 }
             }
         };
-        let answers = self.core.raft.stream_append(Box::pin(requests));
+        // openraft looks at its own end only when the leader sends something, and the leader may have nothing to send.
+        let requests = requests.take_until(self.core.stopped());
+        let answers = self.core.raft.stream_append(Box::pin(requests)).take_until(self.core.stopped());
         let answers = async_stream::stream! {
             let mut answers = std::pin::pin!(answers);
             while let Some(answer) = answers.next().await {
