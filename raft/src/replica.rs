@@ -27,7 +27,7 @@ use crate::{
     applied::{AppliedState, Published},
     log_store::LogStore,
     membership::{self, MembershipError},
-    network::{Identity, RpcService},
+    network::{Heard, Identity, RpcService},
     ports::{Fatal, PeerDirectory, WallClock},
     proposer::{ProposeError, Proposed, Proposer},
     reads::{ReadError, Reader},
@@ -40,6 +40,8 @@ use crate::{
 
 /// After this time leadership is offered again: longer than an election on a busy machine.
 const TRANSFER_AGAIN: Duration = Duration::from_secs(3);
+/// A leader is not called silent before this: a busy machine pauses for a second.
+const SILENT_AFTER_MIN: Duration = Duration::from_secs(2);
 
 /// openraft with our types.
 pub(crate) type Raft = openraft::Raft<TypeConfig, StateMachine>;
@@ -58,6 +60,9 @@ pub(crate) struct Core {
     directory: Arc<dyn PeerDirectory>,
     pub(crate) fatal: Fatal,
     pub(crate) receiving: Semaphore,
+    pub(crate) heard: Heard,
+    /// A leader that was not heard for so long leads nobody here.
+    silent_after: Duration,
     /// Dropping it ends every task.
     tasks: Mutex<JoinSet<()>>,
 }
@@ -141,6 +146,11 @@ impl Replica {
     /// Who leads, who belongs to the cluster, and each change of that.
     pub fn subscribe(&self) -> watch::Receiver<Leadership> {
         self.core.leadership.clone()
+    }
+
+    /// The leader, unless it has fallen silent; on the leader itself, unless a majority has.
+    pub fn heard_leader(&self) -> Option<NodeId> {
+        self.core.heard_leader(&self.core.raft.metrics().borrow_watched())
     }
 
     /// Everything about this replica, now.
@@ -281,6 +291,17 @@ impl Core {
         read_index(&self.raft).await
     }
 
+    /// The leader, unless it has fallen silent; on the leader itself, unless a majority has.
+    fn heard_leader(&self, metrics: &Metrics) -> Option<NodeId> {
+        let leader = metrics.current_leader.map(NodeId)?;
+        let silence = match leader.0 == metrics.id {
+            true if metrics.membership_config.membership().voter_ids().count() == 1 => Some(Duration::ZERO),
+            true => metrics.last_quorum_acked.map(|at| at.elapsed()),
+            false => self.heard.since(leader),
+        };
+        silence.is_some_and(|silence| silence < self.silent_after).then_some(leader)
+    }
+
     fn status(&self) -> Status {
         let metrics: Metrics = self.raft.metrics().borrow_watched().clone();
         let index = |id: &Option<crate::type_config::LogId>| id.as_ref().map(|id| id.index);
@@ -292,17 +313,13 @@ impl Core {
             snapshot: index(&metrics.snapshot),
             purged: index(&metrics.purged),
             replication: replication_of(&metrics),
-            quorum_answered_ms: metrics.last_quorum_acked.map(|at| millis(at.elapsed())),
+            heard_leader: self.heard_leader(&metrics),
             log_bytes_on_disk: self.log.size_on_disk(),
             log_bytes_in_memory: self.log.window_bytes(),
             watchers: self.published.watchers(),
             failure: metrics.running_state.err().map(|fatal| fatal.to_string()),
         }
     }
-}
-
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// Lets a majority confirm that this server leads; the index that a read must then have applied.

@@ -118,8 +118,8 @@ pub struct Status {
     pub purged: Option<u64>,
     /// On the leader: the others.
     pub replication: BTreeMap<NodeId, Replication>,
-    /// On the leader: the milliseconds since a majority answered.
-    pub quorum_answered_ms: Option<u64>,
+    /// The leader, unless it has fallen silent; on the leader itself, unless a majority has.
+    pub heard_leader: Option<NodeId>,
     /// The bytes of the log on disk, when last measured.
     pub log_bytes_on_disk: u64,
     /// The bytes of commands in memory.

@@ -2,6 +2,7 @@
 //! dialled, accepted and authenticated.
 
 mod client;
+mod heard;
 mod links;
 mod server;
 
@@ -22,6 +23,7 @@ use uuid::Uuid;
 pub use self::server::{PeerServer, RpcService};
 pub(crate) use self::{
     client::Network,
+    heard::Heard,
     links::{LinkTimings, Links, was_turned_away},
 };
 

@@ -139,6 +139,7 @@ impl Raft for RpcService {
         let append: AppendEntriesRequest<TypeConfig> = decode(request.get_ref())?;
         let vote = append.vote;
         let append = own(peer, &vote, append)?;
+        self.core.heard.note(peer);
         let answer = self.core.raft.append_entries(append).await.map_err(internal)?;
         Ok(Response::new(encode(&answer).map_err(internal)?))
     }
@@ -147,13 +148,16 @@ impl Raft for RpcService {
         let peer = self.peer(&request)?;
         let mut messages = request.into_inner();
         let refused = Arc::new(Mutex::new(None));
-        let refusal = refused.clone();
+        let (refusal, core) = (refused.clone(), self.core.clone());
         let requests = async_stream::stream! {
             while let Some(message) = messages.next().await {
                 let append = message.and_then(|message| decode::<AppendEntriesRequest<TypeConfig>>(&message));
                 let append = append.and_then(|append| { let vote = append.vote; own(peer, &vote, append) });
                 match append {
-                    Ok(append) => yield append,
+                    Ok(append) => {
+                        core.heard.note(peer);
+                        yield append;
+                    }
                     Err(status) => {
                         *refusal.lock().unwrap_or_else(PoisonError::into_inner) = Some(status);
                         return;

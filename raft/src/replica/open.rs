@@ -11,12 +11,12 @@ use tokio::{
 };
 use uuid::Uuid;
 
-use super::{Core, Raft, Replica};
+use super::{Core, Raft, Replica, SILENT_AFTER_MIN};
 use crate::{
     high_water::INDEX_AGE_MAX,
     leader_clock::{ClockStatus, ClockTask, LeaderClock},
     log_store::{LogError, LogPorts, LogStore, OpenEngine, Owner},
-    network::{Identity, Links, Network},
+    network::{Heard, Identity, Links, Network},
     ports::{Dialer, Entropy, Fatal, Files, PeerDirectory, WallClock, Workers},
     proposer::{Dispatcher, Proposer},
     reads::{ReadTask, Reader},
@@ -158,6 +158,8 @@ impl Replica {
             directory: ports.directory,
             fatal,
             receiving: Semaphore::new(RECEIVED_AT_ONCE_MAX),
+            heard: Heard::default(),
+            silent_after: SILENT_AFTER_MIN.max(tuning.election_max * 2),
             tasks: Mutex::new(tasks),
         };
         Ok(Self { core: Arc::new(core) })

@@ -123,7 +123,7 @@ impl Call {
         if consistency != Consistency::Stale {
             return Freshness { consistency, is_leader_known: true, last_contact: Duration::ZERO };
         }
-        let is_leader_known = self.edge.context.replica.subscribe().borrow().leader.is_some();
+        let is_leader_known = self.edge.context.replica.heard_leader().is_some();
         Freshness { consistency, is_leader_known, last_contact: applied.published_at.elapsed() }
     }
 

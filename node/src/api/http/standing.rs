@@ -20,7 +20,7 @@ pub(super) struct Standing {
     pub(super) role: Role,
     /// The term that it knows.
     pub(super) term: u64,
-    /// Who leads, as far as it knows.
+    /// Who leads, if it was heard lately; a leader whom no majority hears leads nobody.
     pub(super) leader: Option<NodeId>,
     /// Who votes.
     pub(super) voters: BTreeSet<NodeId>,
@@ -53,7 +53,7 @@ impl Standing {
             node: leadership.node,
             role: leadership.role,
             term: leadership.term,
-            leader: leadership.leader,
+            leader: status.heard_leader,
             voters: leadership.membership.voters,
             learners: leadership.membership.learners,
             addresses: leadership.membership.addresses,
