@@ -82,8 +82,14 @@ pub(super) async fn delete(call: Call) -> Result<Response, HttpError> {
 
 async fn put(call: &Call, expected: Revision, policy: Policy) -> Result<Response, HttpError> {
     let command = Command::PutPolicy { expected, policy: policy.clone() };
+    let is_name_taken = |rejection: &Rejection| match rejection {
+        Rejection::AlreadyExists { .. } => true,
+        // A new policy has a random id: what is built in is its name.
+        Rejection::BuiltIn { .. } => expected == Revision::default(),
+        _ => false,
+    };
     let proposed = call.propose(command).await.map_err(|error| match error {
-        HttpError::Rejected(Rejection::AlreadyExists { .. }) => {
+        HttpError::Rejected(rejection) if is_name_taken(&rejection) => {
             let text = format!("Invalid Policy: A Policy with Name \"{}\" already exists", policy.name);
             HttpError::BadRequest(text)
         }
