@@ -1,8 +1,10 @@
 //! Stories of the built binary: each is a file, and speaks to real processes only.
 
+mod acl;
 mod bad_input;
 mod clocks;
 mod command_line;
+mod consul_api;
 mod formation;
 mod leader_kill;
 mod restart;
