@@ -1,13 +1,16 @@
 //! Opening a replica: everything on disk is verified, then openraft and the tasks around it start.
 
-use std::sync::{Arc, Mutex};
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use carrack_authority::id::{NodeId, StoreId};
 use openraft::async_runtime::WatchReceiver;
 use tokio::{
     sync::{Semaphore, watch},
     task::JoinSet,
-    time::{MissedTickBehavior, interval},
+    time::{MissedTickBehavior, interval, sleep},
 };
 use uuid::Uuid;
 
@@ -175,6 +178,9 @@ fn check_snapshot(log: &LogStore, snapshot: Option<u64>) -> Result<(), SnapshotE
     }
 }
 
+/// How long the end of consensus is looked at before the process ends for it.
+const END_PAUSE: Duration = Duration::from_millis(100);
+
 /// Publishes who leads, whenever openraft or the clock change their mind.
 async fn watch_leadership(
     raft: Raft,
@@ -195,8 +201,12 @@ async fn watch_leadership(
         });
         match seen.running_state {
             Ok(()) | Err(openraft::errors::Fatal::Stopped) => {}
-            // A server without consensus would answer nobody and look alive.
-            Err(failure) => return fatal(&format!("consensus has ended: {failure}")),
+            // A server without consensus would answer nobody and look alive. A runtime that is being dropped takes openraft's tasks one
+            // by one, which looks the same: during the pause it takes this one too.
+            Err(failure) => {
+                sleep(END_PAUSE).await;
+                return fatal(&format!("consensus has ended: {failure}"));
+            }
         }
         let is_end = tokio::select! {
             biased;
