@@ -20,7 +20,7 @@ use carrack::{
     telemetry::logs::{self, FILTER_VARIABLE},
 };
 use carrack_authority::{issuer::IssuerPhase, spiffe::Name, time::Timestamp};
-use carrack_raft::ports::WallClock;
+use carrack_raft::ports::{Fatal, WallClock};
 use tempfile::TempDir;
 use tokio::time::{Instant, sleep};
 
@@ -90,7 +90,11 @@ impl Place {
 
     /// Starts it.
     pub async fn start(&mut self, start: Start) -> anyhow::Result<()> {
-        let ports = ServerPorts { wall_clock: Arc::new(self.clock.clone()), ..ServerPorts::of_machine()? };
+        // A test's runtime that ends takes a server's tasks one by one; that must not end the process of the other tests.
+        let name = self.name.clone();
+        let fatal: Fatal = Arc::new(move |reason| tracing::error!("server {name} cannot go on: {reason}"));
+        let wall_clock = Arc::new(self.clock.clone());
+        let ports = ServerPorts { wall_clock, fatal, ..ServerPorts::of_machine()? };
         self.server = Some(Server::start(self.config.clone(), start, ports).await?);
         Ok(())
     }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use aws_lc_rs::rand::{SecureRandom, SystemRandom};
 use carrack_authority::time::Timestamp;
-use carrack_raft::ports::{Entropy, WallClock};
+use carrack_raft::ports::{Entropy, Fatal, WallClock, exit_process};
 
 use crate::keys::{
     aws_lc::AwsLcKeyMaker,
@@ -26,6 +26,8 @@ pub struct ServerPorts {
     pub sealer: Arc<dyn Sealer>,
     /// Where signing is done.
     pub executor: Arc<dyn Executor>,
+    /// What happens when the store cannot be trusted any more.
+    pub fatal: Fatal,
 }
 
 impl ServerPorts {
@@ -37,6 +39,7 @@ impl ServerPorts {
             key_maker: Arc::new(AwsLcKeyMaker),
             sealer: Arc::new(AgeSealer),
             executor: Arc::new(SigningThreads::start_default()?),
+            fatal: exit_process(),
         })
     }
 }

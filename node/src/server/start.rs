@@ -10,7 +10,7 @@ use carrack_authority::{id::StoreId, member::Addresses};
 use carrack_raft::{
     Directory, InitializeError, OpenError, Replica, ReplicaOptions, ReplicaPorts, Tuning,
     engine::SledEngine,
-    ports::{NamedThreads, WallClock, exit_process},
+    ports::{NamedThreads, WallClock},
 };
 use tokio::sync::watch;
 use uuid::{Builder, Uuid};
@@ -268,7 +268,7 @@ impl Parts {
             directory: transport.peers.clone(),
             wall_clock: self.ports.wall_clock.clone(),
             entropy: self.ports.entropy.clone(),
-            fatal: exit_process(),
+            fatal: self.ports.fatal.clone(),
         };
         Ok(Replica::open(options, ports).await?)
     }
