@@ -9,3 +9,4 @@ compile_error!(
 pub mod crypto;
 pub mod disk;
 pub mod oracle;
+pub mod random;
