@@ -2,23 +2,23 @@
 //! process uses it, and it knows whether it is empty, complete, or left half made by a crash.
 
 mod identity;
+mod place;
 
 use std::{
-    fs::{self, DirBuilder, File, OpenOptions, TryLockError},
-    io,
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt},
+    fmt, io,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use carrack_authority::id::StoreId;
-pub use identity::{IdentityError, NodeIdentity};
+use carrack_raft::{OpenEngine, ports::Files};
 
-const DIRECTORY_MODE: u32 = 0o700;
-const FILE_MODE: u32 = 0o600;
-/// The permission bits of group and others.
-const OTHERS: u32 = 0o077;
+pub use self::{
+    identity::{IdentityError, NodeIdentity},
+    place::{LocalDirectory, OpenPlace, Place},
+};
+use crate::keys::store::{KeyStore, KeyStoreError};
 
-const LOCK: &str = "lock";
 const IDENTITY: &str = "identity.toml";
 const STORE: &str = "store-id";
 const SERVER_CA: &str = "server-ca.pem";
@@ -30,12 +30,17 @@ const AUDIT: &str = "audit";
 /// The longest file of this directory that is read: ten roots of the server CA have less.
 const IDENTITY_BYTES_MAX: u64 = 64 * 1024;
 
-/// An opened data directory. The lock is held until it is dropped.
-#[derive(Debug)]
+/// An opened data directory.
 pub struct DataDirectory {
     root: PathBuf,
-    /// Held for its lock alone.
-    _lock: File,
+    place: Arc<dyn Place>,
+    files: Arc<dyn Files>,
+}
+
+impl fmt::Debug for DataDirectory {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "DataDirectory({})", self.root.display())
+    }
 }
 
 /// What a data directory holds.
@@ -141,12 +146,10 @@ pub enum DataDirectoryError {
 }
 
 impl DataDirectory {
-    /// Opens the directory, makes it if there is none, and locks it against every other process.
-    pub fn open(root: &Path) -> Result<Self, DataDirectoryError> {
-        make_directory(root)?;
-        refuse_exposed(root)?;
-        let lock = lock(root)?;
-        Ok(Self { root: root.into(), _lock: lock })
+    /// The data directory `root`, whose bytes are in `place`.
+    pub fn new(root: &Path, place: Arc<dyn Place>) -> Self {
+        let files = place.files();
+        Self { root: root.into(), place, files }
     }
 
     /// The directory itself.
@@ -154,24 +157,19 @@ impl DataDirectory {
         &self.root
     }
 
-    /// Where the keys are kept.
-    pub fn keys(&self) -> PathBuf {
-        self.root.join(KEYS)
+    /// Opens the keys.
+    pub fn keys(&self) -> Result<Arc<dyn KeyStore>, KeyStoreError> {
+        self.place.keys()
     }
 
-    /// Where the log, the vote and the high-water file are kept.
-    pub fn log(&self) -> PathBuf {
-        self.root.join(LOG)
+    /// Opens the log.
+    pub fn log(&self) -> OpenEngine {
+        self.place.log()
     }
 
-    /// Where the snapshots are kept.
-    pub fn snapshots(&self) -> PathBuf {
-        self.root.join(SNAPSHOTS)
-    }
-
-    /// Where the audit log is kept.
-    pub fn audit(&self) -> PathBuf {
-        self.root.join(AUDIT)
+    /// Opens the snapshots, with the high-water file.
+    pub fn snapshots(&self) -> Result<Arc<dyn Files>, DataDirectoryError> {
+        self.place.snapshots().map_err(|source| io_error("open", &self.root.join(SNAPSHOTS), source))
     }
 
     /// What is in it. The identity is written last, so its presence means that a bootstrap or a join came to its end.
@@ -203,7 +201,7 @@ impl DataDirectory {
     /// or join must find the log that the first one made.
     pub fn new_store(&self, draw: impl FnOnce() -> StoreId) -> Result<StoreId, DataDirectoryError> {
         let path = self.root.join(STORE);
-        match read_bounded(&path) {
+        match self.read(STORE) {
             Ok(text) => match text.trim().parse() {
                 Ok(store) => return Ok(store),
                 Err(error) => return Err(io_error("read", &path, io::Error::other(error))),
@@ -229,25 +227,26 @@ impl DataDirectory {
 
     /// Puts the server CA's roots where an operator finds them: clients trust them as `CARRACK_CACERT`.
     pub fn write_server_ca(&self, roots_pem: &str) -> Result<(), DataDirectoryError> {
-        let path = self.root.join(SERVER_CA);
-        if read_bounded(&path).is_ok_and(|found| found == roots_pem) {
+        if self.read(SERVER_CA).is_ok_and(|found| found == roots_pem) {
             return Ok(());
         }
         self.put(SERVER_CA, roots_pem)
     }
 
-    /// Writes a file beside its place, and puts it there whole.
     fn put(&self, name: &str, text: &str) -> Result<(), DataDirectoryError> {
-        let (path, new) = (self.root.join(name), self.root.join(format!("{name}.new")));
-        write_synced(&new, text.as_bytes()).map_err(|source| io_error("write", &new, source))?;
-        fs::rename(&new, &path).map_err(|source| io_error("put in place", &path, source))?;
-        let synced = File::open(&self.root).and_then(|directory| directory.sync_all());
-        synced.map_err(|source| io_error("sync", &self.root, source))
+        let put = self.files.replace(name, text.as_bytes());
+        put.map_err(|source| io_error("write", &self.root.join(name), source))
+    }
+
+    fn read(&self, name: &str) -> io::Result<String> {
+        let mut text = String::new();
+        io::Read::read_to_string(&mut io::Read::take(self.files.open(name)?, IDENTITY_BYTES_MAX), &mut text)?;
+        Ok(text)
     }
 
     fn identity(&self) -> Result<Option<NodeIdentity>, DataDirectoryError> {
         let path = self.root.join(IDENTITY);
-        let text = match read_bounded(&path) {
+        let text = match self.read(IDENTITY) {
             Ok(text) => text,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(source) => return Err(io_error("read", &path, source)),
@@ -267,56 +266,8 @@ impl DataDirectory {
     }
 
     fn is_filled(&self, part: &str) -> Result<bool, DataDirectoryError> {
-        let path = self.root.join(part);
-        match fs::read_dir(&path) {
-            Ok(mut entries) => Ok(entries.next().is_some()),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-            Err(source) => Err(io_error("list", &path, source)),
-        }
+        self.place.is_filled(part).map_err(|source| io_error("list", &self.root.join(part), source))
     }
-}
-
-fn make_directory(path: &Path) -> Result<(), DataDirectoryError> {
-    let made = DirBuilder::new().recursive(true).mode(DIRECTORY_MODE).create(path);
-    made.map_err(|source| io_error("make", path, source))
-}
-
-fn refuse_exposed(path: &Path) -> Result<(), DataDirectoryError> {
-    let facts = fs::metadata(path).map_err(|source| io_error("look at", path, source))?;
-    let mode = facts.permissions().mode() & 0o7777;
-    if mode & OTHERS == 0 { Ok(()) } else { Err(DataDirectoryError::Exposed { path: path.into(), mode }) }
-}
-
-/// Takes the lock and writes this process's id into it, for the message that another process prints.
-fn lock(root: &Path) -> Result<File, DataDirectoryError> {
-    let path = root.join(LOCK);
-    let mut options = OpenOptions::new();
-    let opened = options.read(true).write(true).create(true).truncate(false).mode(FILE_MODE).open(&path);
-    let file = opened.map_err(|source| io_error("open", &path, source))?;
-    match file.try_lock() {
-        Ok(()) => {}
-        Err(TryLockError::WouldBlock) => {
-            let holder = fs::read_to_string(&path).ok().and_then(|text| text.trim().parse().ok());
-            return Err(DataDirectoryError::InUse { path: root.into(), holder });
-        }
-        Err(TryLockError::Error(source)) => return Err(io_error("lock", &path, source)),
-    }
-    let written =
-        file.set_len(0).and_then(|()| io::Write::write_all(&mut &file, std::process::id().to_string().as_bytes()));
-    written.map_err(|source| io_error("write", &path, source))?;
-    Ok(file)
-}
-
-fn read_bounded(path: &Path) -> io::Result<String> {
-    let mut text = String::new();
-    io::Read::read_to_string(&mut io::Read::take(File::open(path)?, IDENTITY_BYTES_MAX), &mut text)?;
-    Ok(text)
-}
-
-fn write_synced(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(FILE_MODE).open(path)?;
-    io::Write::write_all(&mut file, bytes)?;
-    file.sync_all()
 }
 
 fn io_error(what: &'static str, path: &Path, source: io::Error) -> DataDirectoryError {

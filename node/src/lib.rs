@@ -8,6 +8,7 @@ pub mod data_directory;
 pub mod dev;
 pub mod keys;
 pub mod leader;
+pub mod network;
 pub mod provider;
 pub mod server;
 pub mod telemetry;

@@ -6,7 +6,10 @@ use std::{
 };
 
 use carrack_authority::{
+    State,
+    command::Entry as Commands,
     id::{NodeId, StoreId},
+    outcome::Outcome,
     time::Timestamp,
 };
 use futures::future::BoxFuture;
@@ -104,6 +107,15 @@ pub enum Refusal {
         /// Why.
         reason: String,
     },
+}
+
+/// Looks on when entries are applied. Real servers have none; the simulator checks what must always hold.
+pub trait ApplyObserver: Send + Sync {
+    /// Entry `index` was applied: what it says, what it led to, and the state after it.
+    fn applied(&self, index: u64, commands: &Commands, outcomes: &[Outcome], after: &State);
+
+    /// The state up to entry `index` came in a snapshot, or from one at start.
+    fn installed(&self, index: u64, state: &State);
 }
 
 /// What ends the process when it must not go on, with the reason. After it, nothing more is written.

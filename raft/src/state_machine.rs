@@ -17,7 +17,7 @@ use openraft::{
 
 use crate::{
     applied::Published,
-    ports::Fatal,
+    ports::{ApplyObserver, Fatal},
     snapshot::{Builder, Snapshot, SnapshotData, Snapshots},
     type_config::{Answer, Entry, LogId, SnapshotMeta, StoredMembership, TypeConfig},
 };
@@ -29,16 +29,25 @@ pub(crate) struct StateMachine {
     membership: StoredMembership,
     published: Arc<Published>,
     snapshots: Snapshots,
+    observer: Option<Arc<dyn ApplyObserver>>,
     fatal: Fatal,
 }
 
 impl StateMachine {
     /// The state machine at its snapshot, or at the beginning.
-    pub(crate) fn new(loaded: Option<(SnapshotMeta, State)>, snapshots: Snapshots, fatal: Fatal) -> Self {
+    pub(crate) fn new(
+        loaded: Option<(SnapshotMeta, State)>,
+        snapshots: Snapshots,
+        observer: Option<Arc<dyn ApplyObserver>>,
+        fatal: Fatal,
+    ) -> Self {
         let (meta, state) = loaded.unwrap_or_default();
         let (index, term) = place_of(meta.last_log_id);
         let published = Arc::new(Published::new(index, term, state.clone()));
-        Self { state, last: meta.last_log_id, membership: meta.last_membership, published, snapshots, fatal }
+        if let Some(observer) = &observer {
+            observer.installed(index, &state);
+        }
+        Self { state, last: meta.last_log_id, membership: meta.last_membership, published, snapshots, observer, fatal }
     }
 
     /// Where versions of the state appear.
@@ -61,6 +70,9 @@ impl StateMachine {
                 })?;
                 let mut applied = self.state.apply(log_id.index, &commands);
                 touched.append(&mut applied.touched);
+                if let Some(observer) = &self.observer {
+                    observer.applied(log_id.index, &commands, &applied.outcomes, &self.state);
+                }
                 applied.outcomes
             }
         };
@@ -124,6 +136,9 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
         self.state = state;
         self.last = meta.last_log_id;
         self.membership = meta.last_membership.clone();
+        if let Some(observer) = &self.observer {
+            observer.installed(place_of(self.last).0, &self.state);
+        }
         self.publish(None);
         Ok(())
     }
@@ -153,7 +168,7 @@ mod tests {
         let told = Arc::new(Mutex::new(Vec::new()));
         let reasons = told.clone();
         let fatal: Fatal = Arc::new(move |reason| reasons.lock().unwrap().push(reason.to_owned()));
-        (StateMachine::new(loaded, snapshots, fatal), told)
+        (StateMachine::new(loaded, snapshots, None, fatal), told)
     }
 
     fn entry(index: u64, bytes: Vec<u8>) -> Result<EntryResponder<TypeConfig>, io::Error> {

@@ -1,11 +1,14 @@
 //! Clients of a server's gRPC port, as agents connect: TLS that trusts the server CA alone.
 
-use std::fs;
+use std::{fs, sync::Arc};
 
 use anyhow::Context;
-use carrack::tls::{
-    client::{Alpn, ClientDialer, ServerRoots},
-    clock::TlsClock,
+use carrack::{
+    network::Tcp,
+    tls::{
+        client::{Alpn, ClientDialer, ServerRoots},
+        clock::TlsClock,
+    },
 };
 use carrack_authority::time::Timestamp;
 use carrack_proto::server::{SignRequest, SignResponse, certificates_client::CertificatesClient};
@@ -24,7 +27,7 @@ pub async fn connect(address: &str, roots: ServerRoots) -> anyhow::Result<Certif
         let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
         Timestamp::EPOCH.plus(since.unwrap_or_default())
     });
-    let (dialer, address) = (ClientDialer::new(roots, &clock, Alpn::Http2), address.to_owned());
+    let (dialer, address) = (ClientDialer::new(Arc::new(Tcp), roots, &clock, Alpn::Http2), address.to_owned());
     let connector = tower::service_fn(move |_: Uri| {
         let (dialer, address) = (dialer.clone(), address.clone());
         async move { dialer.dial(&address).await.map(TokioIo::new) }

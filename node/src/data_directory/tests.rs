@@ -7,6 +7,7 @@ use carrack_authority::{
 use uuid::Uuid;
 
 use super::*;
+use std::{fs, os::unix::fs::PermissionsExt};
 
 fn identity() -> NodeIdentity {
     NodeIdentity {
@@ -19,8 +20,12 @@ fn identity() -> NodeIdentity {
     }
 }
 
+fn open(path: &Path) -> Result<DataDirectory, DataDirectoryError> {
+    Ok(DataDirectory::new(path, Arc::new(LocalDirectory::open(path)?)))
+}
+
 fn fill(directory: &DataDirectory) {
-    for part in [directory.keys(), directory.log()] {
+    for part in [directory.root().join(KEYS), directory.root().join(LOG)] {
         fs::create_dir_all(&part).unwrap();
         fs::write(part.join("something"), b"x").unwrap();
     }
@@ -34,18 +39,18 @@ fn mode(path: &Path) -> u32 {
 fn a_second_user_of_the_directory_is_told_who_has_it() {
     let root = tempfile::tempdir().unwrap();
     let path = root.path().join("data");
-    let first = DataDirectory::open(&path).unwrap();
-    let text = DataDirectory::open(&path).unwrap_err().to_string();
+    let first = open(&path).unwrap();
+    let text = open(&path).unwrap_err().to_string();
     let holder = format!("in use by another process (process id {})", std::process::id());
     assert!(text.contains(&holder), "{text}");
     drop(first);
-    DataDirectory::open(&path).expect("the lock went with its holder");
+    open(&path).expect("the lock went with its holder");
 }
 
 #[test]
 fn a_directory_is_empty_then_half_made_then_a_servers() {
     let root = tempfile::tempdir().unwrap();
-    let directory = DataDirectory::open(&root.path().join("data")).unwrap();
+    let directory = open(&root.path().join("data")).unwrap();
     assert_eq!(directory.contents().unwrap(), Contents::Empty);
     assert!(directory.server().unwrap_err().to_string().contains("--bootstrap"));
     fill(&directory);
@@ -66,7 +71,7 @@ fn a_directory_is_empty_then_half_made_then_a_servers() {
 fn a_server_whose_log_or_keys_are_gone_is_told_to_join_anew() {
     for (part, other) in [("log", "keys"), ("keys", "log")] {
         let root = tempfile::tempdir().unwrap();
-        let directory = DataDirectory::open(&root.path().join("data")).unwrap();
+        let directory = open(&root.path().join("data")).unwrap();
         fill(&directory);
         directory.write_identity(&identity()).unwrap();
         fs::remove_dir_all(directory.root().join(part)).unwrap();
@@ -81,12 +86,12 @@ fn a_server_whose_log_or_keys_are_gone_is_told_to_join_anew() {
 fn the_directory_and_its_identity_are_for_their_owner_alone() {
     let root = tempfile::tempdir().unwrap();
     let path = root.path().join("data");
-    let directory = DataDirectory::open(&path).unwrap();
+    let directory = open(&path).unwrap();
     directory.write_identity(&identity()).unwrap();
-    assert_eq!((mode(&path), mode(&path.join(IDENTITY)), mode(&path.join(LOCK))), (0o700, 0o600, 0o600));
+    assert_eq!((mode(&path), mode(&path.join(IDENTITY)), mode(&path.join("lock"))), (0o700, 0o600, 0o600));
     drop(directory);
     fs::set_permissions(&path, fs::Permissions::from_mode(0o750)).unwrap();
-    let text = DataDirectory::open(&path).unwrap_err().to_string();
+    let text = open(&path).unwrap_err().to_string();
     assert!(text.contains("has mode 0750") && text.contains("chmod 700"), "{text}");
 }
 
@@ -110,7 +115,7 @@ fn an_identity_that_was_edited_cut_or_is_of_another_format_is_refused() {
 #[test]
 fn a_damaged_identity_is_an_error_and_never_an_empty_directory() {
     let root = tempfile::tempdir().unwrap();
-    let directory = DataDirectory::open(root.path().join("data").as_path()).unwrap();
+    let directory = open(root.path().join("data").as_path()).unwrap();
     fs::write(directory.root().join(IDENTITY), b"").unwrap();
     assert!(matches!(directory.contents(), Err(DataDirectoryError::Identity { .. })));
     fs::write(directory.root().join(IDENTITY), vec![0xff; 100_000]).unwrap();

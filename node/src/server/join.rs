@@ -3,7 +3,7 @@
 //! Every step may be repeated: the keys and the store id are kept from the first try on, and the same token with the same key is
 //! answered with the same node id.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use carrack_authority::{
     id::{FeatureLevel, NodeId, StoreId},
@@ -28,6 +28,7 @@ use super::{
 use crate::{
     data_directory::NodeIdentity,
     keys::server_keys::ServerKeys,
+    network::Network,
     tls::{
         client::{Alpn, ClientDialer, ServerRoots},
         clock::TlsClock,
@@ -89,12 +90,14 @@ pub(crate) async fn join(
     addresses: &Addresses,
     store: StoreId,
     keys: &ServerKeys,
+    network: &Arc<dyn Network>,
     clock: &TlsClock,
 ) -> Result<NodeIdentity, JoinError> {
     let request = request(token, addresses, store, keys).map_err(JoinError::OwnKeys)?;
     let mut tried = Vec::new();
     for address in &token.addresses {
-        match ask(token, address, request.clone(), clock).await {
+        let dialer = ClientDialer::new(network.clone(), ServerRoots::Pinned(token.pin), clock, Alpn::Http2);
+        match ask(dialer, address, request.clone()).await {
             Ok(response) => return accept(token, address, store, keys, &response),
             Err(status) if is_final(&status) => {
                 return Err(JoinError::Refused { address: address.clone(), reason: status.message().into() });
@@ -124,13 +127,7 @@ fn request(
     })
 }
 
-async fn ask(
-    token: &JoinTokenText,
-    address: &str,
-    request: JoinRequest,
-    clock: &TlsClock,
-) -> Result<JoinResponse, Status> {
-    let dialer = ClientDialer::new(ServerRoots::Pinned(token.pin), clock, Alpn::Http2);
+async fn ask(dialer: ClientDialer, address: &str, request: JoinRequest) -> Result<JoinResponse, Status> {
     let channel = channel(dialer, address).await.map_err(|error| Status::unavailable(chain_of(&error)))?;
     let mut request = tonic::Request::new(request);
     request.set_timeout(ANSWER_WITHIN);

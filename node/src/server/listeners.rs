@@ -2,8 +2,8 @@
 
 use std::{io, net::SocketAddr, sync::Arc};
 
+use carrack_raft::ports::BoxedStream;
 use tokio::{
-    net::TcpListener,
     sync::{mpsc, watch},
     task::JoinSet,
 };
@@ -13,7 +13,8 @@ use tonic::service::interceptor::InterceptedService;
 use super::{Stop, Tasks, context::Context, transport::Transport};
 use crate::{
     api::{grpc, http},
-    config::Listen,
+    config,
+    network::{Listen, Network},
     telemetry::labels::Port,
     tls::{
         acceptor::{Acceptor, Limits},
@@ -41,24 +42,24 @@ pub struct ListenError {
 
 /// The opened ports.
 pub(super) struct Bound {
-    raft: TcpListener,
-    grpc: TcpListener,
-    http: Option<TcpListener>,
-    https: Option<TcpListener>,
-    metrics: Option<TcpListener>,
+    raft: Box<dyn Listen>,
+    grpc: Box<dyn Listen>,
+    http: Option<Box<dyn Listen>>,
+    https: Option<Box<dyn Listen>>,
+    metrics: Option<Box<dyn Listen>>,
 }
 
-type Accepted = ReceiverStream<io::Result<Connection<tokio::net::TcpStream>>>;
+type Accepted = ReceiverStream<io::Result<Connection<BoxedStream>>>;
 
 impl Bound {
     /// Opens every port, or says which one cannot be.
-    pub(super) async fn bind(listen: &Listen) -> Result<Self, ListenError> {
+    pub(super) async fn bind(network: &dyn Network, listen: &config::Listen) -> Result<Self, ListenError> {
         Ok(Self {
-            raft: bind(Port::Raft, listen.raft).await?,
-            grpc: bind(Port::Grpc, listen.grpc).await?,
-            http: bind_if(Port::Http, listen.http).await?,
-            https: bind_if(Port::Https, listen.https).await?,
-            metrics: bind_if(Port::Metrics, listen.metrics).await?,
+            raft: bind(network, Port::Raft, listen.raft).await?,
+            grpc: bind(network, Port::Grpc, listen.grpc).await?,
+            http: bind_if(network, Port::Http, listen.http).await?,
+            https: bind_if(network, Port::Https, listen.https).await?,
+            metrics: bind_if(network, Port::Metrics, listen.metrics).await?,
         })
     }
 
@@ -98,19 +99,23 @@ impl Bound {
     }
 }
 
-async fn bind(port: Port, address: SocketAddr) -> Result<TcpListener, ListenError> {
-    TcpListener::bind(address).await.map_err(|source| ListenError { port, address, source })
+async fn bind(network: &dyn Network, port: Port, address: SocketAddr) -> Result<Box<dyn Listen>, ListenError> {
+    network.listen(address).await.map_err(|source| ListenError { port, address, source })
 }
 
-async fn bind_if(port: Port, address: Option<SocketAddr>) -> Result<Option<TcpListener>, ListenError> {
+async fn bind_if(
+    network: &dyn Network,
+    port: Port,
+    address: Option<SocketAddr>,
+) -> Result<Option<Box<dyn Listen>>, ListenError> {
     match address {
-        Some(address) => bind(port, address).await.map(Some),
+        Some(address) => bind(network, port, address).await.map(Some),
         None => Ok(None),
     }
 }
 
 /// Runs the acceptor; it ends when whoever serves the connections does.
-fn accept(acceptor: Acceptor, listener: TcpListener, tasks: &mut JoinSet<()>) -> Accepted {
+fn accept(acceptor: Acceptor, listener: Box<dyn Listen>, tasks: &mut JoinSet<()>) -> Accepted {
     let (accepted, connections) = mpsc::channel(ACCEPTED_MAX);
     tasks.spawn(acceptor.run(listener, accepted));
     ReceiverStream::new(connections)

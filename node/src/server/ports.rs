@@ -4,13 +4,17 @@ use std::sync::Arc;
 
 use aws_lc_rs::rand::{SecureRandom, SystemRandom};
 use carrack_authority::time::Timestamp;
-use carrack_raft::ports::{Entropy, Fatal, WallClock, exit_process};
+use carrack_raft::ports::{ApplyObserver, Entropy, Fatal, NamedThreads, WallClock, Workers, exit_process};
 
-use crate::keys::{
-    aws_lc::AwsLcKeyMaker,
-    pool::{Executor, SigningThreads},
-    sealing::{AgeSealer, Sealer},
-    secret::KeyMaker,
+use crate::{
+    data_directory::{LocalDirectory, OpenPlace, Place},
+    keys::{
+        aws_lc::AwsLcKeyMaker,
+        pool::{Executor, SigningThreads},
+        sealing::{AgeSealer, Sealer},
+        secret::KeyMaker,
+    },
+    network::{Network, Tcp},
 };
 
 /// The ports of one server.
@@ -26,6 +30,14 @@ pub struct ServerPorts {
     pub sealer: Arc<dyn Sealer>,
     /// Where signing is done.
     pub executor: Arc<dyn Executor>,
+    /// Connections.
+    pub network: Arc<dyn Network>,
+    /// Where the server keeps everything.
+    pub place: OpenPlace,
+    /// Work with files beside the async tasks.
+    pub workers: Arc<dyn Workers>,
+    /// Who looks on when entries are applied.
+    pub observer: Option<Arc<dyn ApplyObserver>>,
     /// What happens when the store cannot be trusted any more.
     pub fatal: Fatal,
 }
@@ -39,6 +51,10 @@ impl ServerPorts {
             key_maker: Arc::new(AwsLcKeyMaker),
             sealer: Arc::new(AgeSealer),
             executor: Arc::new(SigningThreads::start_default()?),
+            network: Arc::new(Tcp),
+            place: Arc::new(|path| Ok(Arc::new(LocalDirectory::open(path)?) as Arc<dyn Place>)),
+            workers: Arc::new(NamedThreads),
+            observer: None,
             fatal: exit_process(),
         })
     }

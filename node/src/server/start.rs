@@ -1,17 +1,12 @@
 //! From a configuration and a data directory to a running server.
 
 use std::{
-    io,
     path::PathBuf,
     sync::{Arc, Mutex, OnceLock},
 };
 
 use carrack_authority::{id::StoreId, member::Addresses};
-use carrack_raft::{
-    Directory, InitializeError, OpenError, Replica, ReplicaOptions, ReplicaPorts, Tuning,
-    engine::SledEngine,
-    ports::{NamedThreads, WallClock},
-};
+use carrack_raft::{InitializeError, OpenError, Replica, ReplicaOptions, ReplicaPorts, Tuning, ports::WallClock};
 use tokio::sync::watch;
 use uuid::{Builder, Uuid};
 
@@ -33,11 +28,7 @@ use super::{
 use crate::{
     config::{Config, Recovery},
     data_directory::{Contents, DataDirectory, DataDirectoryError, NodeIdentity},
-    keys::{
-        pool::SigningPool,
-        server_keys::ServerKeys,
-        store::{FileKeyStore, KeyStoreError},
-    },
+    keys::{pool::SigningPool, server_keys::ServerKeys, store::KeyStoreError},
     leader::{
         initialize::InitializeTask,
         members::MembersTask,
@@ -67,9 +58,9 @@ pub enum StartError {
     #[error(transparent)]
     Data(#[from] DataDirectoryError),
     /// The key store.
-    #[error("the key store in {path} cannot be opened", path = path.display())]
+    #[error("the key store of the data directory {path} cannot be opened", path = path.display())]
     Keys {
-        /// Where it is.
+        /// The data directory.
         path: PathBuf,
         /// Why.
         source: KeyStoreError,
@@ -115,14 +106,6 @@ pub enum StartError {
     /// A port cannot be opened.
     #[error(transparent)]
     Listen(#[from] ListenError),
-    /// The snapshots' directory.
-    #[error("the snapshots in {path} cannot be used", path = path.display())]
-    Snapshots {
-        /// Where they are.
-        path: PathBuf,
-        /// What the operating system said.
-        source: io::Error,
-    },
     /// The log could not begin.
     #[error(transparent)]
     Initialize(#[from] InitializeError),
@@ -132,9 +115,9 @@ pub enum StartError {
 }
 
 pub(super) async fn start(config: Config, start: Start, ports: ServerPorts) -> Result<Server, StartError> {
-    let data = Arc::new(DataDirectory::open(&config.data_dir)?);
-    let store = FileKeyStore::open(&data.keys()).map_err(|source| StartError::Keys { path: data.keys(), source })?;
-    let keys = ServerKeys::new(Arc::new(store), ports.key_maker.clone(), ports.sealer.clone());
+    let data = Arc::new(DataDirectory::new(&config.data_dir, (ports.place)(&config.data_dir)?));
+    let store = data.keys().map_err(|source| StartError::Keys { path: data.root().into(), source })?;
+    let keys = ServerKeys::new(store, ports.key_maker.clone(), ports.sealer.clone());
     let parts = Parts { config, ports, keys: Arc::new(keys) };
     let identity = parts.identity(&data, start).await?;
     parts.check_identity(&identity)?;
@@ -193,7 +176,7 @@ impl Parts {
         let store = data.new_store(|| self.random_store())?;
         let wall_clock = self.ports.wall_clock.clone();
         let clock = TlsClock::new(move || wall_clock.now());
-        Ok(join(token, &self.addresses(), store, &self.keys, &clock).await?)
+        Ok(join(token, &self.addresses(), store, &self.keys, &self.ports.network, &clock).await?)
     }
 
     fn check_identity(&self, identity: &NodeIdentity) -> Result<(), StartError> {
@@ -211,7 +194,7 @@ impl Parts {
 
     /// Shows the certificate, opens the log, listens, and starts the tasks.
     async fn run(self, data: Arc<DataDirectory>, identity: NodeIdentity) -> Result<Server, StartError> {
-        let bound = Bound::bind(&self.config.listen).await?;
+        let bound = Bound::bind(&*self.ports.network, &self.config.listen).await?;
         let credential = self.keys.server().map_err(|error| StartError::Own(error.into()))?;
         let transport = Transport::new(identity.clone(), credential.as_ref(), data.clone()).map_err(StartError::Own)?;
         let transport = Arc::new(transport);
@@ -258,17 +241,16 @@ impl Parts {
                 ..Tuning::default()
             },
         };
-        let (log, files) = (data.log(), Directory::open(data.snapshots()));
-        let files = files.map_err(|source| StartError::Snapshots { path: data.snapshots(), source })?;
         let ports = ReplicaPorts {
-            engine: Box::new(move || Ok(Box::new(SledEngine::open(&log)?))),
-            files: Arc::new(files),
-            workers: Arc::new(NamedThreads),
-            dialer: Arc::new(transport.dialer(clock, metrics)),
+            engine: data.log(),
+            files: data.snapshots()?,
+            workers: self.ports.workers.clone(),
+            dialer: Arc::new(transport.dialer(self.ports.network.clone(), clock, metrics)),
             directory: transport.peers.clone(),
             wall_clock: self.ports.wall_clock.clone(),
             entropy: self.ports.entropy.clone(),
             fatal: self.ports.fatal.clone(),
+            observer: self.ports.observer.clone(),
         };
         Ok(Replica::open(options, ports).await?)
     }

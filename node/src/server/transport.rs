@@ -11,10 +11,11 @@ use super::{begin::behind, peers::Peers, task::StepError};
 use crate::{
     data_directory::{DataDirectory, NodeIdentity},
     keys::server_keys::ServerCredential,
+    network::Network,
     telemetry::metrics::Metrics,
     tls::{
         clock::TlsClock,
-        dialer::{ServerDialer, Tcp},
+        dialer::ServerDialer,
         identity::ServerIdentity,
         trust::{ServerTrust, TrustedServers},
     },
@@ -68,8 +69,8 @@ impl Transport {
     }
 
     /// Dials the other servers, and makes sure that it is them.
-    pub(crate) fn dialer(&self, clock: &TlsClock, metrics: &Arc<Metrics>) -> ServerDialer<Tcp> {
-        ServerDialer::new(Tcp, self.identity.clone(), self.trust.clone(), clock.clone(), metrics.clone())
+    pub(crate) fn dialer(&self, network: Arc<dyn Network>, clock: &TlsClock, metrics: &Arc<Metrics>) -> ServerDialer {
+        ServerDialer::new(network, self.identity.clone(), self.trust.clone(), clock.clone(), metrics.clone())
     }
 
     /// Whether this chain is the one that is shown.

@@ -3,6 +3,7 @@
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
+use carrack_raft::ports::BoxedStream;
 use rustls::ServerConfig;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
@@ -22,12 +23,14 @@ use super::{
     counted::{Admitted, Connections},
     guarded::{Guarded, MemberConnection},
     identity::ServerIdentity,
-    listener::Listen,
     peer::{Acceptance, PeerIdentity, PeerRefusal, VerifiedServer},
     trust::ServerTrust,
     verifier::{MemberVerifier, PeerSide},
 };
-use crate::telemetry::{labels::Port, metrics::Metrics};
+use crate::{
+    network::Listen,
+    telemetry::{labels::Port, metrics::Metrics},
+};
 
 /// How long to wait after the system refused to accept, mostly for want of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -126,7 +129,7 @@ impl Acceptor {
     }
 
     /// Accepts until `accepted`'s receiver is gone. Failed handshakes are counted and never reach it.
-    pub async fn run<L: Listen>(self, mut listener: L, accepted: mpsc::Sender<io::Result<Connection<L::Stream>>>) {
+    pub async fn run(self, mut listener: Box<dyn Listen>, accepted: mpsc::Sender<io::Result<Connection<BoxedStream>>>) {
         let mut handshakes = JoinSet::new();
         while !accepted.is_closed() {
             tokio::select! {

@@ -8,13 +8,14 @@ use carrack_authority::{
     key::Der,
     x509::{CertificateError, CertificateFacts, pem},
 };
+use carrack_raft::ports::BoxedStream;
 use rustls::{
     ClientConfig, DigitallySignedStruct, Error, SignatureScheme,
     client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
     crypto::verify_tls13_signature,
     pki_types::{CertificateDer, ServerName, TrustAnchor, UnixTime},
 };
-use tokio::{net::TcpStream, time::timeout};
+use tokio::time::timeout;
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
 pub use super::config::Alpn;
@@ -22,11 +23,11 @@ use super::{
     CONNECT_TIMEOUT, HANDSHAKE_TIMEOUT,
     clock::{TlsClock, timestamp},
     config::{client, signature_algorithms},
-    listener::lower_latency,
     peer::PeerRefusal,
     trust::{BadRoot, anchor},
     verifier::{joined, no_tls12, verify_for_client},
 };
+use crate::network::Network;
 
 /// What a client knows of the servers' CA.
 #[derive(Clone, Debug)]
@@ -115,25 +116,25 @@ pub fn client_config(roots: ServerRoots, clock: &TlsClock, alpn: Alpn) -> Client
 /// Opens connections to servers as a client that shows no certificate.
 #[derive(Clone)]
 pub struct ClientDialer {
+    network: Arc<dyn Network>,
     connector: TlsConnector,
 }
 
 impl ClientDialer {
-    /// Dials servers that `roots` vouch for, as of `clock`'s time.
-    pub fn new(roots: ServerRoots, clock: &TlsClock, alpn: Alpn) -> Self {
-        Self { connector: TlsConnector::from(Arc::new(client_config(roots, clock, alpn))) }
+    /// Dials servers over `network` that `roots` vouch for, as of `clock`'s time.
+    pub fn new(network: Arc<dyn Network>, roots: ServerRoots, clock: &TlsClock, alpn: Alpn) -> Self {
+        Self { network, connector: TlsConnector::from(Arc::new(client_config(roots, clock, alpn))) }
     }
 
     /// Connects to `host:port`. The error of a refused server holds a [`PeerRefusal`].
-    pub async fn dial(&self, address: &str) -> io::Result<TlsStream<TcpStream>> {
-        let stream = timeout(CONNECT_TIMEOUT, TcpStream::connect(address)).await.map_err(timed_out)??;
-        lower_latency(&stream);
+    pub async fn dial(&self, address: &str) -> io::Result<TlsStream<BoxedStream>> {
+        let stream = timeout(CONNECT_TIMEOUT, self.network.connect(address)).await.map_err(timed_out)??;
         let connecting = self.connector.connect(any_name(), stream);
         timeout(HANDSHAKE_TIMEOUT, connecting).await.map_err(timed_out)?
     }
 
     /// The certificates that the server of a connection has presented, its own first.
-    pub fn presented(stream: &TlsStream<TcpStream>) -> Vec<Der> {
+    pub fn presented(stream: &TlsStream<BoxedStream>) -> Vec<Der> {
         let presented = stream.get_ref().1.peer_certificates().unwrap_or_default();
         presented.iter().map(|certificate| Der::from(&**certificate)).collect()
     }

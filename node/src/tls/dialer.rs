@@ -1,13 +1,10 @@
 //! Connects to other servers of this cluster, and makes sure that exactly the dialled one answers.
 
-use std::{future::Future, io, sync::Arc};
+use std::{io, sync::Arc};
 
 use carrack_authority::id::NodeId;
-use tokio::{
-    io::{AsyncRead, AsyncWrite},
-    net::TcpStream,
-    time::timeout,
-};
+use carrack_raft::ports::BoxedStream;
+use tokio::time::timeout;
 use tokio_rustls::{TlsConnector, client::TlsStream};
 use tracing::warn;
 
@@ -18,59 +15,33 @@ use super::{
     config::member_client,
     guarded::{Guarded, MemberConnection},
     identity::ServerIdentity,
-    listener::lower_latency,
     peer::{Acceptance, PeerRefusal},
     trust::ServerTrust,
     verifier::{MemberVerifier, PeerSide},
 };
-use crate::telemetry::{labels::Port, metrics::Metrics};
-
-/// The port through which connections are opened. Real servers use TCP, the simulator its own network.
-pub trait Connect: Send + Sync + 'static {
-    /// A connection.
-    type Stream: AsyncRead + AsyncWrite + Send + Unpin + 'static;
-
-    /// Connects to `host:port`.
-    fn connect(&self, address: &str) -> impl Future<Output = io::Result<Self::Stream>> + Send;
-}
-
-/// Connects over TCP.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Tcp;
-
-impl Connect for Tcp {
-    type Stream = TcpStream;
-
-    async fn connect(&self, address: &str) -> io::Result<TcpStream> {
-        let stream = TcpStream::connect(address).await?;
-        lower_latency(&stream);
-        Ok(stream)
-    }
-}
+use crate::{
+    network::Network,
+    telemetry::{labels::Port, metrics::Metrics},
+};
 
 /// Dials the other servers of this cluster.
-pub struct ServerDialer<C> {
-    shared: Arc<Shared<C>>,
+#[derive(Clone)]
+pub struct ServerDialer {
+    shared: Arc<Shared>,
 }
 
-struct Shared<C> {
-    network: C,
+struct Shared {
+    network: Arc<dyn Network>,
     identity: Arc<ServerIdentity>,
     trust: Arc<ServerTrust>,
     clock: TlsClock,
     metrics: Arc<Metrics>,
 }
 
-impl<C> Clone for ServerDialer<C> {
-    fn clone(&self) -> Self {
-        Self { shared: self.shared.clone() }
-    }
-}
-
-impl<C: Connect> ServerDialer<C> {
+impl ServerDialer {
     /// Dials over `network`, showing `identity`, and believing `trust`.
     pub fn new(
-        network: C,
+        network: Arc<dyn Network>,
         identity: Arc<ServerIdentity>,
         trust: Arc<ServerTrust>,
         clock: TlsClock,
@@ -80,7 +51,7 @@ impl<C: Connect> ServerDialer<C> {
     }
 
     /// Connects to server `node` at `host:port`. The error of a refused peer holds a [`PeerRefusal`].
-    pub async fn connect(&self, node: NodeId, address: &str) -> io::Result<Guarded<TlsStream<C::Stream>>> {
+    pub async fn connect(&self, node: NodeId, address: &str) -> io::Result<Guarded<TlsStream<BoxedStream>>> {
         let connected = self.shared.connect(node, address).await;
         if let Some(refusal) = connected.as_ref().err().and_then(PeerRefusal::inside) {
             self.shared.metrics.count_refused_handshake(Port::Raft, refusal.code());
@@ -89,8 +60,8 @@ impl<C: Connect> ServerDialer<C> {
     }
 }
 
-impl<C: Connect> Shared<C> {
-    async fn connect(&self, node: NodeId, address: &str) -> io::Result<Guarded<TlsStream<C::Stream>>> {
+impl Shared {
+    async fn connect(&self, node: NodeId, address: &str) -> io::Result<Guarded<TlsStream<BoxedStream>>> {
         let connecting = self.network.connect(address);
         let stream = timeout(CONNECT_TIMEOUT, connecting).await.map_err(timed_out)??;
         let config = member_client(self.identity.clone(), self.verifier(node), &self.clock);
@@ -108,7 +79,7 @@ impl<C: Connect> Shared<C> {
         MemberVerifier::new(self.trust.clone(), Some(node))
     }
 
-    fn member(&self, stream: &TlsStream<C::Stream>, node: NodeId) -> io::Result<MemberConnection> {
+    fn member(&self, stream: &TlsStream<BoxedStream>, node: NodeId) -> io::Result<MemberConnection> {
         let presented = stream.get_ref().1.peer_certificates().unwrap_or_default().to_vec();
         let (verifier, side) = (self.verifier(node), PeerSide::Server);
         let verified = verifier.verify(&presented, self.clock.now(), side);

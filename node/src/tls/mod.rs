@@ -12,7 +12,6 @@ mod counted;
 pub mod dialer;
 pub mod guarded;
 pub mod identity;
-pub mod listener;
 pub mod peer;
 pub mod raft_port;
 #[cfg(test)]

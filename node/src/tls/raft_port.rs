@@ -10,12 +10,9 @@ use carrack_raft::{
 use futures::future::BoxFuture;
 use tonic::{Request, Status};
 
-use super::{
-    dialer::{Connect, ServerDialer},
-    peer::PeerIdentity,
-};
+use super::{dialer::ServerDialer, peer::PeerIdentity};
 
-impl<C: Connect> Dialer for ServerDialer<C> {
+impl Dialer for ServerDialer {
     fn dial(&self, node: NodeId, address: &str) -> BoxFuture<'static, io::Result<BoxedStream>> {
         let (dialer, address) = (self.clone(), address.to_owned());
         Box::pin(async move {

@@ -67,7 +67,7 @@ impl openraft::testing::log::StoreBuilder<TypeConfig, LogStore, StateMachine> fo
         let log = LogStore::open(OWNER, ports).await.unwrap();
         let (snapshots, loaded) = crate::snapshot::Snapshots::open(files, workers).await.unwrap();
         self.places.lock().unwrap().push(place);
-        Ok(((), log, StateMachine::new(loaded, snapshots, fatal)))
+        Ok(((), log, StateMachine::new(loaded, snapshots, None, fatal)))
     }
 }
 

@@ -20,7 +20,7 @@ use crate::{
     leader_clock::{ClockStatus, ClockTask, LeaderClock},
     log_store::{LogError, LogPorts, LogStore, OpenEngine, Owner},
     network::{Heard, Identity, Links, Network},
-    ports::{Dialer, Entropy, Fatal, Files, PeerDirectory, WallClock, Workers},
+    ports::{ApplyObserver, Dialer, Entropy, Fatal, Files, PeerDirectory, WallClock, Workers},
     proposer::{Dispatcher, Proposer},
     reads::{ReadTask, Reader},
     runtime,
@@ -67,6 +67,8 @@ pub struct ReplicaPorts {
     pub entropy: Arc<dyn Entropy>,
     /// What happens when the store cannot be trusted any more.
     pub fatal: Fatal,
+    /// Who looks on when entries are applied.
+    pub observer: Option<Arc<dyn ApplyObserver>>,
 }
 
 /// Why a replica does not open.
@@ -107,7 +109,7 @@ impl Replica {
         let log = LogStore::open(Owner { node, store, may_create }, log_ports).await?;
         let (snapshots, loaded) = Snapshots::open(files, workers).await?;
         check_snapshot(&log, loaded.as_ref().and_then(|(meta, _)| meta.last_log_id).map(|last| last.index))?;
-        let machine = StateMachine::new(loaded, snapshots.clone(), fatal.clone());
+        let machine = StateMachine::new(loaded, snapshots.clone(), ports.observer, fatal.clone());
         let published = machine.published();
         let identity = Identity { node, store, cluster };
         let links = Arc::new(Links::new(identity, ports.dialer, ports.directory.clone(), tuning.links()));

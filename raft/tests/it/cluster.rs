@@ -332,6 +332,7 @@ impl Cluster {
             wall_clock: Arc::new(self.clocks[&node].clone()),
             entropy: Arc::new(Numbers(AtomicU64::new(node))),
             fatal: Arc::new(|reason| panic!("{reason}")),
+            observer: None,
         }
     }
 

@@ -21,15 +21,16 @@ use tower::{ServiceExt, service_fn};
 use super::*;
 use crate::{
     keys::server_keys::ServerCredential,
+    network::Tcp,
     tls::{
         client::{ClientDialer, ServerRoots},
-        dialer::{ServerDialer, Tcp},
+        dialer::ServerDialer,
         testing::{SERVER_TTL, ServerCa, TestClock, showing},
         trust::TrustedServers,
     },
 };
 
-type Accepted = mpsc::Receiver<io::Result<Connection<TcpStream>>>;
+type Accepted = mpsc::Receiver<io::Result<Connection<BoxedStream>>>;
 
 /// One server's side: what it shows, believes and counts.
 struct Node {
@@ -54,9 +55,9 @@ impl Node {
         serve(self.acceptor(Limits::RAFT)).await
     }
 
-    fn dialer(&self) -> ServerDialer<Tcp> {
+    fn dialer(&self) -> ServerDialer {
         let (identity, trust) = (self.identity.clone(), self.trust.clone());
-        ServerDialer::new(Tcp, identity, trust, self.clock.tls(), self.metrics.clone())
+        ServerDialer::new(Arc::new(Tcp), identity, trust, self.clock.tls(), self.metrics.clone())
     }
 
     fn refused(&self, reason: &'static str) -> u64 {
@@ -68,7 +69,7 @@ async fn serve(acceptor: Acceptor) -> (String, Accepted) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap().to_string();
     let (sender, accepted) = mpsc::channel(16);
-    tokio::spawn(acceptor.run(listener, sender));
+    tokio::spawn(acceptor.run(Box::new(listener), sender));
     (address, accepted)
 }
 
@@ -126,7 +127,7 @@ async fn a_client_without_a_certificate_is_refused_on_the_raft_port() {
     let (ca, clock) = (ServerCa::new(1, "dc1"), TestClock::new());
     let two = Node::new(&ca, &ca.server(2), &clock);
     let (address, _accepted) = two.listen().await;
-    let client = ClientDialer::new(ServerRoots::Pinned(ca.root.digest()), &clock.tls(), Alpn::Http2);
+    let client = ClientDialer::new(Arc::new(Tcp), ServerRoots::Pinned(ca.root.digest()), &clock.tls(), Alpn::Http2);
     let mut dialled = client.dial(&address).await.unwrap();
     assert!(read_error(&mut dialled).await.is_some());
     assert_eq!(two.refused("tls"), 1);
@@ -231,7 +232,7 @@ async fn clients_know_the_server_by_bundle_or_by_pin_and_show_nothing() {
     let (address, mut accepted) = serve(acceptor).await;
     let bundle = ServerRoots::from_pem(&carrack_authority::x509::pem::encode_certificates([&ca.root])).unwrap();
     for roots in [bundle, ServerRoots::Pinned(ca.root.digest())] {
-        let dialled = ClientDialer::new(roots, &clock.tls(), Alpn::Http2).dial(&address).await.unwrap();
+        let dialled = ClientDialer::new(Arc::new(Tcp), roots, &clock.tls(), Alpn::Http2).dial(&address).await.unwrap();
         assert_eq!(ClientDialer::presented(&dialled).last(), Some(&ca.root), "servers present their root for joiners");
         let connection = accepted.recv().await.unwrap().unwrap();
         assert_eq!(connection.peer().server, None);
@@ -241,7 +242,11 @@ async fn clients_know_the_server_by_bundle_or_by_pin_and_show_nothing() {
     let wrong_bundle =
         ServerRoots::from_pem(&carrack_authority::x509::pem::encode_certificates([&other.root])).unwrap();
     for (roots, code) in [(wrong_bundle, "chain"), (ServerRoots::Pinned(other.root.digest()), "not_pinned")] {
-        let error = ClientDialer::new(roots, &clock.tls(), Alpn::Http2).dial(&address).await.map(drop).unwrap_err();
+        let error = ClientDialer::new(Arc::new(Tcp), roots, &clock.tls(), Alpn::Http2)
+            .dial(&address)
+            .await
+            .map(drop)
+            .unwrap_err();
         assert_eq!(PeerRefusal::inside(&error).map(PeerRefusal::code), Some(code));
     }
 }
@@ -257,7 +262,7 @@ async fn a_leaf_whose_digest_is_the_pin_is_no_root() {
     let metrics = Arc::new(Metrics::new());
     let acceptor = Acceptor::public(Port::Grpc, identity, &clock.tls(), Alpn::Http2, Limits::RPC, metrics);
     let (address, _accepted) = serve(acceptor).await;
-    let client = ClientDialer::new(ServerRoots::Pinned(leaf.digest()), &clock.tls(), Alpn::Http2);
+    let client = ClientDialer::new(Arc::new(Tcp), ServerRoots::Pinned(leaf.digest()), &clock.tls(), Alpn::Http2);
     let error = client.dial(&address).await.map(drop).unwrap_err();
     assert_eq!(PeerRefusal::inside(&error), Some(&PeerRefusal::NotPinned));
 }
