@@ -160,8 +160,7 @@ impl Sealer for AgeSealer {
     }
 
     fn seal(&self, plaintext: &[u8], recipients: &[Recipient]) -> Result<Vec<u8>, SealError> {
-        check_recipients(recipients)?;
-        check_size(plaintext)?;
+        check_sealable(plaintext, recipients)?;
         let parse = |recipient: &Recipient| age::x25519::Recipient::from_str(recipient.as_str());
         let keys: Vec<_> = recipients.iter().map(parse).collect::<Result<_, _>>().map_err(|_| SealError::NotSealed)?;
         let encryptor = age::Encryptor::with_recipients(keys.iter().map(|key| key as &dyn age::Recipient));
@@ -196,6 +195,12 @@ fn parse_identity(text: &str) -> Result<age::x25519::Identity, SealError> {
 fn from_age(identity: &age::x25519::Identity) -> SealingIdentity {
     let text = Zeroizing::new(identity.to_string().expose_secret().to_owned());
     SealingIdentity { text, recipient: Recipient(identity.to_public().to_string().into()) }
+}
+
+/// Refuses what no sealer seals: no, too many or repeated recipients, and too many bytes.
+pub fn check_sealable(plaintext: &[u8], recipients: &[Recipient]) -> Result<(), SealError> {
+    check_recipients(recipients)?;
+    check_size(plaintext)
 }
 
 fn check_size(bytes: &[u8]) -> Result<(), SealError> {
