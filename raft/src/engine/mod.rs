@@ -73,6 +73,14 @@ pub enum EngineError {
         /// What the database says.
         source: ::sled::Error,
     },
+    /// An engine without a database of its own, such as the simulator's, fails to read or write.
+    #[error("the store fails to {operation}")]
+    Io {
+        /// What was tried.
+        operation: &'static str,
+        /// What the disk says.
+        source: std::io::Error,
+    },
     /// The operating system cannot make the database file durable.
     #[error("the database file cannot be synced")]
     Sync(#[source] std::io::Error),
