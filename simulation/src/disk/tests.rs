@@ -4,6 +4,7 @@ mod crashes;
 mod engine;
 mod faults;
 mod files;
+mod replica;
 
 use carrack_raft::engine::{Engine, Indexed};
 use futures::FutureExt;
