@@ -77,7 +77,6 @@ pub(super) async fn open(owner: Owner, engine: OpenEngine, files: Arc<dyn Files>
     let file = HighWaterFile::read(&files)?;
     let identity: Option<StoreIdentity> = read_record(&*engine, Slot::Identity, Kind::StoreIdentity)?;
     let mut window = read_window(&mut *engine)?;
-    engine.sync().await?;
     let last = window.last_index();
     let content = match (identity, file) {
         (Some(identity), Some(file)) => {
