@@ -97,6 +97,8 @@ keys! {
         "Longest such silence";
     "raft.snapshot_threshold", "raft-snapshot-threshold", "ENTRIES", "20000":
         "Log entries after which a snapshot is taken";
+    "raft.trailing_logs", "raft-trailing-logs", "ENTRIES", "1000":
+        "Log entries kept behind a snapshot, for servers that are a little behind";
     "log.format", "log-format", "auto|pretty|json", "auto":
         "Form of log lines; auto: pretty on a terminal, JSON otherwise";
     "log.level", "log-level", "FILTER", "info,openraft=error":

@@ -89,6 +89,8 @@ pub struct RaftSettings {
     pub election_timeout_max: Duration,
     /// Log entries after which a snapshot is taken.
     pub snapshot_threshold: u64,
+    /// Log entries kept behind a snapshot.
+    pub trailing_logs: u64,
 }
 
 /// Form and amount of log lines.

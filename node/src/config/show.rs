@@ -46,6 +46,7 @@ impl Config {
             "raft.election_timeout_min" => span(self.raft.election_timeout_min),
             "raft.election_timeout_max" => span(self.raft.election_timeout_max),
             "raft.snapshot_threshold" => number(self.raft.snapshot_threshold),
+            "raft.trailing_logs" => number(self.raft.trailing_logs),
             "log.format" => text(&self.log.format),
             "log.level" => text(&self.log.level),
             // `listen.address` and `advertise.address` only fill in others, which are shown.

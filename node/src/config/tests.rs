@@ -144,6 +144,7 @@ fn each_rule_refuses_what_breaks_it() {
         ("raft.election_timeout_max", "500ms"),
         ("raft.election_timeout_max", "2h"),
         ("raft.snapshot_threshold", "0"),
+        ("raft.trailing_logs", "-1"),
         ("log.format", "xml"),
         ("log.level", "carrack=loud"),
         ("without_recovery", "yes"),

@@ -142,6 +142,7 @@ fn raft(reader: &mut Reader) -> Option<RaftSettings> {
     let election_timeout_min = reader.duration("raft.election_timeout_min");
     let election_timeout_max = reader.duration("raft.election_timeout_max");
     let snapshot_threshold = reader.number("raft.snapshot_threshold", SNAPSHOT_THRESHOLD_MIN, SNAPSHOT_THRESHOLD_MAX);
+    let trailing_logs = reader.number("raft.trailing_logs", 0, SNAPSHOT_THRESHOLD_MAX);
     let (heartbeat, least, most) = (heartbeat_interval?, election_timeout_min?, election_timeout_max?);
     let shown = duration::format;
     if heartbeat < HEARTBEAT_MIN {
@@ -157,12 +158,13 @@ fn raft(reader: &mut Reader) -> Option<RaftSettings> {
         let remedy = format!("use for example {}, at most {}", shown(least * 2), shown(ELECTION_TIMEOUT_MAX));
         reader.refuse("raft.election_timeout_max", &why, &remedy);
     }
-    let snapshot_threshold = snapshot_threshold?;
+    let (snapshot_threshold, trailing_logs) = (snapshot_threshold?, trailing_logs?);
     Some(RaftSettings {
         heartbeat_interval: heartbeat,
         election_timeout_min: least,
         election_timeout_max: most,
         snapshot_threshold,
+        trailing_logs,
     })
 }
 

@@ -238,6 +238,7 @@ impl Parts {
                 election_min: raft.election_timeout_min,
                 election_max: raft.election_timeout_max,
                 entries_per_snapshot: raft.snapshot_threshold,
+                entries_kept: raft.trailing_logs,
                 ..Tuning::default()
             },
         };
