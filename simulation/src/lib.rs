@@ -6,7 +6,15 @@ compile_error!(
     "the simulator needs `--cfg tokio_unstable` (set in .cargo/config.toml; the variable RUSTFLAGS replaces it)"
 );
 
+pub mod client;
 pub mod crypto;
 pub mod disk;
+pub mod faults;
+pub mod invariants;
+pub mod marks;
 pub mod oracle;
 pub mod random;
+pub mod scenario;
+pub mod trace;
+pub mod workloads;
+pub mod world;

@@ -1,0 +1,138 @@
+//! Draws the plan of a seed: about half of the classes are off in any one, the others have a rate of their own.
+
+use std::time::Duration;
+
+use rand::RngExt;
+
+use super::{Action, Damage, DiskTrouble, Fault, Planned, Target};
+use crate::{random::Stream, scenario::Scenario};
+
+/// A class of faults: how one of it is drawn, and how long it lasts.
+type Draw = fn(&mut Stream, &Scenario) -> (Fault, Duration);
+
+/// Every class, with the number of its faults in a minute where it is on and its rate is the middle one.
+const CLASSES: &[(f64, Draw)] = &[
+    (2.0, partition),
+    (1.5, one_way),
+    (1.0, leader_in_minority),
+    (0.5, |random, _| (Fault::Ring, seconds(random, 1.0, 8.0))),
+    (0.7, |random, _| (Fault::Loss(random.random_range(1..=150)), seconds(random, 1.0, 10.0))),
+    (0.7, |random, _| (Fault::Delay(random.random_range(2..=30)), seconds(random, 1.0, 10.0))),
+    (1.5, |random, _| (Fault::Stall(target(random)), seconds(random, 0.2, 6.0))),
+    (3.0, |random, _| (Fault::Kill(target(random)), seconds(random, 0.0, 6.0))),
+    (0.4, |random, _| (Fault::KillAll, seconds(random, 0.0, 4.0))),
+    (1.0, |random, _| (Fault::Stop(target(random)), seconds(random, 0.0, 4.0))),
+    (0.3, sleep),
+    (0.8, disk_error),
+    (0.6, disk_damage),
+    (0.8, |random, _| (Fault::SlowDisk(target(random)), seconds(random, 1.0, 10.0))),
+    (1.0, clock_step),
+    (0.5, |random, _| {
+        (Fault::ClockDrift(target(random), random.random_range(-20_000..=20_000)), seconds(random, 5.0, 30.0))
+    }),
+    (0.8, membership),
+    (1.0, |random, _| (Fault::Operator(Action::Transfer(random.random_range(0..5))), Duration::ZERO)),
+    (1.0, |_, _| (Fault::Operator(Action::Snapshot), Duration::ZERO)),
+    (0.5, |random, _| (Fault::Operator(Action::Halt), seconds(random, 0.5, 5.0))),
+    (0.5, |random, _| (Fault::Operator(Action::LimitRate(random.random_range(1..=20))), seconds(random, 1.0, 8.0))),
+];
+
+/// The plan of a seed.
+pub fn plan(scenario: &Scenario, random: &mut Stream) -> Vec<Planned> {
+    let mut plan: Vec<Planned> = Vec::new();
+    for (each_minute, draw) in CLASSES {
+        if random.random_ratio(1, 2) {
+            continue;
+        }
+        let rate = each_minute * random.random_range(0.3..3.0) / 60.0;
+        let mut at = gap(random, rate);
+        while at < scenario.chaos {
+            let (fault, lasts) = draw(random, scenario);
+            plan.push(Planned { number: 0, at, lasts, fault });
+            at += gap(random, rate);
+        }
+    }
+    plan.sort_by_key(|planned| planned.at);
+    for (number, planned) in plan.iter_mut().enumerate() {
+        planned.number = number;
+    }
+    plan
+}
+
+/// The time to the next fault of a class: exponential, as of independent events.
+fn gap(random: &mut Stream, each_second: f64) -> Duration {
+    let uniform: f64 = random.random_range(1e-9..1.0);
+    Duration::from_secs_f64((-uniform.ln() / each_second).min(1e6))
+}
+
+fn seconds(random: &mut Stream, least: f64, most: f64) -> Duration {
+    Duration::from_secs_f64(random.random_range(least..most))
+}
+
+fn target(random: &mut Stream) -> Target {
+    match random.random_range(0..3) {
+        0 => Target::Leader,
+        1 => Target::Follower(random.random_range(0..4)),
+        _ => Target::Any(random.random_range(0..7)),
+    }
+}
+
+fn partition(random: &mut Stream, scenario: &Scenario) -> (Fault, Duration) {
+    let size = random.random_range(1..=scenario.servers / 2);
+    let group = (0..size).map(|_| target(random)).collect();
+    (Fault::Partition(group), seconds(random, 0.3, 8.0))
+}
+
+fn one_way(random: &mut Stream, _: &Scenario) -> (Fault, Duration) {
+    (Fault::OneWay(target(random), target(random)), seconds(random, 0.3, 8.0))
+}
+
+fn leader_in_minority(random: &mut Stream, _: &Scenario) -> (Fault, Duration) {
+    (Fault::LeaderInMinority(Target::Follower(random.random_range(0..4))), seconds(random, 0.5, 8.0))
+}
+
+/// A cluster that was off for longer than a server certificate lives, or at least long enough for leaves and issuers to age.
+fn sleep(random: &mut Stream, scenario: &Scenario) -> (Fault, Duration) {
+    let longest = scenario.ca.intermediate_ttl.as_secs() / 3;
+    let by = Duration::from_secs(random.random_range(60..=longest.max(61)));
+    (Fault::Sleep(by), seconds(random, 0.1, 1.0))
+}
+
+fn disk_error(random: &mut Stream, _: &Scenario) -> (Fault, Duration) {
+    let trouble = match random.random_range(0..4) {
+        0 => DiskTrouble::Write,
+        1 => DiskTrouble::Full,
+        2 => DiskTrouble::File,
+        _ => DiskTrouble::Sync,
+    };
+    (Fault::DiskError(target(random), trouble), seconds(random, 0.5, 5.0))
+}
+
+fn disk_damage(random: &mut Stream, _: &Scenario) -> (Fault, Duration) {
+    let damage = match random.random_range(0..8) {
+        0 => Damage::FlippedBit,
+        1 => Damage::MisdirectedWrite,
+        2 => Damage::LostWrite,
+        3 => Damage::CutTail(random.random_range(1..=30)),
+        4 => Damage::HighWater,
+        5 => Damage::HighWaterBit,
+        6 => Damage::SnapshotBit,
+        _ => Damage::All,
+    };
+    (Fault::DiskDamage(target(random), damage), seconds(random, 0.0, 4.0))
+}
+
+fn clock_step(random: &mut Stream, _: &Scenario) -> (Fault, Duration) {
+    let size = match random.random_range(0..3) {
+        0 => random.random_range(100..=2_000),
+        1 => random.random_range(2_000..=120_000),
+        _ => random.random_range(120_000..=7_200_000),
+    };
+    let step = if random.random_ratio(1, 2) { size } else { -size };
+    (Fault::ClockStep(target(random), step), seconds(random, 1.0, 20.0))
+}
+
+fn membership(random: &mut Stream, _: &Scenario) -> (Fault, Duration) {
+    let action = if random.random_ratio(3, 5) { Action::AddServer } else { Action::RemoveServer(target(random)) };
+    (Fault::Operator(action), Duration::ZERO)
+}

@@ -1,0 +1,449 @@
+//! Carries out the plan: begins each fault on whom it hits, ends it in time, and starts again what ended itself, as a service
+//! manager would.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use rand::RngExt;
+
+use super::{
+    Action, Damage, DiskTrouble, Fault, Planned, Target,
+    links::{Direction, Links},
+};
+use crate::{
+    disk::{DiskFault, DiskFaults, Rate},
+    marks::Mark,
+    random::Stream,
+    trace::Kind,
+    world::{
+        self, Power,
+        server::{Phase, Server},
+        shared::{Job, Shared},
+    },
+};
+
+/// How long a process that ended itself stays away: what a service manager waits.
+const RESTART_AFTER: Duration = Duration::from_millis(800);
+
+type Sim = turmoil::Sim<'static>;
+
+/// Carries out the plan of a world.
+pub struct Injector {
+    shared: Arc<Shared>,
+    began: Duration,
+    next: usize,
+    active: Vec<(Duration, Cure)>,
+    links: Links,
+    random: Stream,
+    /// Servers that are away because a fault says so.
+    away: BTreeMap<String, usize>,
+    /// Since when a server is away although nothing says so.
+    missed: BTreeMap<String, Duration>,
+    is_core_only: bool,
+}
+
+/// What ends a fault.
+enum Cure {
+    Mend(Vec<Direction>),
+    Release(String),
+    Quiet,
+    Hasten,
+    Start(Vec<String>),
+    CalmDisk(String),
+    TurnBack(String, i64),
+    Steady(String),
+    Undo(Action),
+}
+
+impl Injector {
+    /// An injector that has not begun.
+    pub fn new(shared: Arc<Shared>) -> Self {
+        let random = shared.seed.stream("injector");
+        Self {
+            shared,
+            began: Duration::ZERO,
+            next: 0,
+            active: Vec::new(),
+            links: Links::default(),
+            random,
+            away: BTreeMap::new(),
+            missed: BTreeMap::new(),
+            is_core_only: false,
+        }
+    }
+
+    /// The plan's times count from now on.
+    pub fn begin(&mut self, now: Duration) {
+        self.began = now;
+        for server in self.shared.servers.values() {
+            server.disk.set_faults(healthy());
+        }
+    }
+
+    /// Begins and ends what is due.
+    pub fn step(&mut self, sim: &mut Sim) {
+        let now = sim.elapsed();
+        self.end_due(sim, now);
+        while let Some(planned) = self.shared.scenario.plan.get(self.next).cloned() {
+            if self.began + planned.at > now {
+                break;
+            }
+            self.next += 1;
+            self.start(sim, now, &planned);
+        }
+        self.supervise(sim, now);
+    }
+
+    fn end_due(&mut self, sim: &mut Sim, now: Duration) {
+        let (due, later): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.active).into_iter().partition(|(end, _)| *end <= now);
+        self.active = later;
+        due.into_iter().for_each(|(_, cure)| self.cure(sim, cure));
+    }
+
+    fn start(&mut self, sim: &mut Sim, now: Duration, planned: &Planned) {
+        let Some((text, cure)) = self.inflict(sim, &planned.fault) else { return };
+        self.shared.note(
+            "world",
+            Kind::Fault,
+            format!("{}: {text}, for {:.1} s", planned.number, planned.lasts.as_secs_f64()),
+        );
+        *self.shared.counts().faults.entry(planned.fault.class().to_owned()).or_default() += 1;
+        if let Some(cure) = cure {
+            self.active.push((now + planned.lasts, cure));
+        }
+    }
+
+    /// Begins a fault; `None` if there is nobody that it could hit.
+    fn inflict(&mut self, sim: &mut Sim, fault: &Fault) -> Option<(String, Option<Cure>)> {
+        let class = fault.class();
+        match fault {
+            Fault::Partition(group) => {
+                let group: Vec<String> = group.iter().filter_map(|target| self.host(*target)).collect();
+                let others = self.members().into_iter().filter(|host| !group.contains(host));
+                let pairs: Vec<(String, String)> =
+                    others.flat_map(|other| group.iter().map(move |host| (host.clone(), other.clone()))).collect();
+                self.cut(sim, class, both_ways(&pairs))
+            }
+            Fault::OneWay(from, to) => {
+                let (from, to) = (self.host(*from)?, self.host(*to)?);
+                let directions = if from == to { Vec::new() } else { vec![(from, to)] };
+                self.cut(sim, class, directions)
+            }
+            Fault::LeaderInMinority(friend) => {
+                let (leader, friend) = (self.host(Target::Leader)?, self.host(*friend)?);
+                let group = [leader, friend];
+                let others = self.members().into_iter().filter(|host| !group.contains(host));
+                let pairs: Vec<(String, String)> =
+                    others.flat_map(|other| group.iter().map(move |host| (host.clone(), other.clone()))).collect();
+                self.cut(sim, class, both_ways(&pairs))
+            }
+            Fault::Ring => self.cut(sim, class, ring(&self.members())),
+            Fault::Loss(rate) => {
+                sim.set_fail_rate(f64::from(*rate) / 10_000.0);
+                Some((format!("{class} of {rate} in 10,000"), Some(Cure::Quiet)))
+            }
+            Fault::Delay(factor) => {
+                sim.set_max_message_latency(self.shared.scenario.latency_max * *factor);
+                Some((format!("{class} of {factor} times"), Some(Cure::Hasten)))
+            }
+            Fault::Stall(target) => {
+                let host = self.host(*target)?;
+                let others = self.others(&host);
+                let is_stalled = self.links.stall(sim, &host, &others);
+                is_stalled.then(|| (format!("{class} of {host}"), Some(Cure::Release(host))))
+            }
+            Fault::Kill(target) => {
+                let host = self.host(*target)?;
+                self.kill(sim, &host);
+                Some((format!("{class} {host}"), Some(Cure::Start(vec![host]))))
+            }
+            Fault::KillAll => {
+                let members = self.members();
+                members.iter().for_each(|host| self.kill(sim, host));
+                Some((class.to_owned(), Some(Cure::Start(members))))
+            }
+            Fault::Stop(target) => {
+                let host = self.host(*target)?;
+                let is_told = self.shared.servers[&host].stop();
+                self.leave(&host);
+                Some((
+                    format!("{class} {host}{}", if is_told { "" } else { ", which is away" }),
+                    Some(Cure::Start(vec![host])),
+                ))
+            }
+            Fault::Sleep(by) => {
+                let members = self.members();
+                members.iter().for_each(|host| self.kill(sim, host));
+                self.shared.clock.skip(*by);
+                Some((format!("{class} for {} s", by.as_secs()), Some(Cure::Start(members))))
+            }
+            Fault::DiskError(target, trouble) => self.trouble(*target, *trouble),
+            Fault::DiskDamage(target, damage) => self.damage(sim, *target, *damage),
+            Fault::SlowDisk(target) => {
+                let host = self.host(*target)?;
+                let slow = DiskFaults { sync_time_max: Duration::from_millis(400), ..healthy() };
+                self.shared.servers[&host].disk.set_faults(slow);
+                Some((format!("{class} of {host}"), Some(Cure::CalmDisk(host))))
+            }
+            Fault::ClockStep(target, milliseconds) => {
+                let host = self.host(*target)?;
+                self.shared.servers[&host].clock.step(*milliseconds);
+                Some((format!("{class} of {host} by {milliseconds} ms"), Some(Cure::TurnBack(host, *milliseconds))))
+            }
+            Fault::ClockDrift(target, rate) => {
+                let host = self.host(*target)?;
+                self.shared.servers[&host].clock.set_drift(*rate);
+                Some((format!("{class} of {host} by {rate} ppm"), Some(Cure::Steady(host))))
+            }
+            Fault::Operator(action) => {
+                self.shared.ask_operator(Job::Do(*action));
+                let lasts = matches!(action, Action::Halt | Action::LimitRate(_));
+                Some((format!("{class}: {action:?}"), lasts.then_some(Cure::Undo(*action))))
+            }
+        }
+    }
+
+    fn cut(&mut self, sim: &Sim, class: &str, directions: Vec<Direction>) -> Option<(String, Option<Cure>)> {
+        let directions = self.links.cut(sim, &directions);
+        if directions.is_empty() {
+            return None;
+        }
+        let text: Vec<String> = directions.iter().map(|(from, to)| format!("{from}>{to}")).collect();
+        Some((format!("{class}: {}", text.join(" ")), Some(Cure::Mend(directions))))
+    }
+
+    fn trouble(&self, target: Target, trouble: DiskTrouble) -> Option<(String, Option<Cure>)> {
+        let host = self.host(target)?;
+        let disk = &self.shared.servers[&host].disk;
+        match trouble {
+            DiskTrouble::Sync => drop(disk.once(DiskFault::SyncError)),
+            DiskTrouble::Write => drop(disk.once(DiskFault::WriteError)),
+            DiskTrouble::File => drop(disk.once(DiskFault::FileWriteError)),
+            DiskTrouble::Full => disk.set_faults(DiskFaults { capacity_bytes: Some(0), ..healthy() }),
+        }
+        Some((format!("disk of {host}: {trouble:?} fails"), Some(Cure::CalmDisk(host))))
+    }
+
+    /// Damage is for one server at a time, while every other one is sound: more would be a loss of data that nothing could survive.
+    fn damage(&mut self, sim: &mut Sim, target: Target, damage: Damage) -> Option<(String, Option<Cure>)> {
+        let host = self.host(target)?;
+        let members = self.members();
+        let is_sound = |host: &String| {
+            let server = &self.shared.servers[host];
+            server.has_identity() && !server.is_damaged() && !matches!(server.phase(), Phase::Refused(_))
+        };
+        if members.len() < 3 || !members.iter().all(is_sound) || self.shared.open_jobs() > 0 {
+            return None;
+        }
+        let server = self.shared.servers[&host].clone();
+        self.kill(sim, &host);
+        let is_done = inflict_damage(&server, damage);
+        if is_done {
+            server.set_damaged(true);
+        }
+        Some((
+            format!("disk of {host}: {damage:?}{}", if is_done { "" } else { " (nothing to damage)" }),
+            Some(Cure::Start(vec![host])),
+        ))
+    }
+
+    fn kill(&mut self, sim: &mut Sim, host: &str) {
+        let power = if self.random.random_ratio(1, 2) { Power::Goes } else { Power::Stays };
+        world::kill(sim, &self.shared, host, power);
+        self.leave(host);
+    }
+
+    fn leave(&mut self, host: &str) {
+        *self.away.entry(host.to_owned()).or_default() += 1;
+    }
+
+    fn cure(&mut self, sim: &mut Sim, cure: Cure) {
+        match cure {
+            Cure::Mend(directions) => {
+                self.links.mend(sim, &directions);
+                self.shared.note("world", Kind::Heal, "links are mended");
+            }
+            Cure::Release(host) => {
+                let others = self.others(&host);
+                self.links.release(sim, &host, &others);
+                self.shared.note(&host, Kind::Heal, "goes on");
+            }
+            Cure::Quiet => sim.set_fail_rate(0.0),
+            Cure::Hasten => sim.set_max_message_latency(self.shared.scenario.latency_max),
+            Cure::Start(hosts) => hosts.iter().for_each(|host| self.come_back(sim, host)),
+            Cure::CalmDisk(host) => self.shared.servers[&host].disk.set_faults(healthy()),
+            Cure::TurnBack(host, milliseconds) => self.shared.servers[&host].clock.step(-milliseconds),
+            Cure::Steady(host) => self.shared.servers[&host].clock.set_drift(0),
+            Cure::Undo(action) => self.shared.ask_operator(Job::Undo(action)),
+        }
+    }
+
+    fn come_back(&mut self, sim: &mut Sim, host: &str) {
+        let Some(count) = self.away.get_mut(host) else { return };
+        *count -= 1;
+        if *count > 0 {
+            return;
+        }
+        self.away.remove(host);
+        let server = &self.shared.servers[host];
+        if server.belongs() && !matches!(server.phase(), Phase::Refused(_)) {
+            world::start(sim, &self.shared, host);
+        }
+    }
+
+    /// Starts again what ended itself. A server that refuses its own data is joined again; one that refuses sound data is a defect.
+    fn supervise(&mut self, sim: &mut Sim, now: Duration) {
+        for server in self.shared.servers.values().cloned().collect::<Vec<_>>() {
+            let host = server.host.clone();
+            if server.is_up() || !server.belongs() || self.away.contains_key(&host) || self.is_core_only {
+                self.missed.remove(&host);
+                continue;
+            }
+            let since = *self.missed.entry(host.clone()).or_insert(now);
+            if now < since + RESTART_AFTER || server.is_rejoining() {
+                continue;
+            }
+            self.missed.remove(&host);
+            match server.phase() {
+                Phase::Refused(reason) if !server.may_try_again() => self.refused(&server, &reason),
+                _ => world::start(sim, &self.shared, &host),
+            }
+        }
+    }
+
+    fn refused(&self, server: &Server, reason: &str) {
+        if !server.is_damaged() {
+            let text = format!("{} refuses to start though its disk was not damaged: {reason}", server.host);
+            return self.shared.violate("sound_data_is_accepted", text);
+        }
+        self.shared.mark(Mark::DamageDetected);
+        server.set_rejoining(true);
+        self.shared.ask_operator(Job::Rejoin(server.host.clone()));
+    }
+
+    /// Ends every fault. Where the world is not healed as a whole, a majority of the voters is, and the others stay away for ever.
+    pub fn heal(&mut self, sim: &mut Sim, is_whole: bool) {
+        for (_, cure) in std::mem::take(&mut self.active) {
+            if !matches!(cure, Cure::Start(_)) {
+                self.cure(sim, cure);
+            }
+        }
+        self.links.mend_all(sim);
+        sim.set_fail_rate(0.0);
+        sim.set_max_message_latency(self.shared.scenario.latency_max);
+        for server in self.shared.servers.values() {
+            server.disk.set_faults(healthy());
+            server.clock.heal();
+        }
+        self.away.clear();
+        let core = if is_whole { self.members() } else { self.core() };
+        self.is_core_only = !is_whole;
+        self.shared.note("world", Kind::Heal, format!("everything is healed for {}", core.join(" ")));
+        for host in self.members() {
+            if core.contains(&host) {
+                self.shared.servers[&host].set_core(true);
+                if !matches!(self.shared.servers[&host].phase(), Phase::Refused(_)) {
+                    world::start(sim, &self.shared, &host);
+                }
+            } else {
+                world::kill(sim, &self.shared, &host, Power::Goes);
+            }
+        }
+    }
+
+    /// Looks after the processes while the world comes to rest.
+    pub fn look_after(&mut self, sim: &mut Sim) {
+        let now = sim.elapsed();
+        self.supervise(sim, now);
+    }
+
+    /// A majority of the voters that have sound disks, as the newest membership names them.
+    fn core(&mut self) -> Vec<String> {
+        let mut voters = self.shared.voters();
+        let needed = voters.len() / 2 + 1;
+        voters.retain(|host| {
+            let server = &self.shared.servers[host];
+            server.belongs() && !server.is_damaged() && !matches!(server.phase(), Phase::Refused(_))
+        });
+        while voters.len() > needed {
+            voters.remove(self.random.random_range(0..voters.len()));
+        }
+        voters
+    }
+
+    fn members(&self) -> Vec<String> {
+        self.shared.servers.values().filter(|server| server.belongs()).map(|server| server.host.clone()).collect()
+    }
+
+    fn others(&self, host: &str) -> Vec<String> {
+        let others = self.shared.servers.keys().filter(|other| *other != host).cloned();
+        others.chain(crate::workloads::client_hosts(&self.shared)).collect()
+    }
+
+    fn host(&self, target: Target) -> Option<String> {
+        let members = self.members();
+        let leader = self.shared.oldest_leader();
+        match target {
+            Target::Leader => leader.or_else(|| members.first().cloned()),
+            Target::Follower(number) => {
+                let followers: Vec<&String> = members.iter().filter(|host| Some(*host) != leader.as_ref()).collect();
+                followers.get(number % followers.len().max(1)).map(|host| (*host).clone())
+            }
+            Target::Any(number) => members.get(number % members.len().max(1)).cloned(),
+        }
+    }
+}
+
+/// A disk without faults: it takes its time to sync.
+fn healthy() -> DiskFaults {
+    DiskFaults {
+        sync_time_min: Duration::from_micros(200),
+        sync_time_max: Duration::from_millis(4),
+        sync_error: Rate::NEVER,
+        ..DiskFaults::default()
+    }
+}
+
+fn inflict_damage(server: &Server, damage: Damage) -> bool {
+    let disk = &server.disk;
+    match damage {
+        Damage::FlippedBit => disk.once(DiskFault::FlipBit),
+        Damage::MisdirectedWrite => disk.once(DiskFault::MisdirectedWrite),
+        Damage::LostWrite => disk.once(DiskFault::LostWrite),
+        Damage::CutTail(entries) => {
+            // The high-water file is at most a second old: an end that was lost since then is not noticed, and not promised to be.
+            let is_cut = disk.once(DiskFault::CutTail(entries));
+            if !server.log_is_behind_high_water() {
+                disk.wipe();
+            }
+            is_cut
+        }
+        Damage::HighWater => disk.once(DiskFault::RemoveHighWater),
+        Damage::HighWaterBit => disk.once(DiskFault::FlipBitInHighWater),
+        Damage::SnapshotBit => disk.once(DiskFault::FlipBitInSnapshot),
+        Damage::All => {
+            disk.wipe();
+            true
+        }
+    }
+}
+
+fn both_ways(pairs: &[(String, String)]) -> Vec<Direction> {
+    pairs.iter().flat_map(|(one, other)| [(one.clone(), other.clone()), (other.clone(), one.clone())]).collect()
+}
+
+/// Every link but those between neighbours.
+fn ring(members: &[String]) -> Vec<Direction> {
+    let count = members.len();
+    let mut pairs = Vec::new();
+    for (position, one) in members.iter().enumerate() {
+        for (distance, other) in
+            members.iter().enumerate().skip(position + 1).map(|(other, host)| (other - position, host))
+        {
+            if distance != 1 && distance != count - 1 {
+                pairs.push((one.clone(), other.clone()));
+            }
+        }
+    }
+    both_ways(&pairs)
+}

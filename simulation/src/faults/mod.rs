@@ -1,0 +1,155 @@
+//! What goes wrong, when, and for how long. The whole plan is drawn from the seed before the run, so that a part of it can be
+//! replayed; whom a fault hits is decided when it begins.
+
+mod draw;
+mod inject;
+mod links;
+
+use std::time::Duration;
+
+use serde::Serialize;
+
+pub use self::{draw::plan, inject::Injector};
+
+/// A fault in its place.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Planned {
+    /// Its number in the plan of its seed.
+    pub number: usize,
+    /// When it begins, after the datacenter has formed.
+    pub at: Duration,
+    /// How long it lasts.
+    pub lasts: Duration,
+    /// What it is.
+    pub fault: Fault,
+}
+
+/// Whom a fault hits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub enum Target {
+    /// The server that leads; of two, the one of the older term.
+    Leader,
+    /// A server that follows, counted among those.
+    Follower(usize),
+    /// A server, counted among those that belong to the datacenter.
+    Any(usize),
+}
+
+/// A fault.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub enum Fault {
+    /// A group of servers and the others do not reach each other.
+    Partition(Vec<Target>),
+    /// Nothing that one server sends reaches another.
+    OneWay(Target, Target),
+    /// The leader reaches one follower alone.
+    LeaderInMinority(Target),
+    /// Each server reaches its two neighbours alone.
+    Ring,
+    /// Every message may be lost, this many in ten thousand.
+    Loss(u32),
+    /// Messages take up to this many times as long.
+    Delay(u32),
+    /// Everything that a server sends and is sent is held back, and delivered at the end: a machine that stalls.
+    Stall(Target),
+    /// A server's process is killed, and started again at the end.
+    Kill(Target),
+    /// Every server's process is killed.
+    KillAll,
+    /// A server is stopped cleanly, and started again at the end.
+    Stop(Target),
+    /// Every server is stopped for so long that this much time passes.
+    Sleep(Duration),
+    /// A write of a server's disk fails.
+    DiskError(Target, DiskTrouble),
+    /// A server's process is killed, and this is what it finds of its disk.
+    DiskDamage(Target, Damage),
+    /// Syncs of a server take many times as long.
+    SlowDisk(Target),
+    /// A server's clock is moved by so many milliseconds, and back at the end.
+    ClockStep(Target, i64),
+    /// A server's clock runs too fast by so many parts in a million.
+    ClockDrift(Target, i64),
+    /// The operator does something.
+    Operator(Action),
+}
+
+/// What fails on a disk that is in use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub enum DiskTrouble {
+    /// A sync.
+    Sync,
+    /// A write.
+    Write,
+    /// There is no room.
+    Full,
+    /// A file beside the log.
+    File,
+}
+
+/// What a disk lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub enum Damage {
+    /// A bit of an entry.
+    FlippedBit,
+    /// An entry that lies at another's place.
+    MisdirectedWrite,
+    /// An entry that was never written.
+    LostWrite,
+    /// The last entries.
+    CutTail(u64),
+    /// The high-water file.
+    HighWater,
+    /// A bit of the high-water file.
+    HighWaterBit,
+    /// A bit of the newest snapshot.
+    SnapshotBit,
+    /// Everything.
+    All,
+}
+
+/// What an operator does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub enum Action {
+    /// Adds a server.
+    AddServer,
+    /// Removes a server.
+    RemoveServer(Target),
+    /// Hands leadership over.
+    Transfer(usize),
+    /// Makes every server take a snapshot.
+    Snapshot,
+    /// Halts issuing until the end of the fault.
+    Halt,
+    /// Sets the rate of CSRs until the end of the fault.
+    LimitRate(u32),
+}
+
+impl Fault {
+    /// The class that a report counts it in.
+    pub fn class(&self) -> &'static str {
+        match self {
+            Self::Partition(_) => "partition",
+            Self::OneWay(..) => "one-way partition",
+            Self::LeaderInMinority(_) => "leader in a minority",
+            Self::Ring => "ring",
+            Self::Loss(_) => "loss",
+            Self::Delay(_) => "delay",
+            Self::Stall(_) => "stall",
+            Self::Kill(_) => "kill",
+            Self::KillAll => "kill all",
+            Self::Stop(_) => "stop",
+            Self::Sleep(_) => "sleep",
+            Self::DiskError(..) => "disk error",
+            Self::DiskDamage(..) => "disk damage",
+            Self::SlowDisk(_) => "slow disk",
+            Self::ClockStep(..) => "clock step",
+            Self::ClockDrift(..) => "clock drift",
+            Self::Operator(Action::AddServer | Action::RemoveServer(_)) => "membership",
+            Self::Operator(Action::Transfer(_)) => "leadership transfer",
+            Self::Operator(Action::Snapshot) => "snapshot",
+            Self::Operator(Action::Halt) => "halt",
+            Self::Operator(Action::LimitRate(_)) => "rate limit",
+        }
+    }
+}

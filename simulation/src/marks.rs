@@ -1,0 +1,92 @@
+//! Situations that a batch of seeds must hit: a simulator that never gets there proves nothing about them.
+
+use std::{
+    collections::BTreeSet,
+    sync::{Mutex, PoisonError},
+};
+
+macro_rules! marks {
+    ($($(#[doc = $doc:literal])+ $variant:ident = $name:literal,)+) => {
+        /// A situation.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
+        #[serde(rename_all = "snake_case")]
+        pub enum Mark {
+            $($(#[doc = $doc])+ $variant,)+
+        }
+
+        impl Mark {
+            /// Every situation.
+            pub const ALL: &'static [Self] = &[$(Self::$variant),+];
+
+            /// What it is called in a report.
+            pub const fn name(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $name,)+
+                }
+            }
+        }
+    };
+}
+
+marks! {
+    /// The datacenter has formed.
+    Formed = "a datacenter has formed",
+    /// Another server leads than at the beginning.
+    LeaderChanged = "leadership has changed",
+    /// Two servers believe to lead, of different terms.
+    TwoLeaders = "two servers believe that they lead",
+    /// A follower got a snapshot from the leader.
+    SnapshotInstalled = "a snapshot was installed",
+    /// The log was purged.
+    Purged = "the log was purged",
+    /// A server ended because a write of its log failed.
+    FlushErrorEnds = "a failed flush ended a server",
+    /// A server found that its log's end is gone, or that a value is damaged, and refused to start.
+    DamageDetected = "damage was detected at start",
+    /// A token was deleted between the authorisation and the commit of a leaf.
+    TokenDeletedInFlight = "a token was deleted between authorisation and commit",
+    /// A membership was changed while exactly a majority was running.
+    MembershipAtTheEdge = "a membership changed at the edge of quorum",
+    /// A request met the rate limit.
+    RateLimited = "the rate limit was hit",
+    /// Issuing was halted.
+    Halted = "halt was used",
+    /// A clock jump took the datacenter past the end of its server certificates, and it came back.
+    SleptPastCertificates = "a sleep past the server certificates was recovered from",
+    /// A linearizable read was refused, because leadership could not be confirmed.
+    ReadRefused = "a read was refused for want of a confirmed leader",
+    /// A server was added or removed under faults.
+    MembersChanged = "the members changed",
+    /// A server lost its disk and joined again under a new id.
+    RejoinedUnderNewId = "a lost disk rejoined under a new id",
+    /// A server with an old or empty disk was refused under its old id.
+    OldIdRefused = "a lost disk was refused under its old id",
+    /// Leadership was handed over on request.
+    LeadershipTransferred = "leadership was transferred",
+    /// The outcome of an operation is unknown to its client.
+    OutcomeUnknown = "an outcome was unknown",
+    /// A compare-and-set lost against another.
+    CasLost = "a compare-and-set lost",
+    /// An issuer was renewed.
+    IssuerRenewed = "an issuer was renewed",
+    /// A server certificate was renewed.
+    ServerCertificateRenewed = "a server certificate was renewed",
+    /// A certificate request that must not be signed was refused.
+    BadCsrRefused = "a bad CSR was refused",
+}
+
+/// Which situations a run has hit.
+#[derive(Debug, Default)]
+pub struct Marks(Mutex<BTreeSet<Mark>>);
+
+impl Marks {
+    /// Notes a situation; whether it is the first time.
+    pub fn hit(&self, mark: Mark) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(mark)
+    }
+
+    /// Every situation that was hit.
+    pub fn all(&self) -> BTreeSet<Mark> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}

@@ -1,0 +1,317 @@
+//! The operator: forms the datacenter, adds and removes servers, joins again those that lost their data, hands leadership over,
+//! takes snapshots, halts. At the end he proves that the datacenter reads and writes.
+
+use std::{sync::Arc, time::Duration};
+
+use carrack::server::join_token::JoinTokenText;
+use carrack_authority::{issuer::IssuerPhase, root::Ca, x509::pem};
+use rand::RngExt;
+use serde_json::{Value, json};
+use tokio::time::{Instant, sleep};
+
+use super::{ANSWER_WITHIN, LOOK, OPERATOR, any_server};
+use crate::{
+    client::{Answer, Call, Client},
+    faults::{Action, Target},
+    marks::Mark,
+    random::Stream,
+    trace::Kind,
+    world::{
+        server::Server,
+        shared::{Job, Order, Shared, Stage},
+    },
+};
+
+/// How long the operator tries one thing before he gives it up.
+const JOB_WITHIN: Duration = Duration::from_secs(90);
+/// How long a server may take to become a voter.
+const JOINED_WITHIN: Duration = Duration::from_secs(60);
+/// The pause between two tries.
+const PAUSE: Duration = Duration::from_millis(300);
+
+pub(super) async fn run(shared: Arc<Shared>) -> turmoil::Result {
+    let first = shared.servers.values().next().expect("a world has servers").clone();
+    while first.context().is_none_or(|context| context.replica.state().state.roots(Ca::Mesh).active().is_none()) {
+        sleep(LOOK).await;
+    }
+    let context = first.context().ok_or("the first server has gone while the datacenter forms")?;
+    let roots = context
+        .replica
+        .state()
+        .state
+        .roots(Ca::Server)
+        .bundle()
+        .iter()
+        .map(|root| root.made.certificate.clone())
+        .collect::<Vec<_>>();
+    let server_ca = pem::encode_certificates(&roots);
+    let mut operator =
+        Operator { client: Client::new(&shared, &server_ca, None), random: shared.seed.stream(OPERATOR), shared };
+    operator.form(&first, server_ca).await?;
+    operator.work().await
+}
+
+struct Operator {
+    shared: Arc<Shared>,
+    client: Client,
+    random: Stream,
+}
+
+impl Operator {
+    async fn form(&mut self, first: &Server, server_ca: String) -> turmoil::Result {
+        let answer = self.client.call(&first.host, put("/v1/acl/bootstrap", None)).await?;
+        let secret =
+            answer.json()["SecretID"].as_str().ok_or_else(|| format!("bootstrap: {}", answer.text()))?.to_owned();
+        self.client.set_token(Some(secret.clone()));
+        self.shared.begun(secret, server_ca);
+        let members = self.shared.scenario.servers;
+        let others: Vec<Arc<Server>> = self.shared.servers.values().take(members).skip(1).cloned().collect();
+        for server in &others {
+            self.join(server, Instant::now() + JOB_WITHIN).await?;
+        }
+        for number in 0..self.shared.scenario.identities {
+            self.make_service_token(&format!("service-{number}")).await?;
+        }
+        while !self.all_issue() {
+            sleep(LOOK).await;
+        }
+        self.shared.book().is_formed = true;
+        self.shared.mark(Mark::Formed);
+        Ok(())
+    }
+
+    fn all_issue(&self) -> bool {
+        let servers: Vec<_> = self.shared.servers.values().filter(|server| server.belongs()).collect();
+        servers.iter().all(|server| {
+            server.context().is_some_and(|context| {
+                let state = context.replica.state();
+                let live = state.state.issuers().filter(|issuer| issuer.phase == IssuerPhase::Live).count();
+                let voters = context.replica.subscribe().borrow().membership.voters.len();
+                voters == servers.len() && live >= servers.len() && context.desk.issuer().is_some()
+            })
+        })
+    }
+
+    async fn make_service_token(&mut self, service: &str) -> Result<(), String> {
+        let body = json!({"Description": service, "ServiceIdentities": [{"ServiceName": service}]});
+        let deadline = Instant::now() + JOB_WITHIN;
+        let answer = self.until_done(deadline, "PUT", "/v1/acl/token", Some(body)).await?;
+        let secret = answer.json()["SecretID"].as_str().ok_or("a token has no secret")?.to_owned();
+        self.shared.book().service_tokens.insert(service.to_owned(), secret);
+        Ok(())
+    }
+
+    async fn work(&mut self) -> turmoil::Result {
+        loop {
+            sleep(LOOK).await;
+            while let Some(job) = self.shared.next_job() {
+                let text = format!("{job:?}");
+                let done = self.execute(job).await;
+                self.shared.note(
+                    OPERATOR,
+                    Kind::Client,
+                    match &done {
+                        Ok(()) => format!("{text}: done"),
+                        Err(reason) => format!("{text}: given up: {reason}"),
+                    },
+                );
+                self.shared.count_operation("operator", done.is_ok());
+                self.shared.job_done();
+            }
+            if self.shared.stage() == Stage::Proving && !self.shared.book().has_proved_life {
+                self.prove_life().await;
+            }
+        }
+    }
+
+    async fn execute(&mut self, job: Job) -> Result<(), String> {
+        let deadline = Instant::now() + JOB_WITHIN;
+        match job {
+            Job::Do(Action::AddServer) => self.add_server(deadline).await,
+            Job::Do(Action::RemoveServer(target)) => self.remove_server(target, deadline).await,
+            Job::Do(Action::Transfer(number)) => self.transfer(number, deadline).await,
+            Job::Do(Action::Snapshot) => self.snapshot().await,
+            Job::Do(Action::Halt) => self.halt(true, deadline).await,
+            Job::Undo(Action::Halt) => self.halt(false, deadline).await,
+            Job::Do(Action::LimitRate(rate)) => self.limit_rate(rate, deadline).await,
+            Job::Undo(Action::LimitRate(_)) => {
+                self.limit_rate(self.shared.scenario.ca.csr_max_per_second, deadline).await
+            }
+            Job::Undo(_) => Ok(()),
+            Job::Rejoin(host) => {
+                let server = self.shared.servers[&host].clone();
+                let done = self.rejoin(&server, deadline).await;
+                server.set_rejoining(false);
+                done
+            }
+        }
+    }
+
+    async fn add_server(&mut self, deadline: Instant) -> Result<(), String> {
+        let spare = self.shared.servers.values().find(|server| !server.belongs() && !server.is_up()).cloned();
+        let spare = spare.ok_or("no host is free")?;
+        self.join(&spare, deadline).await?;
+        self.shared.mark(Mark::MembersChanged);
+        Ok(())
+    }
+
+    /// Removes a server where at least three stay that are sound: anything else would be the operator's own outage.
+    async fn remove_server(&mut self, target: Target, deadline: Instant) -> Result<(), String> {
+        let members: Vec<Arc<Server>> =
+            self.shared.servers.values().filter(|server| server.belongs()).cloned().collect();
+        if members.len() < 4 || members.iter().any(|server| server.is_damaged() || server.is_rejoining()) {
+            return Err("too few sound servers would stay".into());
+        }
+        let number = match target {
+            Target::Leader => 0,
+            Target::Follower(number) | Target::Any(number) => number,
+        };
+        let server = members[number % members.len()].clone();
+        self.remove(&server, deadline).await?;
+        self.shared.order(Order::Kill(server.host.clone()));
+        self.shared.mark(Mark::MembersChanged);
+        Ok(())
+    }
+
+    async fn remove(&mut self, server: &Server, deadline: Instant) -> Result<(), String> {
+        let path = format!("/v1/carrack/members/{}", server.name);
+        loop {
+            let answer = self
+                .until_answered(deadline, "DELETE", &path, None, |answer| answer.is_success() || answer.status == 404)
+                .await?;
+            if answer.status != 202 {
+                break;
+            }
+        }
+        server.leaves();
+        Ok(())
+    }
+
+    async fn rejoin(&mut self, server: &Arc<Server>, deadline: Instant) -> Result<(), String> {
+        self.remove(server, deadline).await?;
+        self.join(server, deadline).await?;
+        self.shared.mark(Mark::RejoinedUnderNewId);
+        Ok(())
+    }
+
+    /// Makes a join token and starts the server with it on an empty disk; done when it votes.
+    async fn join(&mut self, server: &Arc<Server>, deadline: Instant) -> Result<(), String> {
+        let body = json!({"NodeName": server.name});
+        let answer = self.until_done(deadline, "PUT", "/v1/carrack/join-token", Some(body)).await?;
+        let token: JoinTokenText =
+            answer.json()["Token"].as_str().unwrap_or_default().parse().map_err(|error| format!("{error}"))?;
+        self.shared.order(Order::Wipe(server.host.clone()));
+        server.will_join(token);
+        self.shared.order(Order::Start(server.host.clone()));
+        let deadline = Instant::now() + JOINED_WITHIN;
+        while !is_voter(&self.shared, server) {
+            if Instant::now() > deadline {
+                return Err(format!("{} does not become a voter", server.host));
+            }
+            sleep(LOOK).await;
+        }
+        Ok(())
+    }
+
+    async fn transfer(&mut self, number: usize, deadline: Instant) -> Result<(), String> {
+        let leader =
+            self.shared.oldest_leader().and_then(|host| self.shared.servers[&host].context()).ok_or("nobody leads")?;
+        let voters: Vec<_> = leader.replica.subscribe().borrow().membership.voters.iter().copied().collect();
+        let to = *voters.get(number % voters.len().max(1)).ok_or("nobody votes")?;
+        leader
+            .replica
+            .transfer_leadership(to, deadline.min(Instant::now() + ANSWER_WITHIN))
+            .await
+            .map_err(|error| error.to_string())?;
+        self.shared.mark(Mark::LeadershipTransferred);
+        Ok(())
+    }
+
+    async fn snapshot(&mut self) -> Result<(), String> {
+        let contexts: Vec<_> = self.shared.servers.values().filter_map(|server| server.context()).collect();
+        for context in contexts {
+            context.replica.snapshot_now().await.map_err(|error| error.to_string())?;
+        }
+        Ok(())
+    }
+
+    async fn halt(&mut self, is_halted: bool, deadline: Instant) -> Result<(), String> {
+        self.until_done(deadline, "PUT", "/v1/carrack/halt", Some(json!({"Halt": is_halted}))).await?;
+        if is_halted {
+            self.shared.mark(Mark::Halted);
+        }
+        Ok(())
+    }
+
+    async fn limit_rate(&mut self, rate: u32, deadline: Instant) -> Result<(), String> {
+        let path = "/v1/connect/ca/configuration";
+        let answer = self.until_done(deadline, "GET", path, None).await?;
+        let mut configuration = answer.json();
+        configuration["Config"]["CSRMaxPerSecond"] = json!(rate);
+        self.until_done(deadline, "PUT", path, Some(configuration)).await.map(drop)
+    }
+
+    /// Writes a policy and reads it again.
+    async fn prove_life(&mut self) {
+        let name = format!("life-{}", self.random.random_range(0..u32::MAX));
+        let written = self.call("PUT", "/v1/acl/policy", Some(json!({"Name": name, "Rules": ""}))).await;
+        let read = match written {
+            Ok(answer) if answer.is_success() => {
+                self.call("GET", &format!("/v1/acl/policy/name/{name}?consistent"), None).await
+            }
+            _ => return,
+        };
+        if read.is_ok_and(|answer| answer.json()["Name"] == name.as_str()) {
+            self.shared.note(OPERATOR, Kind::State, "the datacenter reads and writes");
+            self.shared.book().has_proved_life = true;
+        }
+    }
+
+    async fn until_done(
+        &mut self,
+        deadline: Instant,
+        method: &str,
+        path: &str,
+        body: Option<Value>,
+    ) -> Result<Answer, String> {
+        self.until_answered(deadline, method, path, body, Answer::is_success).await
+    }
+
+    /// Asks one server after the other until one gives a good answer.
+    async fn until_answered(
+        &mut self,
+        deadline: Instant,
+        method: &str,
+        path: &str,
+        body: Option<Value>,
+        is_good: impl Fn(&Answer) -> bool,
+    ) -> Result<Answer, String> {
+        loop {
+            let failure = match self.call(method, path, body.clone()).await {
+                Ok(answer) if is_good(&answer) => return Ok(answer),
+                Ok(answer) => format!("{method} {path}: {} {}", answer.status, answer.text()),
+                Err(reason) => reason,
+            };
+            if Instant::now() > deadline {
+                return Err(failure);
+            }
+            sleep(PAUSE).await;
+        }
+    }
+
+    async fn call(&mut self, method: &str, path: &str, body: Option<Value>) -> Result<Answer, String> {
+        let host = any_server(&self.shared, &mut self.random);
+        let call = Call { method, path, body, within: ANSWER_WITHIN * 4 };
+        self.client.call(&host, call).await.map_err(|error| format!("{host}: {error}"))
+    }
+}
+
+fn put(path: &str, body: Option<Value>) -> Call<'_> {
+    Call { method: "PUT", path, body, within: ANSWER_WITHIN }
+}
+
+fn is_voter(shared: &Shared, server: &Server) -> bool {
+    let Some(node) = server.context().map(|context| context.identity.node) else { return false };
+    let leader = shared.oldest_leader().and_then(|host| shared.servers[&host].context());
+    leader.is_some_and(|leader| leader.replica.subscribe().borrow().membership.voters.contains(&node))
+}

@@ -1,0 +1,239 @@
+//! A world: hosts of servers and clients on one simulated network, the faults that are planned for it, and the checks after every
+//! step. It forms a datacenter, lives through its faults, is healed in part, and must come to rest.
+
+pub mod clock;
+mod ending;
+pub mod network;
+pub mod place;
+pub mod server;
+pub mod shared;
+
+use std::{
+    collections::BTreeMap,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+    time::Duration,
+};
+
+use carrack::config::{self, Config, Layers, Purpose};
+use rand::RngExt;
+
+pub use self::ending::Report;
+use self::{
+    clock::{HostClock, WorldClock},
+    server::{Phase, Server},
+    shared::{Order, Shared, Stage},
+};
+use crate::{
+    crypto::registry::KeyRegistry,
+    disk::Disk,
+    faults::Injector,
+    invariants::Invariants,
+    random::{Seed, Stream},
+    scenario::Scenario,
+    trace::{Keep, Kind},
+    workloads,
+};
+
+/// The datacenter of a world.
+pub const DATACENTER: &str = "dc1";
+/// How long a datacenter may take to form without faults.
+const FORMED_WITHIN: Duration = Duration::from_secs(90);
+/// How long a healed core may take to come to rest, besides ten election timeouts.
+const RESTED_WITHIN: Duration = Duration::from_secs(60);
+
+/// A world.
+pub struct World {
+    sim: turmoil::Sim<'static>,
+    shared: Arc<Shared>,
+    injector: Injector,
+    invariants: Invariants,
+    random: Stream,
+}
+
+impl World {
+    /// Builds the world of a scenario. Nothing runs yet. One world in a process: consensus draws from one source of it.
+    pub fn build(scenario: Scenario, keep: Keep) -> Self {
+        let seed = Seed(scenario.seed);
+        carrack_raft::runtime::seed(scenario.seed);
+        let mut sim = turmoil::Builder::new()
+            .rng_seed(scenario.seed)
+            .enable_random_order()
+            .simulation_duration(Duration::from_secs(1 << 30))
+            .tick_duration(scenario.tick)
+            .min_message_latency(scenario.latency_min)
+            .max_message_latency(scenario.latency_max)
+            .tcp_capacity(1 << 16)
+            .build();
+        let clock = WorldClock::default();
+        let servers = servers(&scenario, &clock);
+        let shared = Arc::new(Shared::new(scenario, clock, servers, keep));
+        let keys = KeyRegistry::default();
+        for server in shared.servers.values() {
+            let (server, shared, keys) = (server.clone(), shared.clone(), keys.clone());
+            sim.host(server.host.clone(), move || server.clone().run(shared.clone(), keys.clone()));
+        }
+        workloads::hosts(&mut sim, &shared);
+        let injector = Injector::new(shared.clone());
+        let invariants = Invariants::new(shared.clone(), keys);
+        Self { sim, shared, injector, invariants, random: seed.stream("driver") }
+    }
+
+    /// Runs the world to its end, or to the first thing that must not be.
+    pub fn run(mut self) -> Report {
+        let first = format!("{DATACENTER}-a");
+        self.shared.servers[&first].will_bootstrap();
+        self.shared.order(Order::Start(first));
+        let formed = self.until("the datacenter forms", FORMED_WITHIN, workloads::is_formed);
+        if formed {
+            self.live_through_faults();
+        }
+        if self.shared.holds() {
+            self.rest();
+        }
+        self.invariants.finish();
+        Report::of(&self.shared)
+    }
+
+    fn live_through_faults(&mut self) {
+        let begin = self.sim.elapsed();
+        let end = begin + self.shared.scenario.chaos;
+        self.injector.begin(begin);
+        while self.sim.elapsed() < end && self.shared.holds() {
+            self.step();
+            self.injector.step(&mut self.sim);
+        }
+    }
+
+    /// Faults end; a majority is healed, in half of the worlds the rest stays away for ever; then everything comes to rest.
+    fn rest(&mut self) {
+        let is_whole = self.random.random_ratio(1, 2);
+        self.injector.heal(&mut self.sim, is_whole);
+        self.shared.set_stage(Stage::Proving);
+        let timeouts = self.shared.scenario.raft.election_timeout_max * 10;
+        if self.until("the healed core elects, writes and reads", timeouts + RESTED_WITHIN, workloads::is_live) {
+            self.shared.set_stage(Stage::Resting);
+            self.until(
+                "every member has applied everything and nothing is left to do",
+                RESTED_WITHIN,
+                workloads::is_at_rest,
+            );
+        }
+    }
+
+    /// Steps until a condition holds; that it never does is a violation of liveness.
+    fn until(&mut self, what: &str, within: Duration, mut holds: impl FnMut(&Shared) -> bool) -> bool {
+        let deadline = self.sim.elapsed() + within;
+        while self.shared.holds() {
+            self.step();
+            self.injector.look_after(&mut self.sim);
+            if holds(&self.shared) {
+                return true;
+            }
+            if self.sim.elapsed() > deadline {
+                let standing = workloads::standing(&self.shared);
+                self.shared.violate("liveness", format!("not within {} s: {what}; {standing}", within.as_secs()));
+            }
+        }
+        false
+    }
+
+    fn step(&mut self) {
+        match catch_unwind(AssertUnwindSafe(|| self.sim.step())) {
+            Ok(Ok(_)) => {}
+            Ok(Err(error)) => self.shared.violate("no_panic", format!("a host's software failed: {error}")),
+            Err(panic) => self.shared.violate("no_panic", format!("a host panicked: {}", panic_text(&*panic))),
+        }
+        self.shared.clock.set(self.sim.elapsed());
+        self.end_the_dying();
+        self.obey();
+        self.invariants.step();
+    }
+
+    /// A server that ended itself takes its host with it.
+    fn end_the_dying(&mut self) {
+        let dying = self.shared.servers.values().filter(|server| matches!(server.phase(), Phase::Fatal(_)));
+        let dying: Vec<Arc<Server>> = dying.filter(|server| server.context().is_some()).cloned().collect();
+        for server in dying {
+            self.sim.crash(server.host.as_str());
+            server.killed();
+        }
+    }
+
+    fn obey(&mut self) {
+        for order in self.shared.take_orders() {
+            match order {
+                Order::Start(host) => start(&mut self.sim, &self.shared, &host),
+                Order::Kill(host) => kill(&mut self.sim, &self.shared, &host, Power::Stays),
+                Order::Wipe(host) => {
+                    kill(&mut self.sim, &self.shared, &host, Power::Stays);
+                    self.shared.servers[&host].disk.wipe();
+                    self.shared.note(&host, Kind::Process, "has an empty disk");
+                }
+            }
+        }
+    }
+}
+
+/// Whether a killed process takes its machine with it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Power {
+    /// What was written is still in the operating system.
+    Stays,
+    /// What was not synced may be gone.
+    Goes,
+}
+
+/// Starts a server's process, unless there is one.
+pub(crate) fn start(sim: &mut turmoil::Sim<'static>, shared: &Shared, host: &str) {
+    let server = &shared.servers[host];
+    if !server.is_up() {
+        server.starting();
+        sim.bounce(host);
+    }
+}
+
+/// Ends a server's process at once.
+pub(crate) fn kill(sim: &mut turmoil::Sim<'static>, shared: &Shared, host: &str, power: Power) {
+    let server = &shared.servers[host];
+    sim.crash(host);
+    match power {
+        Power::Stays => server.disk.kill(),
+        Power::Goes => server.disk.crash(),
+    }
+    server.killed();
+    shared.note(host, Kind::Process, if power == Power::Goes { "loses its power" } else { "is killed" });
+}
+
+fn servers(scenario: &Scenario, clock: &WorldClock) -> BTreeMap<String, Arc<Server>> {
+    let names = ["a", "b", "c", "d", "e", "f", "g"];
+    let servers = names.iter().take(scenario.hosts()).map(|name| {
+        let host = format!("{DATACENTER}-{name}");
+        let disk = Disk::new(&host, Seed(scenario.seed));
+        let server = Server::new(name, &host, disk, HostClock::new(clock.clone()), config(scenario, name, &host));
+        (host, Arc::new(server))
+    });
+    servers.collect()
+}
+
+fn config(scenario: &Scenario, name: &str, host: &str) -> Config {
+    let flags = [
+        ("data_dir", "/simulated".to_owned()),
+        ("node_name", name.to_owned()),
+        ("datacenter", DATACENTER.to_owned()),
+        ("without_recovery", "true".to_owned()),
+        ("listen.address", "0.0.0.0".to_owned()),
+        ("advertise.address", host.to_owned()),
+    ];
+    let layers = Layers { file: None, environment: BTreeMap::new(), flags: BTreeMap::from(flags) };
+    let mut config =
+        config::load(&layers, Purpose::Bootstrap).expect("the settings of a simulated server are right").config;
+    config.raft = scenario.raft;
+    config.ca = scenario.ca;
+    config
+}
+
+fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "with no text".into())
+}

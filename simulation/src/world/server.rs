@@ -1,0 +1,326 @@
+//! A simulated server: its disk and its clock, which outlive its processes, and the software of its host.
+
+use std::{
+    path::Path,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use carrack::{
+    config::Config,
+    data_directory::{Contents, DataDirectory, Place},
+    keys::pool::Inline,
+    server::{Server as Node, ServerPorts, Start, context::Context, join_token::JoinTokenText},
+};
+use carrack_authority::id::NodeId;
+use carrack_proto::stored::{self, Kind as StoredKind, v1::HighWater};
+use carrack_raft::ports::{Fatal, Workers};
+use futures::future::BoxFuture;
+use tokio::sync::oneshot;
+
+use super::{clock::HostClock, network::SimulatedNetwork, place::DiskPlace, shared::Shared};
+use crate::{
+    crypto::{
+        entropy::{ProcessStart, SeededEntropy},
+        keys::SeededKeyMaker,
+        registry::KeyRegistry,
+        sealer::SeededSealer,
+    },
+    disk::Disk,
+    invariants::Observer,
+    trace::Kind,
+};
+
+/// A server that may run.
+pub struct Server {
+    /// Its name in the datacenter.
+    pub name: String,
+    /// Its host.
+    pub host: String,
+    /// Its disk.
+    pub disk: Disk,
+    /// Its clock.
+    pub clock: HostClock,
+    config: Config,
+    process: Mutex<Process>,
+}
+
+/// What a server's process is doing.
+#[derive(Default)]
+struct Process {
+    first_start: Option<FirstStart>,
+    starts: u32,
+    context: Option<Arc<Context>>,
+    stop: Option<oneshot::Sender<()>>,
+    phase: Phase,
+    node: Option<NodeId>,
+    standing: Standing,
+}
+
+/// What the world knows of a server, whether it runs or not.
+#[derive(Clone, Copy, Debug, Default)]
+struct Standing {
+    /// The operator has made it a member and has not removed it.
+    belongs: bool,
+    /// A fault has damaged its disk.
+    is_damaged: bool,
+    /// The operator is about to join it again.
+    is_rejoining: bool,
+    /// It is one of those that are healed at the end.
+    is_core: bool,
+}
+
+/// How a server begins that has no data yet.
+#[derive(Clone, Debug)]
+enum FirstStart {
+    Bootstrap,
+    Join(JoinTokenText),
+}
+
+/// Where a process is in its life.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Phase {
+    /// There is none.
+    #[default]
+    Off,
+    /// It starts.
+    Starting,
+    /// It serves.
+    Running,
+    /// It refused to start, for this reason.
+    Refused(String),
+    /// It ended itself, for this reason.
+    Fatal(String),
+}
+
+impl Server {
+    /// A server that has never run.
+    pub fn new(name: &str, host: &str, disk: Disk, clock: HostClock, config: Config) -> Self {
+        Self { name: name.into(), host: host.into(), disk, clock, config, process: Mutex::default() }
+    }
+
+    /// Lets the first start create the datacenter.
+    pub fn will_bootstrap(&self) {
+        let mut process = self.process();
+        process.first_start = Some(FirstStart::Bootstrap);
+        process.standing.belongs = true;
+    }
+
+    /// Lets the next start without data join with this token.
+    pub fn will_join(&self, token: JoinTokenText) {
+        let mut process = self.process();
+        process.first_start = Some(FirstStart::Join(token));
+        process.phase = Phase::Off;
+        process.standing = Standing { belongs: true, is_core: process.standing.is_core, ..Standing::default() };
+    }
+
+    /// The operator removes it.
+    pub fn leaves(&self) {
+        self.process().standing.belongs = false;
+    }
+
+    /// Whether the operator has made it a member and has not removed it.
+    pub fn belongs(&self) -> bool {
+        self.process().standing.belongs
+    }
+
+    /// Whether a fault has damaged its disk since it joined.
+    pub fn is_damaged(&self) -> bool {
+        self.process().standing.is_damaged
+    }
+
+    /// Notes that a fault has damaged its disk.
+    pub fn set_damaged(&self, is_damaged: bool) {
+        self.process().standing.is_damaged = is_damaged;
+    }
+
+    /// Whether the operator is about to join it again.
+    pub fn is_rejoining(&self) -> bool {
+        self.process().standing.is_rejoining
+    }
+
+    /// Notes that the operator is about to join it again, or has given it up.
+    pub fn set_rejoining(&self, is_rejoining: bool) {
+        self.process().standing.is_rejoining = is_rejoining;
+    }
+
+    /// Whether it is one of those that are healed at the end.
+    pub fn is_core(&self) -> bool {
+        self.process().standing.is_core
+    }
+
+    /// Makes it one of those that are healed at the end.
+    pub fn set_core(&self, is_core: bool) {
+        self.process().standing.is_core = is_core;
+    }
+
+    /// Its id, when it last ran.
+    pub fn node(&self) -> Option<NodeId> {
+        self.process().node
+    }
+
+    /// Whether the refusal may be over at the next try: nobody answered its join.
+    pub fn may_try_again(&self) -> bool {
+        !self.has_identity()
+            && matches!(self.process().phase, Phase::Refused(_))
+            && matches!(self.process().first_start, Some(FirstStart::Join(_)))
+            && !self.is_damaged()
+    }
+
+    /// Whether its log ends before the index that its high-water file promises.
+    pub fn log_is_behind_high_water(&self) -> bool {
+        let found = self.disk.view().durable;
+        let file = found.files.get("snapshots").and_then(|files| files.get("high-water"));
+        let promised: Option<HighWater> = file.and_then(|bytes| stored::decode(StoredKind::HighWater, bytes).ok());
+        promised.is_none_or(|promised| found.log.keys().next_back().copied() < promised.last_index)
+    }
+
+    /// What the running server shares with its edges.
+    pub fn context(&self) -> Option<Arc<Context>> {
+        self.process().context.clone()
+    }
+
+    /// Where its process is in its life.
+    pub fn phase(&self) -> Phase {
+        self.process().phase.clone()
+    }
+
+    /// Whether a process serves or starts.
+    pub fn is_up(&self) -> bool {
+        matches!(self.phase(), Phase::Starting | Phase::Running)
+    }
+
+    /// How often it was started.
+    pub fn starts(&self) -> u32 {
+        self.process().starts
+    }
+
+    /// Tells the process to end cleanly; whether there is one that serves.
+    pub fn stop(&self) -> bool {
+        let stop = self.process().stop.take();
+        stop.is_some_and(|stop| stop.send(()).is_ok())
+    }
+
+    /// Forgets the process: it was killed.
+    pub(super) fn killed(&self) {
+        let mut process = self.process();
+        process.context = None;
+        process.stop = None;
+        if !matches!(process.phase, Phase::Refused(_) | Phase::Fatal(_)) {
+            process.phase = Phase::Off;
+        }
+    }
+
+    /// Notes that a process begins: its host is about to be started.
+    pub(super) fn starting(&self) {
+        let mut process = self.process();
+        process.starts += 1;
+        process.phase = Phase::Starting;
+    }
+
+    /// Whether its data directory is that of a server.
+    pub fn has_identity(&self) -> bool {
+        let place: Arc<dyn Place> = Arc::new(DiskPlace(self.disk.clone()));
+        let contents = DataDirectory::new(Path::new("/"), place).contents();
+        matches!(contents, Ok(Contents::Initialised(_)))
+    }
+
+    /// The software of its host: one process of the server, from its start to its end.
+    pub(super) async fn run(self: Arc<Self>, shared: Arc<Shared>, keys: KeyRegistry) -> turmoil::Result {
+        if self.phase() != Phase::Starting {
+            return Ok(());
+        }
+        let start = match (self.has_identity(), self.process().first_start.clone()) {
+            (true, _) | (_, None) => Start::Again,
+            (false, Some(FirstStart::Bootstrap)) => Start::Bootstrap,
+            (false, Some(FirstStart::Join(token))) => Start::Join(token),
+        };
+        let how = match &start {
+            Start::Again => "again",
+            Start::Bootstrap => "bootstrap",
+            Start::Join(_) => "join",
+        };
+        shared.note(&self.host, Kind::Process, format!("starts ({how}), start {}", self.starts()));
+        let ports = self.ports(&shared, keys);
+        match Node::start(self.config.clone(), start, ports).await {
+            Ok(node) => self.serve(&shared, node).await,
+            Err(error) => self.refuse(&shared, &error),
+        }
+        Ok(())
+    }
+
+    async fn serve(&self, shared: &Shared, node: Node) {
+        let (stop, stopped) = oneshot::channel();
+        {
+            let mut process = self.process();
+            process.context = Some(node.context().clone());
+            process.stop = Some(stop);
+            process.phase = Phase::Running;
+            process.node = Some(node.context().identity.node);
+        }
+        shared.note(&self.host, Kind::Process, format!("serves as server {}", node.context().identity.node));
+        if stopped.await.is_err() {
+            // The sender is dropped with the process only.
+            return std::future::pending().await;
+        }
+        self.process().context = None;
+        node.stop().await;
+        self.process().phase = Phase::Off;
+        shared.note(&self.host, Kind::Process, "has stopped cleanly");
+    }
+
+    fn refuse(&self, shared: &Shared, error: &dyn std::error::Error) {
+        let reason = chain(error);
+        shared.note(&self.host, Kind::Process, format!("refuses to start: {reason}"));
+        self.process().phase = Phase::Refused(reason);
+    }
+
+    fn ports(self: &Arc<Self>, shared: &Arc<Shared>, keys: KeyRegistry) -> ServerPorts {
+        let start = ProcessStart::new(self.host.as_str(), self.starts().into());
+        let (disk, dying) = (self.disk.clone(), (self.clone(), shared.clone()));
+        let fatal: Fatal = Arc::new(move |reason| dying.0.die(&dying.1, reason));
+        ServerPorts {
+            wall_clock: Arc::new(self.clock.clone()),
+            entropy: Arc::new(SeededEntropy::new(shared.seed, &start)),
+            key_maker: Arc::new(SeededKeyMaker::new(shared.seed, &start, keys.clone())),
+            sealer: Arc::new(SeededSealer::new(shared.seed, &start, keys)),
+            executor: Arc::new(Inline),
+            network: Arc::new(SimulatedNetwork),
+            place: Arc::new(move |_| Ok(Arc::new(DiskPlace(disk.clone())) as Arc<dyn Place>)),
+            workers: Arc::new(TaskWorkers),
+            fatal,
+            observer: Some(Arc::new(Observer::new(self.host.as_str(), shared.clone()))),
+        }
+    }
+
+    /// The process ends itself: nothing more reaches its disk, and the driver ends its host after this step.
+    fn die(&self, shared: &Shared, reason: &str) {
+        self.disk.kill();
+        shared.note(&self.host, Kind::Process, format!("ends itself: {reason}"));
+        self.process().phase = Phase::Fatal(reason.into());
+    }
+
+    fn process(&self) -> MutexGuard<'_, Process> {
+        self.process.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Work beside the async tasks is a task like any other here: it only ever waits for channels and for the disk.
+struct TaskWorkers;
+
+impl Workers for TaskWorkers {
+    fn run(&self, _name: &str, work: BoxFuture<'static, ()>) -> std::io::Result<()> {
+        tokio::spawn(work);
+        Ok(())
+    }
+}
+
+/// An error with its causes, in one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
+    }
+    text
+}

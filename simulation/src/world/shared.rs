@@ -1,0 +1,273 @@
+//! What the driver, the hosts and the checks of one world share.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU8, AtomicUsize, Ordering},
+    },
+};
+
+use carrack_authority::id::NodeId;
+use carrack_raft::Role;
+
+use super::{clock::WorldClock, server::Server};
+use crate::{
+    faults::Action,
+    marks::{Mark, Marks},
+    random::Seed,
+    scenario::Scenario,
+    trace::{Event, Keep, Kind, Trace},
+    workloads::Book,
+};
+
+/// The most violations that are kept: the first one ends the run, but a step may find several.
+const VIOLATIONS_MAX: usize = 16;
+
+/// An invariant that does not hold.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Violation {
+    /// The invariant's name.
+    pub invariant: String,
+    /// What was seen.
+    pub text: String,
+}
+
+/// What a host asks of the driver, which alone may start and end hosts.
+#[derive(Clone, Debug)]
+pub enum Order {
+    /// Starts a server's process.
+    Start(String),
+    /// Ends a server's process at once.
+    Kill(String),
+    /// Empties a server's disk. Its process must not run.
+    Wipe(String),
+}
+
+/// Where a world is in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Stage {
+    /// Workloads work, faults may happen.
+    Living = 0,
+    /// Everything that will be healed is healed; the operator proves that it reads and writes.
+    Proving = 1,
+    /// Nobody asks for anything any more.
+    Resting = 2,
+}
+
+/// Something that the operator is to do.
+#[derive(Clone, Debug)]
+pub enum Job {
+    /// What the plan says.
+    Do(Action),
+    /// The end of something that lasts.
+    Undo(Action),
+    /// A server that lost its data is to join again under a new id.
+    Rejoin(String),
+}
+
+/// What is counted in a run.
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Counts {
+    /// Faults that began, by class.
+    pub faults: BTreeMap<String, u64>,
+    /// Client operations that succeeded, by kind.
+    pub operations: BTreeMap<String, u64>,
+    /// Client operations that were refused or had no answer, by kind.
+    pub failures: BTreeMap<String, u64>,
+    /// Entries that were checked when they were applied.
+    pub applied: u64,
+    /// Handshakes between workloads.
+    pub handshakes: u64,
+}
+
+/// See the module.
+pub struct Shared {
+    /// Where all randomness comes from.
+    pub seed: Seed,
+    /// What the seed decided.
+    pub scenario: Scenario,
+    /// The time.
+    pub clock: WorldClock,
+    /// Every server that may ever run, by its host name.
+    pub servers: BTreeMap<String, Arc<Server>>,
+    /// Which situations were hit.
+    pub marks: Marks,
+    trace: Mutex<Trace>,
+    violations: Mutex<Vec<Violation>>,
+    orders: Mutex<VecDeque<Order>>,
+    counts: Mutex<Counts>,
+    jobs: Mutex<VecDeque<Job>>,
+    open_jobs: AtomicUsize,
+    voters: Mutex<BTreeSet<NodeId>>,
+    ending: AtomicU8,
+    pub(crate) book: Mutex<Book>,
+    operator: Mutex<Option<String>>,
+    server_ca: Mutex<Option<String>>,
+}
+
+impl Shared {
+    /// A world's shared part, before anything has happened.
+    pub fn new(scenario: Scenario, clock: WorldClock, servers: BTreeMap<String, Arc<Server>>, keep: Keep) -> Self {
+        Self {
+            seed: Seed(scenario.seed),
+            scenario,
+            clock,
+            servers,
+            marks: Marks::default(),
+            trace: Mutex::new(Trace::new(keep)),
+            violations: Mutex::default(),
+            orders: Mutex::default(),
+            counts: Mutex::default(),
+            jobs: Mutex::default(),
+            open_jobs: AtomicUsize::default(),
+            voters: Mutex::default(),
+            ending: AtomicU8::default(),
+            book: Mutex::default(),
+            operator: Mutex::default(),
+            server_ca: Mutex::default(),
+        }
+    }
+
+    /// Adds an event to the trace.
+    pub fn note(&self, subject: &str, kind: Kind, text: impl Into<String>) {
+        let at = self.clock.micros();
+        self.trace().add(Event { at, subject: subject.into(), kind, text: text.into() });
+    }
+
+    /// Notes that an invariant does not hold; the run ends after this step.
+    pub fn violate(&self, invariant: &str, text: impl Into<String>) {
+        let text = text.into();
+        self.note("world", Kind::Violation, format!("{invariant}: {text}"));
+        let mut violations = lock(&self.violations);
+        if violations.len() < VIOLATIONS_MAX {
+            violations.push(Violation { invariant: invariant.into(), text });
+        }
+    }
+
+    /// Notes that a situation was hit, in the trace at its first time.
+    pub fn mark(&self, mark: Mark) {
+        if self.marks.hit(mark) {
+            self.note("world", Kind::Mark, mark.name());
+        }
+    }
+
+    /// What does not hold.
+    pub fn violations(&self) -> Vec<Violation> {
+        lock(&self.violations).clone()
+    }
+
+    /// Whether everything held so far.
+    pub fn holds(&self) -> bool {
+        lock(&self.violations).is_empty()
+    }
+
+    /// The trace.
+    pub fn trace(&self) -> MutexGuard<'_, Trace> {
+        lock(&self.trace)
+    }
+
+    /// Asks the driver for something; it is done after this step.
+    pub fn order(&self, order: Order) {
+        lock(&self.orders).push_back(order);
+    }
+
+    /// Everything that the hosts asked for.
+    pub fn take_orders(&self) -> VecDeque<Order> {
+        std::mem::take(&mut *lock(&self.orders))
+    }
+
+    /// Gives the operator something to do.
+    pub fn ask_operator(&self, job: Job) {
+        self.open_jobs.fetch_add(1, Ordering::Relaxed);
+        lock(&self.jobs).push_back(job);
+    }
+
+    /// The operator's next job; it is open until it is [`Shared::job_done`].
+    pub fn next_job(&self) -> Option<Job> {
+        lock(&self.jobs).pop_front()
+    }
+
+    /// The operator has done or given up a job.
+    pub fn job_done(&self) {
+        self.open_jobs.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// The jobs that are not done.
+    pub fn open_jobs(&self) -> usize {
+        self.open_jobs.load(Ordering::Relaxed)
+    }
+
+    /// Notes the newest membership that a server knows.
+    pub fn set_voters(&self, voters: BTreeSet<NodeId>) {
+        *lock(&self.voters) = voters;
+    }
+
+    /// The hosts of the voters of the newest known membership.
+    pub fn voters(&self) -> Vec<String> {
+        let voters = lock(&self.voters);
+        let is_voter = |server: &&Arc<Server>| server.node().is_some_and(|node| voters.contains(&node));
+        self.servers.values().filter(is_voter).map(|server| server.host.clone()).collect()
+    }
+
+    /// The server that believes to lead; of two, the one with the older term.
+    pub fn oldest_leader(&self) -> Option<String> {
+        let leaders = self.servers.values().filter_map(|server| {
+            let leadership = server.context()?.replica.subscribe().borrow().clone();
+            (leadership.role == Role::Leader).then(|| (leadership.term, server.host.clone()))
+        });
+        leaders.min().map(|(_, host)| host)
+    }
+
+    /// Where the world is in its life.
+    pub fn stage(&self) -> Stage {
+        match self.ending.load(Ordering::Relaxed) {
+            0 => Stage::Living,
+            1 => Stage::Proving,
+            _ => Stage::Resting,
+        }
+    }
+
+    /// Moves the world's life on.
+    pub fn set_stage(&self, stage: Stage) {
+        self.ending.store(stage as u8, Ordering::Relaxed);
+    }
+
+    /// What clients have received and done.
+    pub(crate) fn book(&self) -> MutexGuard<'_, Book> {
+        lock(&self.book)
+    }
+
+    /// What is counted.
+    pub fn counts(&self) -> MutexGuard<'_, Counts> {
+        lock(&self.counts)
+    }
+
+    /// Counts a client's operation.
+    pub fn count_operation(&self, kind: &str, is_success: bool) {
+        let mut counts = self.counts();
+        let table = if is_success { &mut counts.operations } else { &mut counts.failures };
+        *table.entry(kind.into()).or_default() += 1;
+    }
+
+    /// The operator's management token, once the datacenter has begun.
+    pub fn operator_token(&self) -> Option<String> {
+        lock(&self.operator).clone()
+    }
+
+    /// Hands the operator's management token and the server CA's roots to every host.
+    pub fn begun(&self, operator_token: String, server_ca: String) {
+        *lock(&self.operator) = Some(operator_token);
+        *lock(&self.server_ca) = Some(server_ca);
+    }
+
+    /// The roots of the server CA as PEM, once the datacenter has begun.
+    pub fn server_ca(&self) -> Option<String> {
+        lock(&self.server_ca).clone()
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
