@@ -235,7 +235,7 @@ impl Call {
     }
 }
 
-fn of_read(error: ReadError) -> HttpError {
+pub(super) fn of_read(error: ReadError) -> HttpError {
     match error {
         ReadError::NoLeader => HttpError::NoLeader,
         ReadError::Lagging { .. } => HttpError::Unavailable(error.to_string()),

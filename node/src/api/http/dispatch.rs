@@ -14,7 +14,7 @@ use tokio::time::{Duration, Instant, timeout_at};
 
 use super::{
     Edge, Listener, answer, body,
-    call::Call,
+    call::{Call, of_read},
     error::{HttpError, RETRY_AFTER},
     health, not_here,
     parameters::{Consistency, Parameters},
@@ -148,7 +148,8 @@ async fn admit_caller(
     let deadline = Instant::now() + LOOK_UP_WITHIN;
     match timeout_at(deadline, replica.read_linearizable(deadline)).await {
         Ok(Ok(applied)) => check(&applied),
-        // Without a leader nobody can tell whether it exists: it counts as unknown.
-        Ok(Err(_)) | Err(_) => Err(refusal),
+        // Without a leader nobody can tell whether it exists: a refusal for good would make its holder throw it away.
+        Ok(Err(error)) => Err(of_read(error)),
+        Err(_) => Err(HttpError::NoLeader),
     }
 }
