@@ -94,6 +94,8 @@ pub(super) async fn open(owner: Owner, engine: OpenEngine, files: Arc<dyn Files>
         (identity, None) => return make(owner, identity, engine, window, files).await,
     };
     window.vote = content.vote.map(vote_from_stored);
+    // A killed process may have left entries that are in the operating system alone. From here on they count as this server's.
+    engine.sync().await?;
     let mut high_water = HighWaterFile::new(files, content);
     high_water.raise(last)?;
     Ok((window, engine, high_water))
@@ -134,7 +136,11 @@ fn read_window(engine: &mut dyn Engine) -> Result<Window, LogError> {
     let purged: Option<v1::LogId> = read_record(engine, Slot::Purged, Kind::Purged)?;
     let committed: Option<v1::LogId> = read_record(engine, Slot::Committed, Kind::Committed)?;
     let mut window = Window { purged: purged.map(log_id_from_stored), ..Window::default() };
-    for (index, bytes) in engine.recover(purged.map(|purged| purged.index))? {
+    let entries = engine.recover(purged.map(|purged| purged.index))?;
+    if let Some((found, _)) = entries.first().filter(|(first, _)| purged.is_none() && *first != 0) {
+        return Err(EngineError::Hole { missing: 0, found: *found }.into());
+    }
+    for (index, bytes) in entries {
         let entry: v1::LogEntry =
             stored::decode(Kind::LogEntry, &bytes).map_err(|source| LogError::Entry { index, source })?;
         if entry.id.index != index {

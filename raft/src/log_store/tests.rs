@@ -89,7 +89,7 @@ async fn a_stopped_store_opens_with_everything_in_it() {
     let mut log = LogStore::open(OWNER, ports(place.path(), on_sled(place.path()))).await.unwrap();
     let vote = Vote { leader_id: LeaderId { term: 4, node_id: 2 }, committed: false };
     log.save_vote(&vote).await.unwrap();
-    log.blocking_append((1..=400).map(entry)).await.unwrap();
+    log.blocking_append((0..=400).map(entry)).await.unwrap();
     log.truncate_after(Some(log_id(390))).await.unwrap();
     log.save_committed(Some(log_id(380))).await.unwrap();
     log.purge(log_id(200)).await.unwrap();
@@ -127,7 +127,7 @@ async fn appends_that_wait_together_share_one_sync() {
 async fn what_was_acknowledged_survives_a_crash_and_nothing_else_has_to() {
     let (place, disk) = (tempfile::tempdir().unwrap(), MemoryDisk::default());
     let mut log = on_disk(place.path(), &disk, OWNER).await.unwrap();
-    log.blocking_append((1..=10).map(entry)).await.unwrap();
+    log.blocking_append((0..=10).map(entry)).await.unwrap();
     disk.syncs_allowed.forget_permits(usize::MAX);
     let (sender, _receiver) = <TypeConfig as openraft::type_config::TypeConfigExt>::oneshot();
     log.append([entry(11)], IOFlushed::signal(sender)).await.unwrap();
@@ -136,7 +136,7 @@ async fn what_was_acknowledged_survives_a_crash_and_nothing_else_has_to() {
     drop(log);
     disk.crash();
     let mut log = on_disk(place.path(), &disk, OWNER).await.unwrap();
-    assert!(indexes(&mut log).await.starts_with(&(1..=10).collect::<Vec<_>>()));
+    assert!(indexes(&mut log).await.starts_with(&(0..=10).collect::<Vec<_>>()));
 }
 
 #[tokio::test]
@@ -158,7 +158,7 @@ async fn a_failed_sync_is_fatal_and_never_tried_again() {
 async fn a_store_whose_end_is_lost_refuses_to_start_and_says_what_to_do() {
     let (place, disk) = (tempfile::tempdir().unwrap(), MemoryDisk::default());
     let mut log = on_disk(place.path(), &disk, OWNER).await.unwrap();
-    log.blocking_append((1..=10).map(entry)).await.unwrap();
+    log.blocking_append((0..=10).map(entry)).await.unwrap();
     log.stop().await;
     disk.cut(10);
     let error = on_disk(place.path(), &disk, OWNER).await.err().unwrap();
@@ -173,20 +173,20 @@ async fn a_store_whose_end_is_lost_refuses_to_start_and_says_what_to_do() {
 async fn a_truncated_store_starts() {
     let (place, disk) = (tempfile::tempdir().unwrap(), MemoryDisk::default());
     let mut log = on_disk(place.path(), &disk, OWNER).await.unwrap();
-    log.blocking_append((1..=10).map(entry)).await.unwrap();
+    log.blocking_append((0..=10).map(entry)).await.unwrap();
     log.save_vote(&Vote::new(1, 1)).await.unwrap();
     log.truncate_after(Some(log_id(4))).await.unwrap();
     disk.crash();
     drop(log);
     let mut log = on_disk(place.path(), &disk, OWNER).await.unwrap();
-    assert_eq!(indexes(&mut log).await, [1, 2, 3, 4]);
+    assert_eq!(indexes(&mut log).await, [0, 1, 2, 3, 4]);
 }
 
 #[tokio::test]
 async fn a_vote_is_durable_when_it_is_saved_and_carries_the_last_index() {
     let (place, disk) = (tempfile::tempdir().unwrap(), MemoryDisk::default());
     let mut log = on_disk(place.path(), &disk, OWNER).await.unwrap();
-    log.blocking_append((1..=3).map(entry)).await.unwrap();
+    log.blocking_append((0..=3).map(entry)).await.unwrap();
     let vote = Vote { leader_id: LeaderId { term: 9, node_id: 3 }, committed: true };
     log.save_vote(&vote).await.unwrap();
     disk.cut(3);
@@ -198,11 +198,11 @@ async fn a_vote_is_durable_when_it_is_saved_and_carries_the_last_index() {
 async fn the_high_water_file_is_at_most_a_second_old() {
     let (place, disk) = (tempfile::tempdir().unwrap(), MemoryDisk::default());
     let mut log = on_disk(place.path(), &disk, OWNER).await.unwrap();
-    log.blocking_append([entry(1)]).await.unwrap();
+    log.blocking_append([entry(0)]).await.unwrap();
     tokio::time::advance(Duration::from_secs(1)).await;
-    log.blocking_append([entry(2)]).await.unwrap();
+    log.blocking_append([entry(1)]).await.unwrap();
     log.save_vote(&Vote::new(1, 1)).await.unwrap();
-    disk.cut(2);
+    disk.cut(1);
     assert!(on_disk(place.path(), &disk, OWNER).await.is_err());
 }
 
@@ -210,7 +210,7 @@ async fn the_high_water_file_is_at_most_a_second_old() {
 async fn another_store_another_server_or_a_missing_half_is_refused() {
     let (place, disk) = (tempfile::tempdir().unwrap(), MemoryDisk::default());
     let mut log = on_disk(place.path(), &disk, OWNER).await.unwrap();
-    log.blocking_append([entry(1)]).await.unwrap();
+    log.blocking_append([entry(0)]).await.unwrap();
     log.stop().await;
     let refused = async |place: &Path, disk: &MemoryDisk, owner: Owner| match on_disk(place, disk, owner).await {
         Err(LogError::HighWater(error)) => error,
@@ -247,7 +247,7 @@ async fn a_damaged_high_water_file_is_a_named_error() {
 async fn a_damaged_or_cut_database_file_is_never_silent() {
     let place = tempfile::tempdir().unwrap();
     let mut log = LogStore::open(OWNER, ports(place.path(), on_sled(place.path()))).await.unwrap();
-    log.blocking_append((1..=200).map(entry)).await.unwrap();
+    log.blocking_append((0..=200).map(entry)).await.unwrap();
     log.stop().await;
     let path = place.path().join("log").join("db");
     let good = std::fs::read(&path).unwrap();
@@ -261,7 +261,7 @@ async fn a_damaged_or_cut_database_file_is_never_silent() {
             let opened = LogStore::open(OWNER, ports(place.path(), on_sled(place.path()))).await;
             if let Ok(mut log) = opened {
                 // What was damaged may have been garbage of the database; then everything must be there.
-                assert_eq!(indexes(&mut log).await, (1..=200).collect::<Vec<_>>(), "damage at {at}");
+                assert_eq!(indexes(&mut log).await, (0..=200).collect::<Vec<_>>(), "damage at {at}");
                 log.stop().await;
             }
         }

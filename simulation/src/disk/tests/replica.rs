@@ -140,3 +140,27 @@ fn a_replica_refuses_a_disk_that_is_damaged_or_has_forgotten() {
     disk.restore(&image);
     assert!(runtime().block_on(open(&disk, false)).is_ok());
 }
+
+#[test]
+fn what_a_killed_process_left_is_durable_before_the_next_takes_part() {
+    for seed in 0..40 {
+        let disk = used(seed);
+        let (process, time) = (runtime(), Duration::from_secs(3600));
+        process.block_on(async {
+            let replica = open(&disk, false).await.unwrap();
+            // No sync ends from now on.
+            disk.set_faults(DiskFaults { sync_time_min: time, sync_time_max: time, ..DiskFaults::default() });
+            let leads = lead(&replica);
+            drop(tokio::time::timeout(Duration::from_secs(30), leads).await);
+        });
+        disk.kill();
+        drop(process);
+        disk.set_faults(DiskFaults::default());
+        let process = runtime();
+        process.block_on(async {
+            let _replica = open(&disk, false).await.unwrap();
+            let view = disk.view();
+            assert_eq!(view.written.log.len(), view.durable.log.len(), "seed {seed}");
+        });
+    }
+}
