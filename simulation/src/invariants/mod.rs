@@ -1,64 +1,174 @@
-//! What must always hold, one file each. An invariant says what it is after, sees every applied entry, every step, every disk
-//! operation and the end of the run, and has a synthetic test that shows that it fires.
+//! What must always hold, one file each. An invariant says what it is after, is told of every applied entry, every disk operation,
+//! every step and the end of the run, and has a synthetic test that shows that it fires. Each works on what has changed: no step
+//! copies or hashes a whole state or log.
 
+mod committed_immutable;
+mod committed_on_quorum;
+mod election_safety;
+mod index_order;
+mod leader_completeness;
+mod log_matching;
+mod monotonic;
 pub mod received;
+pub mod seen;
+mod situations;
+mod state_machine_keys;
+mod state_machine_safety;
+pub mod stores;
+#[cfg(test)]
+mod testing;
+mod view;
+mod vote_monotonic;
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
-use carrack_authority::{State, command::Entry, outcome::Outcome};
-use carrack_raft::ports::ApplyObserver;
+pub use self::seen::Observer;
+use self::{
+    seen::{Applied, Installed, Seen, Told},
+    state_machine_safety::Ledger,
+    stores::Stores,
+    view::View,
+};
+use crate::{crypto::registry::KeyRegistry, disk::DiskEvent, world::shared::Shared};
 
-use crate::{crypto::registry::KeyRegistry, world::shared::Shared};
+/// How many steps of the world may pass before every server is looked at although nothing happened on its disk.
+const LOOK_EVERY: u64 = 32;
+
+/// What every hook can see.
+pub struct Scene<'a> {
+    /// The world.
+    pub shared: &'a Shared,
+    /// Every log.
+    pub stores: &'a Stores,
+    /// Every running server, as it was looked at last.
+    pub views: &'a BTreeMap<String, View>,
+}
+
+/// Something that must always hold. Every hook is called after a step of the world, in this order; most need one or two.
+pub trait Invariant {
+    /// Something happened on a server's disk; the stores have followed it.
+    fn disk(&mut self, _scene: &Scene<'_>, _host: &str, _event: &DiskEvent) {}
+    /// An entry was applied by some server for the first time: in the log's order, each once.
+    fn decided(&mut self, _scene: &Scene<'_>, _applied: &Applied) {}
+    /// A server applied an entry, perhaps after others have.
+    fn applied(&mut self, _scene: &Scene<'_>, _applied: &Applied) {}
+    /// A server took a state from a snapshot.
+    fn installed(&mut self, _scene: &Scene<'_>, _installed: &Installed) {}
+    /// A client did or learnt something.
+    fn told(&mut self, _scene: &Scene<'_>, _told: &Told) {}
+    /// A running server was looked at, because something may have changed.
+    fn looked(&mut self, _scene: &Scene<'_>, _host: &str, _view: &View) {}
+    /// The step ends.
+    fn stepped(&mut self, _scene: &Scene<'_>) {}
+    /// The run ends.
+    fn finished(&mut self, _scene: &Scene<'_>) {}
+}
 
 /// Every invariant of a world.
 pub struct Invariants {
     shared: Arc<Shared>,
-    _keys: KeyRegistry,
+    stores: Stores,
+    views: BTreeMap<String, View>,
+    ledger: Ledger,
+    all: Vec<Box<dyn Invariant>>,
+    steps: u64,
 }
 
 impl Invariants {
     /// The invariants of a world that has not begun.
-    pub fn new(shared: Arc<Shared>, keys: KeyRegistry) -> Self {
-        Self { shared, _keys: keys }
+    pub fn new(shared: Arc<Shared>, _keys: KeyRegistry) -> Self {
+        let all: Vec<Box<dyn Invariant>> = vec![
+            Box::new(election_safety::ElectionSafety::default()),
+            Box::new(log_matching::LogMatching::default()),
+            Box::new(leader_completeness::LeaderCompleteness::default()),
+            Box::new(committed_on_quorum::CommittedOnQuorum::default()),
+            Box::new(committed_immutable::CommittedImmutable::default()),
+            Box::new(index_order::IndexOrder),
+            Box::new(monotonic::Monotonic::default()),
+            Box::new(vote_monotonic::VoteMonotonic::default()),
+            Box::new(state_machine_keys::StateMachineKeys),
+            Box::new(situations::Situations::default()),
+        ];
+        let (stores, views, ledger) = Default::default();
+        Self { shared, stores, views, ledger, all, steps: 0 }
     }
 
     /// Looks at the world after a step.
     pub fn step(&mut self) {
-        self.follow_membership();
+        self.steps += 1;
+        let busy = self.follow_disks();
+        self.follow_entries();
+        self.look(&busy);
+        self.each(|invariant, scene| invariant.stepped(scene));
     }
 
     /// Looks at the world at its end.
-    pub fn finish(&mut self) {}
+    pub fn finish(&mut self) {
+        self.steps = 0;
+        self.step();
+        self.each(|invariant, scene| invariant.finished(scene));
+    }
 
-    fn follow_membership(&self) {
-        let contexts = self.shared.servers.values().filter_map(|server| server.context());
-        let newest = contexts.max_by_key(|context| context.replica.state().index);
-        if let Some(context) = newest {
-            self.shared.set_voters(context.replica.subscribe().borrow().membership.voters.clone());
+    /// Lets every invariant see what happened on the disks; answers the hosts where something did.
+    fn follow_disks(&mut self) -> Vec<String> {
+        let shared = self.shared.clone();
+        let mut busy = Vec::new();
+        for (host, server) in &shared.servers {
+            let events = server.disk.journal();
+            for event in &events {
+                self.stores.follow(host, event, Some(&server.disk));
+                self.each(|invariant, scene| invariant.disk(scene, host, event));
+            }
+            if !events.is_empty() {
+                busy.push(host.clone());
+            }
+        }
+        busy
+    }
+
+    fn follow_entries(&mut self) {
+        for seen in self.shared.take_seen() {
+            match seen {
+                Seen::Applied(applied) => {
+                    if self.ledger.judge(&self.shared, &applied) {
+                        self.each(|invariant, scene| invariant.decided(scene, &applied));
+                    }
+                    self.each(|invariant, scene| invariant.applied(scene, &applied));
+                }
+                Seen::Installed(installed) => self.each(|invariant, scene| invariant.installed(scene, &installed)),
+                Seen::Told(told) => self.each(|invariant, scene| invariant.told(scene, &told)),
+            }
         }
     }
-}
 
-/// Sees what one server applies.
-pub struct Observer {
-    host: String,
-    shared: Arc<Shared>,
-}
-
-impl Observer {
-    /// The observer of a server.
-    pub fn new(host: &str, shared: Arc<Shared>) -> Self {
-        Self { host: host.into(), shared }
+    /// Looks at the servers on whose disks something happened, now and then at all.
+    fn look(&mut self, busy: &[String]) {
+        let shared = self.shared.clone();
+        let is_round = self.steps.is_multiple_of(LOOK_EVERY);
+        for (host, server) in &shared.servers {
+            let Some(context) = server.context() else {
+                self.views.remove(host);
+                continue;
+            };
+            if is_round || busy.contains(host) || !self.views.contains_key(host) {
+                let view = View::of(&context.replica, server.starts());
+                self.views.insert(host.clone(), view.clone());
+                self.each(|invariant, scene| invariant.looked(scene, host, &view));
+            }
+        }
+        if is_round || !busy.is_empty() {
+            self.follow_membership();
+        }
     }
-}
 
-impl ApplyObserver for Observer {
-    fn applied(&self, index: u64, _commands: &Entry, outcomes: &[Outcome], _after: &State) {
-        self.shared.counts().applied += 1;
-        self.shared.note(&self.host, crate::trace::Kind::Applied, format!("{index}: {} outcomes", outcomes.len()));
+    fn each(&mut self, mut call: impl FnMut(&mut dyn Invariant, &Scene<'_>)) {
+        let scene = Scene { shared: &self.shared, stores: &self.stores, views: &self.views };
+        self.all.iter_mut().for_each(|invariant| call(&mut **invariant, &scene));
     }
 
-    fn installed(&self, index: u64, _state: &State) {
-        self.shared.note(&self.host, crate::trace::Kind::Applied, format!("starts at {index}"));
+    fn follow_membership(&self) {
+        if let Some(newest) = self.views.values().max_by_key(|view| view.applied) {
+            self.shared.set_voters(newest.voters.iter().map(|voter| carrack_authority::id::NodeId(*voter)).collect());
+        }
     }
 }

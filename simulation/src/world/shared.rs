@@ -14,6 +14,7 @@ use carrack_raft::Role;
 use super::{clock::WorldClock, server::Server};
 use crate::{
     faults::Action,
+    invariants::seen::Seen,
     marks::{Mark, Marks},
     random::Seed,
     scenario::Scenario,
@@ -105,6 +106,7 @@ pub struct Shared {
     pub(crate) book: Mutex<Book>,
     operator: Mutex<Option<String>>,
     server_ca: Mutex<Option<String>>,
+    seen: Mutex<Vec<Seen>>,
 }
 
 impl Shared {
@@ -127,6 +129,7 @@ impl Shared {
             book: Mutex::default(),
             operator: Mutex::default(),
             server_ca: Mutex::default(),
+            seen: Mutex::default(),
         }
     }
 
@@ -151,6 +154,16 @@ impl Shared {
         if self.marks.hit(mark) {
             self.note("world", Kind::Mark, mark.name());
         }
+    }
+
+    /// Tells the invariants something; they look at it after this step.
+    pub fn saw(&self, seen: Seen) {
+        lock(&self.seen).push(seen);
+    }
+
+    /// Everything that the invariants were told since the last call.
+    pub fn take_seen(&self) -> Vec<Seen> {
+        std::mem::take(&mut *lock(&self.seen))
     }
 
     /// What does not hold.

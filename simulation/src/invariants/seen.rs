@@ -1,0 +1,154 @@
+//! What is told to the invariants: what servers apply and install, what clients ask and get. It is kept until the driver's next
+//! look, so that no invariant runs inside of a host.
+
+use std::sync::{
+    Arc, Mutex, PoisonError,
+    atomic::{AtomicBool, Ordering},
+};
+
+use bytes::Bytes;
+use carrack_authority::{State, command::Entry, outcome::Outcome};
+use carrack_proto::stored::{self, Kind, Schema};
+use carrack_raft::ports::ApplyObserver;
+use sha2::{Digest, Sha256};
+
+use crate::{trace::Kind as Event, workloads::Leaf, world::shared::Shared};
+
+/// The bytes of a digest of an entry that are kept: two different entries have the same by chance in no run.
+pub const DIGEST_BYTES: usize = 16;
+
+/// An entry that a server applied.
+#[derive(Clone, Debug)]
+pub struct Applied {
+    /// The server's host.
+    pub host: Arc<str>,
+    /// The entry's index.
+    pub index: u64,
+    /// What it says.
+    pub commands: Arc<Entry>,
+    /// What it led to.
+    pub outcomes: Arc<[Outcome]>,
+    /// Of what it says and what it led to.
+    pub digest: [u8; DIGEST_BYTES],
+    /// The state before.
+    pub before: State,
+    /// The state after.
+    pub after: State,
+}
+
+/// A state that a server took from a snapshot.
+#[derive(Clone, Debug)]
+pub struct Installed {
+    /// The server's host.
+    pub host: Arc<str>,
+    /// The last entry in it.
+    pub index: u64,
+    /// The state.
+    pub state: State,
+    /// Whether it is the state that the process began with.
+    pub is_start: bool,
+}
+
+/// What a client did or learnt.
+#[derive(Clone, Debug)]
+pub enum Told {
+    /// It got an answer.
+    Answered {
+        /// Who asked.
+        what: String,
+        /// The body.
+        body: Bytes,
+    },
+    /// It is about to ask for a leaf of this identity.
+    LeafAsked {
+        /// The identity.
+        identity: String,
+    },
+    /// It received a leaf that it had asked for at this simulated microsecond.
+    LeafReceived {
+        /// The leaf.
+        leaf: Box<Leaf>,
+        /// When it asked.
+        asked_at: u64,
+    },
+    /// It learnt the secret of a token, in the secret's text form and as its bytes.
+    SecretLearnt {
+        /// What it is.
+        what: String,
+        /// Its bytes.
+        bytes: Vec<u8>,
+        /// How it is written.
+        text: String,
+    },
+    /// Issuing was halted or resumed, and the operator has the answer.
+    HaltAcknowledged {
+        /// Whether it is halted.
+        is_halted: bool,
+    },
+    /// The operator is about to ask for the end of a halt.
+    ResumeAsked,
+}
+
+/// Everything that is told.
+#[derive(Clone, Debug)]
+pub enum Seen {
+    /// See [`Applied`].
+    Applied(Box<Applied>),
+    /// See [`Installed`].
+    Installed(Box<Installed>),
+    /// See [`Told`].
+    Told(Told),
+}
+
+/// The digest of an entry and of what it led to.
+pub fn digest_of(commands: &Entry, outcomes: &[Outcome]) -> [u8; DIGEST_BYTES] {
+    let bytes = stored::encode(Kind::Commands, Schema::FIRST, &(commands, outcomes));
+    let hash = Sha256::digest(bytes.expect("an entry that was in a log has a stored form"));
+    *hash.first_chunk().expect("the digest is longer")
+}
+
+/// Sees what one process of a server applies.
+pub struct Observer {
+    host: Arc<str>,
+    shared: Arc<Shared>,
+    last: Mutex<State>,
+    has_begun: AtomicBool,
+}
+
+impl Observer {
+    /// The observer of one process of a server.
+    pub fn new(host: &str, shared: Arc<Shared>) -> Self {
+        Self { host: host.into(), shared, last: Mutex::default(), has_begun: AtomicBool::new(false) }
+    }
+
+    fn moves_to(&self, state: &State) -> State {
+        std::mem::replace(&mut *self.last.lock().unwrap_or_else(PoisonError::into_inner), state.clone())
+    }
+}
+
+impl ApplyObserver for Observer {
+    fn applied(&self, index: u64, commands: &Entry, outcomes: &[Outcome], after: &State) {
+        self.shared.counts().applied += 1;
+        let digest = digest_of(commands, outcomes);
+        let short: String = digest[..4].iter().map(|byte| format!("{byte:02x}")).collect();
+        self.shared.note(&self.host, Event::Applied, format!("{index}: {} outcomes, {short}", outcomes.len()));
+        self.shared.saw(Seen::Applied(Box::new(Applied {
+            host: self.host.clone(),
+            index,
+            commands: Arc::new(commands.clone()),
+            outcomes: outcomes.into(),
+            digest,
+            before: self.moves_to(after),
+            after: after.clone(),
+        })));
+    }
+
+    fn installed(&self, index: u64, state: &State) {
+        let is_start = !self.has_begun.swap(true, Ordering::Relaxed);
+        let how = if is_start { "starts" } else { "goes on from a snapshot" };
+        self.shared.note(&self.host, Event::Applied, format!("{how} at {index}"));
+        self.moves_to(state);
+        let (host, state) = (self.host.clone(), state.clone());
+        self.shared.saw(Seen::Installed(Box::new(Installed { host, index, state, is_start })));
+    }
+}

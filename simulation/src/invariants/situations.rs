@@ -1,0 +1,109 @@
+//! No invariant: sees the situations that a batch of seeds must hit where they are seen best, from outside of the servers.
+
+use std::collections::BTreeSet;
+
+use carrack_authority::{Command, Outcome, Rejection, State, acl::AccessorId, issuance::Grant, issuer::IssuerPhase};
+
+use super::{
+    Invariant, Scene,
+    seen::{Applied, Installed},
+    view::View,
+};
+use crate::{
+    disk::{DiskEvent, DiskFault},
+    marks::Mark,
+    world::server::Phase,
+};
+
+/// See the module.
+#[derive(Default)]
+pub(super) struct Situations {
+    first_leader: Option<u64>,
+    failed_disks: BTreeSet<String>,
+    deleted: BTreeSet<AccessorId>,
+}
+
+impl Invariant for Situations {
+    fn disk(&mut self, scene: &Scene<'_>, host: &str, event: &DiskEvent) {
+        match event {
+            DiskEvent::Purged { .. } => scene.shared.mark(Mark::Purged),
+            DiskEvent::FaultInjected { what: DiskFault::SyncError | DiskFault::WriteError } => {
+                self.failed_disks.insert(host.to_owned());
+            }
+            DiskEvent::Opened => drop(self.failed_disks.remove(host)),
+            _ => {}
+        }
+    }
+
+    fn decided(&mut self, scene: &Scene<'_>, applied: &Applied) {
+        for (proposal, outcome) in applied.commands.proposals.iter().zip(&*applied.outcomes) {
+            self.look_at(scene, &proposal.command, outcome, &applied.before);
+        }
+    }
+
+    fn installed(&mut self, scene: &Scene<'_>, installed: &Installed) {
+        if !installed.is_start {
+            scene.shared.mark(Mark::SnapshotInstalled);
+        }
+    }
+
+    fn looked(&mut self, scene: &Scene<'_>, _host: &str, view: &View) {
+        if !view.leads() {
+            return;
+        }
+        if *self.first_leader.get_or_insert(view.node) != view.node {
+            scene.shared.mark(Mark::LeaderChanged);
+        }
+        if scene.views.values().filter(|other| other.leads()).count() > 1 {
+            scene.shared.mark(Mark::TwoLeaders);
+        }
+    }
+
+    fn stepped(&mut self, scene: &Scene<'_>) {
+        self.failed_disks.retain(|host| {
+            let has_ended = matches!(scene.shared.servers[host].phase(), Phase::Fatal(_));
+            if has_ended {
+                scene.shared.mark(Mark::FlushErrorEnds);
+            }
+            !has_ended
+        });
+    }
+}
+
+impl Situations {
+    fn look_at(&mut self, scene: &Scene<'_>, command: &Command, outcome: &Outcome, before: &State) {
+        match (command, outcome) {
+            (Command::RecordServerCertificate { node, .. }, Outcome::Done)
+                if before.member(*node).is_some_and(|member| member.certificate.is_some()) =>
+            {
+                scene.shared.mark(Mark::ServerCertificateRenewed);
+            }
+            (Command::RecordIssuer(signed), Outcome::Done)
+                if before.issuers().any(|issuer| issuer.node == signed.node && issuer.phase == IssuerPhase::Live) =>
+            {
+                scene.shared.mark(Mark::IssuerRenewed);
+            }
+            (Command::DeleteToken { accessor }, Outcome::Done) => drop(self.deleted.insert(*accessor)),
+            (Command::RecordIssuance(issuance), Outcome::Rejected(Rejection::GrantRefused { .. })) if matches!(&*issuance.grant, Grant::Token(accessor) if self.deleted.contains(accessor)) =>
+            {
+                scene.shared.mark(Mark::TokenDeletedInFlight);
+            }
+            _ => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::invariants::testing::{Trial, leader};
+
+    #[test]
+    fn a_second_leader_and_two_at_a_time_are_marked() {
+        let (mut trial, mut situations) = (Trial::new(), Situations::default());
+        trial.look(&mut situations, "a", leader(1, 1, 1));
+        assert!(trial.shared.marks.all().is_empty());
+        trial.look(&mut situations, "b", leader(2, 2, 1));
+        assert_eq!(trial.shared.marks.all(), BTreeSet::from([Mark::LeaderChanged, Mark::TwoLeaders]));
+    }
+}

@@ -1,0 +1,150 @@
+//! Made-up worlds, logs and servers for the tests of invariants.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use carrack_authority::{
+    Command, Entry, Outcome, Proposal, State,
+    id::{NodeId, StoreId},
+    time::Timestamp,
+};
+use carrack_proto::stored::{
+    self, Kind, Schema,
+    v1::{LogEntry, LogId, Membership, Payload, StoreIdentity, Vote},
+};
+use carrack_raft::{Role, engine::Slot};
+
+use super::{
+    Invariant, Scene,
+    seen::{Applied, digest_of},
+    stores::{Reign, Stores},
+    view::View,
+};
+use crate::{
+    disk::DiskEvent,
+    scenario::Scenario,
+    trace::Keep,
+    world::{clock::WorldClock, shared::Shared},
+};
+
+/// A world without servers that an invariant can be tried in.
+pub(super) struct Trial {
+    pub(super) shared: Shared,
+    pub(super) stores: Stores,
+    pub(super) views: BTreeMap<String, View>,
+}
+
+impl Trial {
+    pub(super) fn new() -> Self {
+        let shared = Shared::new(Scenario::derive(1), WorldClock::default(), BTreeMap::new(), Keep::Last);
+        Self { shared, stores: Stores::default(), views: BTreeMap::new() }
+    }
+
+    pub(super) fn scene(&self) -> Scene<'_> {
+        Scene { shared: &self.shared, stores: &self.stores, views: &self.views }
+    }
+
+    /// Lets the stores and the invariant see an event.
+    pub(super) fn disk(&mut self, invariant: &mut dyn Invariant, host: &str, event: &DiskEvent) {
+        self.stores.follow(host, event, None);
+        invariant.disk(&self.scene(), host, event);
+    }
+
+    /// Lets the invariant look at a server.
+    pub(super) fn look(&mut self, invariant: &mut dyn Invariant, host: &str, view: View) {
+        self.views.insert(host.to_owned(), view.clone());
+        invariant.looked(&self.scene(), host, &view);
+    }
+
+    /// The names of the invariants that do not hold.
+    pub(super) fn broken(&self) -> Vec<String> {
+        self.shared.violations().into_iter().map(|violation| violation.invariant).collect()
+    }
+
+    pub(super) fn expect_good(&self) {
+        assert_eq!(self.shared.violations(), []);
+    }
+
+    pub(super) fn expect_broken(&self, name: &str) {
+        assert!(self.broken().iter().any(|broken| broken == name), "{name} holds: {:?}", self.shared.violations());
+    }
+}
+
+pub(super) fn reign(term: u64, leader: u64) -> Reign {
+    Reign { term, leader }
+}
+
+/// The event that tells whose log it is.
+pub(super) fn identity(node: u64) -> DiskEvent {
+    let identity = StoreIdentity { store: StoreId([1; 16]), node };
+    let bytes = stored::encode(Kind::StoreIdentity, Schema::FIRST, &identity).unwrap();
+    DiskEvent::Put { slot: Slot::Identity, bytes: bytes.into() }
+}
+
+/// An entry whose content is a number.
+pub(super) fn append(index: u64, reign: Reign, content: u64) -> DiskEvent {
+    log(index, reign, Payload::Commands(content.to_be_bytes().to_vec().into()))
+}
+
+/// An entry that sets the voters.
+pub(super) fn set_voters(index: u64, reign: Reign, voters: &[&[u64]]) -> DiskEvent {
+    let voters = voters.iter().map(|set| set.iter().copied().collect()).collect();
+    log(index, reign, Payload::Membership(Membership { voters, members: BTreeMap::new() }))
+}
+
+fn log(index: u64, reign: Reign, payload: Payload) -> DiskEvent {
+    let entry = LogEntry { id: LogId { term: reign.term, leader: reign.leader, index }, payload };
+    let bytes = stored::encode(Kind::LogEntry, Schema::FIRST, &entry).unwrap();
+    DiskEvent::Appended { index, bytes: bytes.into() }
+}
+
+/// A durable vote.
+pub(super) fn vote(term: u64, candidate: u64, is_committed: bool) -> DiskEvent {
+    let vote = Some(Vote { term, candidate, is_committed });
+    let file = stored::v1::HighWater { store: StoreId([1; 16]), vote, last_index: None };
+    let bytes = stored::encode(Kind::HighWater, Schema::FIRST, &file).unwrap();
+    DiskEvent::FileReplaced { area: "snapshots".into(), name: "high-water".into(), bytes: bytes.into() }
+}
+
+/// A follower that has applied and committed everything up to an entry.
+pub(super) fn follower(node: u64, term: u64, last: u64) -> View {
+    View {
+        start: 1,
+        node,
+        role: Role::Follower,
+        term,
+        last_log: Some(last),
+        committed: Some(last),
+        applied: last,
+        snapshot: None,
+        purged: None,
+        membership: None,
+        voters: BTreeSet::from([1, 2, 3]),
+        log_bytes_in_memory: 0,
+        watchers: 0,
+        state: State::default(),
+    }
+}
+
+pub(super) fn leader(node: u64, term: u64, last: u64) -> View {
+    View { role: Role::Leader, ..follower(node, term, last) }
+}
+
+/// An applied entry with states that do not change.
+pub(super) fn applied(host: &str, index: u64, commands: &[Command], outcomes: &[Outcome]) -> Applied {
+    let proposals = commands.iter().map(|command| Proposal { proposer: NodeId(1), command: command.clone() });
+    let commands = Entry { stamp: Timestamp(index * 1000), proposals: proposals.collect() };
+    let digest = digest_of(&commands, outcomes);
+    let (before, after) = Default::default();
+    let (host, commands, outcomes) = (host.into(), Arc::new(commands), outcomes.into());
+    Applied { host, index, commands, outcomes, digest, before, after }
+}
+
+/// A state that has applied one entry with a stamp.
+pub(super) fn stamped(index: u64, stamp: u64) -> State {
+    let mut state = State::default();
+    state.apply(index, &Entry { stamp: Timestamp(stamp), proposals: Vec::new() });
+    state
+}
