@@ -6,6 +6,7 @@ compile_error!(
     "the simulator needs `--cfg tokio_unstable` (set in .cargo/config.toml; the variable RUSTFLAGS replaces it)"
 );
 
+pub mod cli;
 pub mod client;
 pub mod crypto;
 pub mod disk;
@@ -15,6 +16,7 @@ pub mod marks;
 pub mod oracle;
 pub mod random;
 pub mod scenario;
+pub mod timeline;
 pub mod trace;
 pub mod workloads;
 pub mod world;

@@ -1,10 +1,9 @@
-//! `carrack-simulation`.
+//! `carrack-simulation`: runs seeds, replays one, shrinks its faults, and shows within how many seeds planted bugs are caught.
 
-use carrack_simulation::{scenario::Scenario, trace::Keep, world::World};
+use std::process::ExitCode;
 
-fn main() {
-    let seed = std::env::args().nth(1).and_then(|text| text.parse().ok()).unwrap_or(1);
-    let started = std::time::Instant::now();
-    let report = World::build(Scenario::derive(seed), Keep::Last).run();
-    println!("{} {:?}", serde_json::to_string(&report).unwrap(), started.elapsed());
+use clap::Parser;
+
+fn main() -> ExitCode {
+    carrack_simulation::cli::Cli::parse().run()
 }

@@ -5,7 +5,6 @@ use std::{sync::Arc, time::Duration};
 
 use carrack::server::join_token::JoinTokenText;
 use carrack_authority::{issuer::IssuerPhase, root::Ca, x509::pem};
-use rand::RngExt;
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
@@ -118,15 +117,17 @@ impl Operator {
                 self.shared.count_operation("operator", done.is_ok());
                 self.shared.job_done();
             }
-            if self.shared.stage() == Stage::Proving && !self.shared.book().has_proved_life {
-                self.prove_life().await;
-            }
         }
     }
 
     async fn execute(&mut self, job: Job) -> Result<(), String> {
         let deadline = Instant::now() + JOB_WITHIN;
+        let is_late = self.shared.stage() != Stage::Living;
         match job {
+            Job::Do(_) if is_late => Err("the world is coming to rest".into()),
+            Job::Rejoin(host) if is_late && !self.shared.servers[&host].is_core() => {
+                Err("it stays away for ever".into())
+            }
             Job::Do(Action::AddServer) => self.add_server(deadline).await,
             Job::Do(Action::RemoveServer(target)) => self.remove_server(target, deadline).await,
             Job::Do(Action::Transfer(number)) => self.transfer(number, deadline).await,
@@ -205,7 +206,8 @@ impl Operator {
         self.shared.order(Order::Start(server.host.clone()));
         let deadline = Instant::now() + JOINED_WITHIN;
         while !is_voter(&self.shared, server) {
-            if Instant::now() > deadline {
+            let is_lost = self.shared.stage() != Stage::Living && !server.is_core();
+            if Instant::now() > deadline || is_lost {
                 return Err(format!("{} does not become a voter", server.host));
             }
             sleep(LOOK).await;
@@ -251,22 +253,6 @@ impl Operator {
         self.until_done(deadline, "PUT", path, Some(configuration)).await.map(drop)
     }
 
-    /// Writes a policy and reads it again.
-    async fn prove_life(&mut self) {
-        let name = format!("life-{}", self.random.random_range(0..u32::MAX));
-        let written = self.call("PUT", "/v1/acl/policy", Some(json!({"Name": name, "Rules": ""}))).await;
-        let read = match written {
-            Ok(answer) if answer.is_success() => {
-                self.call("GET", &format!("/v1/acl/policy/name/{name}?consistent"), None).await
-            }
-            _ => return,
-        };
-        if read.is_ok_and(|answer| answer.json()["Name"] == name.as_str()) {
-            self.shared.note(OPERATOR, Kind::State, "the datacenter reads and writes");
-            self.shared.book().has_proved_life = true;
-        }
-    }
-
     async fn until_done(
         &mut self,
         deadline: Instant,
@@ -303,6 +289,29 @@ impl Operator {
         let host = any_server(&self.shared, &mut self.random);
         let call = Call { method, path, body, within: ANSWER_WITHIN * 4 };
         self.client.call(&host, call).await.map_err(|error| format!("{host}: {error}"))
+    }
+}
+
+/// When the world is healed: writes a policy and reads it again until that succeeds.
+async fn prove_life(shared: Arc<Shared>, server_ca: String) {
+    while shared.stage() == Stage::Living {
+        sleep(LOOK).await;
+    }
+    let (mut random, mut number) = (shared.seed.stream("life"), 0);
+    let mut client = Client::new(&shared, &server_ca, shared.operator_token());
+    while !shared.book().has_proved_life {
+        number += 1;
+        let (name, host) = (format!("life-{number}"), any_server(&shared, &mut random));
+        let written = client.call(&host, put("/v1/acl/policy", Some(json!({"Name": name, "Rules": ""})))).await;
+        if written.is_ok_and(|answer| answer.is_success()) {
+            let path = format!("/v1/acl/policy/name/{name}?consistent");
+            let read = client.call(&host, Call { method: "GET", path: &path, body: None, within: ANSWER_WITHIN }).await;
+            if read.is_ok_and(|answer| answer.json()["Name"] == name.as_str()) {
+                shared.note(OPERATOR, Kind::State, "the datacenter reads and writes");
+                shared.book().has_proved_life = true;
+            }
+        }
+        sleep(LOOK).await;
     }
 }
 

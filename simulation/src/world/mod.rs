@@ -41,6 +41,8 @@ pub const DATACENTER: &str = "dc1";
 const FORMED_WITHIN: Duration = Duration::from_secs(90);
 /// How long a healed core may take to come to rest, besides ten election timeouts.
 const RESTED_WITHIN: Duration = Duration::from_secs(60);
+/// How long everything may take after that: the operator's last jobs end within their own time.
+const DONE_WITHIN: Duration = Duration::from_secs(180);
 
 /// A world.
 pub struct World {
@@ -77,6 +79,11 @@ impl World {
         let injector = Injector::new(shared.clone());
         let invariants = Invariants::new(shared.clone(), keys);
         Self { sim, shared, injector, invariants, random: seed.stream("driver") }
+    }
+
+    /// What the hosts and the driver share; it outlives the run.
+    pub fn shared(&self) -> Arc<Shared> {
+        self.shared.clone()
     }
 
     /// Runs the world to its end, or to the first thing that must not be.

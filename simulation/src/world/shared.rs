@@ -83,6 +83,20 @@ pub struct Counts {
     pub handshakes: u64,
 }
 
+impl Counts {
+    /// Adds those of another run.
+    pub fn add(&mut self, other: &Self) {
+        let add = |into: &mut BTreeMap<String, u64>, from: &BTreeMap<String, u64>| {
+            from.iter().for_each(|(name, count)| *into.entry(name.clone()).or_default() += count);
+        };
+        add(&mut self.faults, &other.faults);
+        add(&mut self.operations, &other.operations);
+        add(&mut self.failures, &other.failures);
+        self.applied += other.applied;
+        self.handshakes += other.handshakes;
+    }
+}
+
 /// See the module.
 pub struct Shared {
     /// Where all randomness comes from.
