@@ -96,8 +96,10 @@ impl ReadTask {
                     None => {
                         let now = Instant::now();
                         readings.retain(|reading| reading.deadline > now && !reading.reply.is_closed());
-                        // Whichever comes first is right.
-                        drop(timeout(PAUSE, self.leadership.changed()).await);
+                        // Whichever comes first is right. Nobody will ever lead again where nobody looks after leadership any more.
+                        if let Ok(Err(_)) = timeout(PAUSE, self.leadership.changed()).await {
+                            return;
+                        }
                     }
                 }
             }

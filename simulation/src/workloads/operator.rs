@@ -44,6 +44,7 @@ pub(super) async fn run(shared: Arc<Shared>) -> turmoil::Result {
         .map(|root| root.made.certificate.clone())
         .collect::<Vec<_>>();
     let server_ca = pem::encode_certificates(&roots);
+    tokio::task::spawn_local(prove_life(shared.clone(), server_ca.clone()));
     let mut operator =
         Operator { client: Client::new(&shared, &server_ca, None), random: shared.seed.stream(OPERATOR), shared };
     operator.form(&first, server_ca).await?;

@@ -122,7 +122,7 @@ impl World {
             self.shared.set_stage(Stage::Resting);
             self.until(
                 "every member has applied everything and nothing is left to do",
-                RESTED_WITHIN,
+                DONE_WITHIN,
                 workloads::is_at_rest,
             );
         }
