@@ -21,7 +21,7 @@ use uuid::Uuid;
 
 use super::{
     join_token::JoinTokenText,
-    own_record::certificate_request,
+    own_record::joining_request,
     task::{StepError, chain_of},
     transport::chain_pem,
 };
@@ -114,7 +114,7 @@ fn request(
     store: StoreId,
     keys: &ServerKeys,
 ) -> Result<JoinRequest, StepError> {
-    let (csr, _) = certificate_request(keys)?;
+    let csr = joining_request(keys)?;
     Ok(JoinRequest {
         secret: token.secret.to_vec().into(),
         node_name: token.node_name.to_string(),

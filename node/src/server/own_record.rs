@@ -21,7 +21,7 @@ use super::{
     task::{Runs, Step, StepError, Task},
     transport::{Transport, chain_pem},
 };
-use crate::keys::server_keys::ServerKeys;
+use crate::keys::{secret::SecretKey, server_keys::ServerKeys};
 
 /// The kind of the keys of server certificates: both ends are ours.
 pub const SERVER_KEY_KIND: KeyKind = KeyKind::EcP256;
@@ -99,7 +99,20 @@ impl OwnRecordTask {
 
 /// The request for the pending server key, and the digest of that key. Repeating it is the same request's key.
 pub(crate) fn certificate_request(keys: &ServerKeys) -> Result<(Der, Digest), StepError> {
-    let key = keys.pending_server_key(SERVER_KEY_KIND)?;
-    let signer = keys.signer(&key)?;
+    request_for(keys, &keys.pending_server_key(SERVER_KEY_KIND)?)
+}
+
+/// A joiner's request. A try that was answered and went no further has made the pending key the active one: the token is that
+/// key's, and so is the repeated request.
+pub(crate) fn joining_request(keys: &ServerKeys) -> Result<Der, StepError> {
+    let key = match keys.server()? {
+        Some(credential) => credential.key,
+        None => keys.pending_server_key(SERVER_KEY_KIND)?,
+    };
+    request_for(keys, &key).map(|(csr, _)| csr)
+}
+
+fn request_for(keys: &ServerKeys, key: &SecretKey) -> Result<(Der, Digest), StepError> {
+    let signer = keys.signer(key)?;
     Ok((build_csr(&*signer, &RequestedName::Server)?, signer.public_key().digest()))
 }

@@ -1,8 +1,17 @@
 //! What clients have received and done, as far as invariants ask for it later.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use carrack_authority::{id::Serial, key::Der, spiffe::TrustDomain, time::Timestamp};
+
+use crate::{
+    oracle::{
+        client::ClientOracle,
+        history::{Action, Begun, History, Outcome, Value},
+        linearizability,
+    },
+    world::shared::Shared,
+};
 
 /// A leaf that a client has received.
 #[derive(Clone, Debug)]
@@ -28,6 +37,47 @@ pub(crate) struct Book {
     pub(crate) leaves: BTreeMap<Serial, Leaf>,
     /// The trust domain, once a client has seen it.
     pub(crate) trust_domain: Option<TrustDomain>,
+    /// What was done to registers.
+    pub(crate) history: History,
+    oracle: ClientOracle,
+    values: u64,
     /// The secrets of tokens that entitle to a service, by service.
     pub(crate) service_tokens: BTreeMap<String, String>,
+}
+
+impl Book {
+    /// A value that nobody has written before.
+    pub(crate) fn new_value(&mut self) -> Value {
+        self.values += 1;
+        Value(self.values)
+    }
+
+    /// Notes that an operation on a register begins.
+    pub(crate) fn begin(&mut self, shared: &Shared, client: &Arc<str>, key: &Arc<str>, action: Action) -> Begun {
+        let begun = self.history.begin(client, key, action, nanoseconds(shared));
+        if let Err(violation) = self.oracle.begin(&begun) {
+            shared.violate("client_oracle", violation.to_string());
+        }
+        begun
+    }
+
+    /// Notes how an operation on a register ended.
+    pub(crate) fn finish(&mut self, shared: &Shared, begun: &Begun, outcome: Outcome) {
+        let Some(operation) = self.history.finish(begun.id, outcome, nanoseconds(shared)) else { return };
+        if let Err(violation) = self.oracle.finish(&operation) {
+            shared.violate("client_oracle", violation.to_string());
+        }
+    }
+
+    /// Checks the whole history of registers, when nothing more happens to them.
+    pub(crate) fn check_history(&mut self, shared: &Shared) {
+        self.history.close(nanoseconds(shared));
+        if let Err(failure) = linearizability::check(&self.history) {
+            shared.violate("linearizability", failure.to_string());
+        }
+    }
+}
+
+fn nanoseconds(shared: &Shared) -> u64 {
+    shared.clock.micros() * 1000
 }

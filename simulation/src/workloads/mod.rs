@@ -3,6 +3,7 @@
 mod book;
 mod issue;
 mod operator;
+mod registers;
 mod tokens;
 mod watch;
 
@@ -57,6 +58,7 @@ async fn run_client(shared: Arc<Shared>, number: usize) -> turmoil::Result {
     }
     let works = [
         tokio::task::spawn_local(issue::run(Worker::new(&shared, &host, "issue"))),
+        tokio::task::spawn_local(registers::run(Worker::new(&shared, &host, "registers"))),
         tokio::task::spawn_local(tokens::run(Worker::new(&shared, &host, "tokens"))),
         tokio::task::spawn_local(watch::run(Worker::new(&shared, &host, "watch"))),
     ];

@@ -184,6 +184,9 @@ impl Operator {
             if answer.status != 202 {
                 break;
             }
+            if Instant::now() > deadline {
+                return Err(format!("{} is not removed yet", server.host));
+            }
         }
         server.leaves();
         Ok(())
@@ -239,7 +242,7 @@ impl Operator {
     }
 
     async fn halt(&mut self, is_halted: bool, deadline: Instant) -> Result<(), String> {
-        self.until_done(deadline, "PUT", "/v1/carrack/halt", Some(json!({"Halt": is_halted}))).await?;
+        self.until_done(deadline, "PUT", "/v1/carrack/halt", Some(json!({"Halted": is_halted}))).await?;
         if is_halted {
             self.shared.mark(Mark::Halted);
         }
@@ -276,6 +279,7 @@ impl Operator {
         loop {
             let failure = match self.call(method, path, body.clone()).await {
                 Ok(answer) if is_good(&answer) => return Ok(answer),
+                Ok(answer) if answer.status == 400 => return Err(format!("{method} {path}: 400 {}", answer.text())),
                 Ok(answer) => format!("{method} {path}: {} {}", answer.status, answer.text()),
                 Err(reason) => reason,
             };

@@ -98,6 +98,7 @@ impl World {
         if self.shared.holds() {
             self.rest();
         }
+        self.shared.book().check_history(&self.shared);
         self.invariants.finish();
         Report::of(&self.shared)
     }

@@ -15,7 +15,7 @@ use carrack_authority::id::NodeId;
 use carrack_proto::stored::{self, Kind as StoredKind, v1::HighWater};
 use carrack_raft::ports::{Fatal, Workers};
 use futures::future::BoxFuture;
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 
 use super::{clock::HostClock, network::SimulatedNetwork, place::DiskPlace, shared::Shared};
 use crate::{
@@ -51,6 +51,7 @@ struct Process {
     starts: u32,
     context: Option<Arc<Context>>,
     stop: Option<oneshot::Sender<()>>,
+    work: Option<mpsc::Sender<Work>>,
     phase: Phase,
     node: Option<NodeId>,
     standing: Standing,
@@ -75,6 +76,12 @@ enum FirstStart {
     Bootstrap,
     Join(JoinTokenText),
 }
+
+/// Something to be done inside of a server's process.
+type Work = Box<dyn FnOnce(Arc<Context>) -> BoxFuture<'static, ()> + Send>;
+
+/// The most work that waits to be done inside of one server.
+const WORK_MAX: usize = 256;
 
 /// Where a process is in its life.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -194,6 +201,24 @@ impl Server {
         self.process().starts
     }
 
+    /// Does something inside of the server's process, on its time; `None` if there is none, or if it ended meanwhile.
+    pub async fn execute<T, F>(&self, work: F) -> Option<T>
+    where
+        T: Send + 'static,
+        F: FnOnce(Arc<Context>) -> BoxFuture<'static, T> + Send + 'static,
+    {
+        let (reply, replied) = oneshot::channel();
+        let work: Work = Box::new(move |context| {
+            let working = work(context);
+            // Whoever asked may have given up.
+            Box::pin(async move { drop(reply.send(working.await)) })
+        });
+        let queue = self.process().work.clone()?;
+        queue.try_send(work).ok()?;
+        drop(queue);
+        replied.await.ok()
+    }
+
     /// Tells the process to end cleanly; whether there is one that serves.
     pub fn stop(&self) -> bool {
         let stop = self.process().stop.take();
@@ -203,8 +228,7 @@ impl Server {
     /// Forgets the process: it was killed.
     pub(super) fn killed(&self) {
         let mut process = self.process();
-        process.context = None;
-        process.stop = None;
+        (process.context, process.stop, process.work) = (None, None, None);
         if !matches!(process.phase, Phase::Refused(_) | Phase::Fatal(_)) {
             process.phase = Phase::Off;
         }
@@ -250,10 +274,18 @@ impl Server {
 
     async fn serve(&self, shared: &Shared, node: Node) {
         let (stop, stopped) = oneshot::channel();
+        let (work, mut waiting) = mpsc::channel::<Work>(WORK_MAX);
+        let context = node.context().clone();
+        let worker = tokio::spawn(async move {
+            while let Some(work) = waiting.recv().await {
+                tokio::spawn(work(context.clone()));
+            }
+        });
         {
             let mut process = self.process();
             process.context = Some(node.context().clone());
             process.stop = Some(stop);
+            process.work = Some(work);
             process.phase = Phase::Running;
             process.node = Some(node.context().identity.node);
         }
@@ -262,8 +294,12 @@ impl Server {
             // The sender is dropped with the process only.
             return std::future::pending().await;
         }
-        self.process().context = None;
+        {
+            let mut process = self.process();
+            (process.context, process.work) = (None, None);
+        }
         node.stop().await;
+        worker.abort();
         self.process().phase = Phase::Off;
         shared.note(&self.host, Kind::Process, "has stopped cleanly");
     }
