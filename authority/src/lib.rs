@@ -11,6 +11,7 @@ pub mod leaf;
 pub mod member;
 pub mod outcome;
 pub mod plan;
+pub mod planted;
 pub mod root;
 pub mod spiffe;
 pub mod state;

@@ -25,6 +25,7 @@ use crate::{
     issuer::{Issuer, IssuerRequest},
     member::{JoinToken, Member, RemovedMember},
     outcome::{Applied, Outcome, Rejection, WatchKey},
+    planted::{self, Bug},
     root::{Ca, RootSet},
     spiffe::{Name, TrustDomain},
     time::Timestamp,
@@ -89,7 +90,7 @@ impl State {
         let outcomes = outcomes.collect();
         for key in &change.touched {
             if !matches!(key, WatchKey::Token(_)) {
-                self.modified.insert(*key, Revision(index));
+                self.modified.insert(*key, Revision(index.saturating_sub(hash_order(key))));
             }
         }
         Applied { outcomes, touched: change.touched }
@@ -272,5 +273,13 @@ impl Change {
 
     const fn revision(&self) -> Revision {
         Revision(self.index)
+    }
+}
+/// Nothing, but for a planted bug: what a hash map's order, another one for each map, brings into the state.
+fn hash_order(key: &WatchKey) -> u64 {
+    use std::hash::BuildHasher;
+    match planted::is(Bug::HashOrderInApply) {
+        true => std::hash::RandomState::new().hash_one(key) % 2,
+        false => 0,
     }
 }

@@ -3,6 +3,7 @@
 use crate::{
     State,
     id::{KeyId, NodeId, Revision},
+    planted::{self, Bug},
     root::Ca,
 };
 
@@ -40,6 +41,9 @@ pub fn plan(state: &State) -> Vec<Reseal> {
 
 /// Whether the server has a slot of every sealed key: only then may it become a voter.
 pub fn can_unseal_everything(state: &State, node: NodeId) -> bool {
+    if planted::is(Bug::SlotForgotten) {
+        return true;
+    }
     [Ca::Server, Ca::Mesh].into_iter().all(|ca| {
         let roots = state.roots(ca).bundle();
         roots.iter().all(|root| root.made.sealed_key.as_ref().is_none_or(|sealed| sealed.has_slot(node)))

@@ -13,6 +13,7 @@ use crate::{
     },
     id::Revision,
     outcome::{Outcome, Rejection, WatchKey},
+    planted::{self, Bug},
 };
 
 impl State {
@@ -92,6 +93,9 @@ impl State {
         if accessor.is_reserved() {
             return Err(Rejection::BuiltIn { what: format!("token {accessor}") });
         }
+        if planted::is(Bug::DeletedTokenLives) {
+            return Ok(Outcome::Done);
+        }
         if self.acl.delete_token(accessor).is_some() {
             change.touch(WatchKey::Tokens);
             change.touch(WatchKey::Token(accessor));
@@ -115,6 +119,9 @@ impl State {
         policy.modified = former.as_ref().map_or_else(Revision::default, |former| former.modified);
         if former.as_deref() == Some(&policy) {
             return Ok(Outcome::Done);
+        }
+        if planted::is(Bug::RejectedCommandWrites) {
+            self.acl.put_policy(Arc::new(Policy { modified: change.revision(), ..policy.clone() }));
         }
         check::unchanged(what(), expected, policy.modified)?;
         if former.is_none() {

@@ -7,6 +7,7 @@ use crate::{
     issuance::{BACKDATING, DEADLINE_MAX, Grant, Holder, ISSUANCES_MAX, Issuance, Keeper, SLOT_BYTES_MAX},
     issuer::IssuerPhase,
     outcome::{Outcome, Rejection, WatchKey},
+    planted::{self, Bug},
     root::RootPhase,
     spiffe::{Identity, SpiffeId, SpiffePath},
 };
@@ -18,13 +19,15 @@ impl State {
         proposer: NodeId,
         issuance: &Issuance,
     ) -> Result<Outcome, Rejection> {
-        if let Some(found) = self.issuances.find(&issuance.serial) {
+        if let Some(found) = self.issuances.find(&issuance.serial)
+            && !planted::is(Bug::RetryRecordsTwice)
+        {
             let is_duplicate = found.issuance.certificate == issuance.certificate;
             let taken = Rejection::SerialTaken { serial: issuance.serial };
             return if is_duplicate { Ok(Outcome::Recorded { sequence: found.sequence }) } else { Err(taken) };
         }
         self.check_deadline(change, issuance)?;
-        if self.is_halted() {
+        if self.is_halted() && !planted::is(Bug::HaltIgnored) {
             return Err(Rejection::Halted);
         }
         check::room("unexpired issuances", self.issuances.unexpired(), ISSUANCES_MAX)?;
@@ -32,7 +35,9 @@ impl State {
         check_holder(proposer, &issuance.holder)?;
         self.check_issuer(proposer, issuance)?;
         self.check_dates(change, issuance)?;
-        self.check_grant(issuance)?;
+        if !planted::is(Bug::GrantNotCheckedAtCommit) {
+            self.check_grant(issuance)?;
+        }
         let sequence = self.issuances.append(change.index, change.now, issuance);
         change.touch(WatchKey::Issuances);
         Ok(Outcome::Recorded { sequence })
@@ -60,6 +65,9 @@ impl State {
         let root = self.mesh.find(&issuer.root).ok_or_else(|| refused("its root is not in the bundle"))?;
         if root.phase != RootPhase::Active {
             return Err(refused("its root is not the active one"));
+        }
+        if planted::is(Bug::LeafOutlivesIssuer) {
+            return Ok(());
         }
         if issuance.not_before < issuer.not_before || issuance.not_after > issuer.not_after.min(root.made.not_after) {
             return Err(dates(issuance, "they are outside of the issuer's or the root's"));

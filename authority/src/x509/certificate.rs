@@ -16,6 +16,7 @@ use super::{
 use crate::{
     id::{KeyId, Serial},
     key::Signer,
+    planted::{self, Bug},
     spiffe::{Name, TrustDomain},
     time::Timestamp,
 };
@@ -76,7 +77,7 @@ pub struct BridgeProfile<'a> {
 pub fn root(signer: &dyn Signer, profile: &RootProfile<'_>) -> Result<SignedCertificate, IssueError> {
     let RootProfile { trust_domain, serial, now, ttl } = *profile;
     let name = ca_name("carrack root", "", &signer.public_key().id, trust_domain.as_str());
-    let template = ca_template(name, trust_domain, None)?;
+    let template = ca_template(name, trust_domain, planted::is(Bug::RootPathLength).then_some(1))?;
     sign_root(template, signer, serial, Validity::UNBOUNDED.starting(now, ttl)?)
 }
 

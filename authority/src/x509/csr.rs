@@ -13,6 +13,7 @@ use super::{
 };
 use crate::{
     key::{PublicKey, Signer},
+    planted::{self, Bug},
     spiffe::{Identity, SpiffeError, SpiffeId, TrustDomain},
 };
 
@@ -243,7 +244,10 @@ fn from_pem(text: &str) -> Result<crate::key::Der, PemError> {
 }
 
 fn leaf_identity(extensions: &Extensions) -> Result<Identity, CsrError> {
-    let names = extensions.names.as_deref().unwrap_or_default();
+    let mut names = extensions.names.as_deref().unwrap_or_default();
+    if planted::is(Bug::SecondUriIgnored) {
+        names = &names[..names.len().min(1)];
+    }
     if let [AlternativeName::Dns(name)] = names {
         return Ok(Identity::LinkerdDns(name.parse::<DnsName>()?.into_linkerd()?));
     }
@@ -324,7 +328,9 @@ impl<'a> Request<'a> {
 
     /// Checks the proof of possession; last, because it costs most.
     fn verify_signature(self) -> Result<PublicKey, CsrError> {
-        signature::verify(&self.public_key, self.algorithm, self.info, self.signature)?;
+        if !planted::is(Bug::RequestSignatureIgnored) {
+            signature::verify(&self.public_key, self.algorithm, self.info, self.signature)?;
+        }
         Ok(self.public_key)
     }
 }

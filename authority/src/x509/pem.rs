@@ -2,7 +2,10 @@
 
 use std::fmt::Write as _;
 
-use crate::key::Der;
+use crate::{
+    key::Der,
+    planted::{self, Bug},
+};
 
 /// The most bytes of PEM that are read: a bundle of a hundred RSA certificates fits.
 pub const PEM_BYTES_MAX: usize = 256 * 1024;
@@ -65,6 +68,9 @@ pub fn encode(label: &str, der: &Der) -> String {
         writeln!(text, "{line}").expect("a string takes every write");
     }
     writeln!(text, "-----END {label}-----").expect("a string takes every write");
+    if planted::is(Bug::PemWithoutNewline) {
+        text.truncate(text.len() - 1);
+    }
     text
 }
 

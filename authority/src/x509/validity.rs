@@ -3,7 +3,10 @@
 use std::time::Duration;
 
 pub use crate::issuance::BACKDATING;
-use crate::time::Timestamp;
+use crate::{
+    planted::{self, Bug},
+    time::Timestamp,
+};
 
 /// The last second that X.509 can express (RFC 5280 section 4.1.2.5): 9999-12-31T23:59:59Z.
 const END_OF_TIME: Timestamp = Timestamp::from_seconds(253_402_300_799);
@@ -46,7 +49,8 @@ impl Validity {
             not_before: now.minus(BACKDATING).floor_to_second(),
             not_after: now.floor_to_second().plus(Duration::from_secs(ttl.as_secs())),
         };
-        let dates = asked.within(self);
+        let is_unbounded = planted::is(Bug::LeafOutlivesIssuer);
+        let dates = if is_unbounded { asked } else { asked.within(self) };
         if dates.not_after <= now || dates.not_after <= dates.not_before {
             return Err(NoTimeLeft { now, ends_at: dates.not_after });
         }

@@ -1,6 +1,7 @@
 //! The command line of the simulator.
 
 mod describe;
+mod mutants;
 mod one;
 mod progress;
 mod run;
@@ -12,7 +13,7 @@ use std::{collections::BTreeSet, path::PathBuf, process::ExitCode};
 
 use clap::{Args, Parser, Subcommand};
 
-use self::{one::One, run::Run};
+use self::{mutants::Mutants, one::One, run::Run};
 
 /// Runs carrack's federations in one deterministic world: one seed decides everything, and always the same.
 #[derive(Debug, Parser)]
@@ -30,6 +31,8 @@ enum Command {
     Replay(Replay),
     /// Find the fewest faults of a failing seed that still make it fail
     Shrink(One),
+    /// Show within how many seeds each planted bug is caught
+    Mutants(Mutants),
     /// Run one seed here and print its report as JSON: what the other commands start
     #[command(hide = true)]
     One(One),
@@ -60,6 +63,7 @@ impl Cli {
                 one::replay(&replay.one, replay.trace, replay.html.as_deref(), replay.log.as_deref())
             }
             Command::Shrink(one) => shrink::run(&one),
+            Command::Mutants(mutants) => mutants.run(),
             Command::One(one) => one::report(&one),
         };
         match done {

@@ -7,6 +7,7 @@ use carrack::{
     config::{LogFormat, LogSettings},
     telemetry::logs,
 };
+use carrack_authority::planted::{Bug, arm};
 use clap::Args;
 
 use super::{Numbers, describe, progress::say};
@@ -24,6 +25,19 @@ pub(super) struct One {
     /// Only these faults of its plan, by number; an empty list: none
     #[arg(long, value_name = "NUMBERS")]
     pub(super) only: Option<Numbers>,
+    /// With this bug, by its name in the table of `mutants`
+    #[arg(long, value_name = "NAME", value_parser = bug)]
+    pub(super) plant: Option<Bug>,
+}
+
+pub(super) fn bug(name: &str) -> Result<Bug, String> {
+    let found = Bug::ALL.iter().find(|bug| bug.name() == name).copied();
+    found.ok_or_else(|| {
+        format!(
+            "no bug has this name; there are {}",
+            Bug::ALL.iter().map(|bug| bug.name()).collect::<Vec<_>>().join(", ")
+        )
+    })
 }
 
 impl One {
@@ -35,16 +49,25 @@ impl One {
         scenario
     }
 
+    /// Builds the world, with its bug.
+    fn build(&self, keep: Keep) -> World {
+        if let Some(bug) = self.plant {
+            arm(bug);
+        }
+        World::build(self.scenario(), keep)
+    }
+
     /// The arguments that mean the same world.
     pub(super) fn arguments(&self) -> Vec<String> {
         let only = self.only.iter().flat_map(|only| ["--only".to_owned(), only.to_string()]);
-        std::iter::once(self.seed.to_string()).chain(only).collect()
+        let plant = self.plant.iter().flat_map(|bug| ["--plant".to_owned(), bug.name().to_owned()]);
+        std::iter::once(self.seed.to_string()).chain(only).chain(plant).collect()
     }
 }
 
 /// Runs it and prints its report.
 pub(super) fn report(one: &One) -> anyhow::Result<bool> {
-    let report = quietly(|| World::build(one.scenario(), Keep::Last).run());
+    let report = quietly(|| one.build(Keep::Last).run());
     println(&serde_json::to_string(&report)?);
     Ok(report.violations.is_empty())
 }
@@ -55,7 +78,7 @@ pub(super) fn replay(one: &One, is_traced: bool, html: Option<&Path>, filter: Op
         logs::init(&LogSettings { format: LogFormat::Pretty, level: filter.to_owned() }, None)?;
     }
     let keep = if is_traced || html.is_some() { Keep::All } else { Keep::Last };
-    let world = World::build(one.scenario(), keep);
+    let world = one.build(keep);
     let shared = world.shared();
     let report = quietly(|| world.run());
     if is_traced {

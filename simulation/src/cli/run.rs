@@ -54,7 +54,7 @@ impl Run {
         // The bar shows the rate; a run that is not looked at says now and then how far it is.
         bar.enable_steady_tick(Duration::from_millis(250));
         let mut summary = Summary::new();
-        let worlds = seeds.map(|seed| One { seed, only: None });
+        let worlds = seeds.map(|seed| One { seed, only: None, plant: None });
         let mut results = std::pin::pin!(runner::run(worlds, jobs));
         while let Some(ran) = results.next().await {
             let ran = ran?;

@@ -22,6 +22,11 @@ pub(super) fn run(worlds: impl Iterator<Item = One>, jobs: usize) -> impl Stream
     stream::iter(worlds).map(run_one).buffer_unordered(jobs.max(1))
 }
 
+/// The same, each in its turn: the first that fails is the first of all.
+pub(super) fn run_in_order(worlds: impl Iterator<Item = One>, jobs: usize) -> impl Stream<Item = anyhow::Result<Ran>> {
+    stream::iter(worlds).map(run_one).buffered(jobs.max(1))
+}
+
 /// Runs one world in a process of its own.
 pub(super) async fn run_one(one: One) -> anyhow::Result<Ran> {
     let mut command = Command::new(std::env::current_exe()?);

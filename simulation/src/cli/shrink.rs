@@ -27,7 +27,7 @@ async fn shrink(one: &One) -> anyhow::Result<bool> {
     while !numbers.is_empty() && tries < TRIES_MAX {
         let candidates = candidates(&numbers, parts);
         tries += candidates.len();
-        match first_failing(one.seed, &wanted, candidates).await? {
+        match first_failing(one, &wanted, candidates).await? {
             Some(smaller) => {
                 parts = parts.saturating_sub(1).clamp(1, smaller.len().max(1));
                 numbers = smaller;
@@ -37,7 +37,7 @@ async fn shrink(one: &One) -> anyhow::Result<bool> {
             None => parts = (parts * 2).min(numbers.len()),
         }
     }
-    let least = One { seed: one.seed, only: Some(Numbers(numbers.into_iter().collect())) };
+    let least = One { seed: one.seed, only: Some(Numbers(numbers.into_iter().collect())), plant: one.plant };
     let ran = runner::run_one(least.clone()).await?;
     say(&describe::failure(&least, &ran.report));
     Ok(false)
@@ -63,11 +63,11 @@ fn candidates(numbers: &[usize], parts: usize) -> Vec<Vec<usize>> {
 }
 
 /// The first of the candidates, in their order, that fails in the same way.
-async fn first_failing(seed: u64, wanted: &str, candidates: Vec<Vec<usize>>) -> anyhow::Result<Option<Vec<usize>>> {
+async fn first_failing(one: &One, wanted: &str, candidates: Vec<Vec<usize>>) -> anyhow::Result<Option<Vec<usize>>> {
     let jobs = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let worlds = candidates
         .into_iter()
-        .map(|numbers| One { seed, only: Some(Numbers(numbers.into_iter().collect::<BTreeSet<_>>())) });
+        .map(|numbers| One { only: Some(Numbers(numbers.into_iter().collect::<BTreeSet<_>>())), ..one.clone() });
     let mut results = std::pin::pin!(runner::run(worlds, jobs));
     while let Some(ran) = results.next().await {
         let ran = ran?;

@@ -118,11 +118,7 @@ impl Holder {
 }
 
 fn identity(worker: &Worker, service: &str) -> Identity {
-    let any = worker.shared.servers.values().find_map(|server| server.context());
-    let trust_domain = any.map(|context| context.identity.trust_domain.clone());
-    let trust_domain =
-        trust_domain.unwrap_or_else(|| worker.shared.book().trust_domain.clone().expect("a formed datacenter has one"));
-    worker.shared.book().trust_domain = Some(trust_domain.clone());
+    let trust_domain = worker.shared.book().trust_domain.clone().expect("the operator has told it");
     let datacenter = Name::parse("datacenter", DATACENTER).expect("it is a name");
     let service = Name::parse("service", service).expect("services of a world have names");
     Identity::Spiffe(SpiffeId::service(trust_domain, datacenter, service))

@@ -64,6 +64,7 @@ impl Operator {
             answer.json()["SecretID"].as_str().ok_or_else(|| format!("bootstrap: {}", answer.text()))?.to_owned();
         self.client.set_token(Some(secret.clone()));
         self.shared.begun(secret, server_ca);
+        self.shared.book().trust_domain = first.context().map(|context| context.identity.trust_domain.clone());
         let members = self.shared.scenario.servers;
         let others: Vec<Arc<Server>> = self.shared.servers.values().take(members).skip(1).cloned().collect();
         for server in &others {
