@@ -27,6 +27,12 @@ fn the_pure_crate_has_only_the_dependencies_of_its_list() {
 }
 
 #[test]
+fn only_the_simulator_turns_on_bugs_on_purpose() {
+    let planters = arrows::planters();
+    assert!(arrows::is_planted_by_the_simulator_alone(&planters), "{planters:?}");
+}
+
+#[test]
 fn the_top_level_holds_only_known_entries() {
     expect_none(&files::unknown_entries(&files::paths()));
 }

@@ -90,6 +90,30 @@ pub(crate) fn impurities(arrows: &BTreeSet<Arrow>) -> Vec<String> {
     foreign.map(|arrow| format!("carrack-authority must stay pure: {} is not in its list", arrow.to)).collect()
 }
 
+/// What may turn on the bugs on purpose, with the feature and whatever it turns on.
+const PLANTER: &str = "carrack-simulation";
+const PLANTED: &str = "planted";
+
+/// Packages that turn on the bugs on purpose: by a dependency's feature, or by default.
+pub(crate) fn planters() -> BTreeSet<String> {
+    let metadata = MetadataCommand::new()
+        .manifest_path(root().join("Cargo.toml"))
+        .no_deps()
+        .exec()
+        .expect("cargo reads the workspace's manifests");
+    let is_on = |features: &[String]| features.iter().any(|feature| feature.ends_with(PLANTED));
+    let packages = metadata.packages.iter().filter(|package| {
+        package.dependencies.iter().any(|dependency| is_on(&dependency.features))
+            || package.features.get("default").is_some_and(|features| is_on(features))
+    });
+    packages.map(|package| package.name.to_string()).collect()
+}
+
+/// Whether the simulator, and nothing else, turns them on.
+pub(crate) fn is_planted_by_the_simulator_alone(planters: &BTreeSet<String>) -> bool {
+    planters.iter().eq([PLANTER])
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -131,6 +155,14 @@ mod tests {
             ("carrack-raft", "openraft"),
         ];
         assert_eq!(violations(&arrows(&allowed)), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_second_planter_is_seen_and_so_is_none() {
+        let planters = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<BTreeSet<_>>();
+        assert!(is_planted_by_the_simulator_alone(&planters(&[PLANTER])));
+        assert!(!is_planted_by_the_simulator_alone(&planters(&[PLANTER, "carrack"])));
+        assert!(!is_planted_by_the_simulator_alone(&planters(&[])));
     }
 
     #[test]

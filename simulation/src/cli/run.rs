@@ -1,6 +1,6 @@
 //! `run`: many seeds, and a summary that fails if something does not hold.
 
-use std::{num::NonZeroUsize, ops::Range, thread::available_parallelism, time::Duration};
+use std::{collections::BTreeMap, num::NonZeroUsize, ops::Range, thread::available_parallelism, time::Duration};
 
 use clap::Args;
 use futures::StreamExt;
@@ -13,6 +13,23 @@ use super::{
     runner,
     summary::Summary,
 };
+use crate::world::{Report, shared::Violation};
+
+/// The digests of the traces of seeds that run twice.
+#[derive(Default)]
+struct Traces(BTreeMap<u64, String>);
+
+impl Traces {
+    /// Whether this is a seed's second run; one that differs from the first is a violation.
+    fn is_second(&mut self, report: &mut Report) -> bool {
+        let Some(first) = self.0.insert(report.seed, report.digest.clone()) else { return false };
+        if first != report.digest {
+            let text = format!("the same seed gave trace {first} before and {} now", report.digest);
+            report.violations.push(Violation { invariant: "same_seed_same_trace".into(), text });
+        }
+        true
+    }
+}
 
 /// The failures that are told in full.
 const FAILURES_TOLD: usize = 3;
@@ -29,6 +46,9 @@ pub(super) struct Run {
     /// Seeds at once; without it as many as there are cores
     #[arg(long)]
     jobs: Option<NonZeroUsize>,
+    /// Run so many of them a second time and compare the traces
+    #[arg(long, default_value_t = 0)]
+    twice: u64,
     /// Go on after a failure
     #[arg(long)]
     keep_going: bool,
@@ -54,10 +74,16 @@ impl Run {
         // The bar shows the rate; a run that is not looked at says now and then how far it is.
         bar.enable_steady_tick(Duration::from_millis(250));
         let mut summary = Summary::new();
-        let worlds = seeds.map(|seed| One { seed, only: None, plant: None });
+        let first = seeds.start;
+        let times = |seed: u64| if seed - first < self.twice { 2 } else { 1 };
+        let worlds = seeds.flat_map(|seed| std::iter::repeat_n(One { seed, only: None, plant: None }, times(seed)));
+        let mut traces = Traces::default();
         let mut results = std::pin::pin!(runner::run(worlds, jobs));
         while let Some(ran) = results.next().await {
-            let ran = ran?;
+            let mut ran = ran?;
+            if traces.is_second(&mut ran.report) && ran.report.violations.is_empty() {
+                continue;
+            }
             bar.inc(1);
             bar.set_message(summary.add(&ran.report));
             if !ran.report.violations.is_empty() {
