@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use carrack_authority::{id::Serial, key::Der, spiffe::TrustDomain, time::Timestamp};
 
+use super::{handshake::LeafKey, prober::Bundle};
 use crate::{
     oracle::{
         client::ClientOracle,
@@ -18,6 +19,10 @@ use crate::{
 pub struct Leaf {
     /// The identity in it.
     pub(crate) identity: String,
+    /// The host of the client that holds it.
+    pub(crate) holder: String,
+    /// Its key.
+    pub(crate) key: LeafKey,
     /// The certificate.
     pub(crate) certificate: Der,
     /// What it is served with.
@@ -35,6 +40,10 @@ pub(crate) struct Book {
     pub(crate) has_proved_life: bool,
     /// Every leaf that a client has received.
     pub(crate) leaves: BTreeMap<Serial, Leaf>,
+    /// The one that each host received last for each identity.
+    pub(crate) newest: BTreeMap<(String, String), Serial>,
+    /// The roots that each client's host trusts.
+    pub(crate) bundles: BTreeMap<String, Bundle>,
     /// The trust domain, once a client has seen it.
     pub(crate) trust_domain: Option<TrustDomain>,
     /// What was done to registers.
@@ -46,6 +55,12 @@ pub(crate) struct Book {
 }
 
 impl Book {
+    /// Notes a leaf that a client has received.
+    pub(crate) fn receive(&mut self, serial: Serial, leaf: Leaf) {
+        self.newest.insert((leaf.identity.clone(), leaf.holder.clone()), serial);
+        self.leaves.insert(serial, leaf);
+    }
+
     /// A value that nobody has written before.
     pub(crate) fn new_value(&mut self) -> Value {
         self.values += 1;

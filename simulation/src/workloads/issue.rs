@@ -12,7 +12,7 @@ use carrack_authority::{
 use rand::{RngExt, seq::IndexedRandom};
 use serde_json::json;
 
-use super::{ANSWER_WITHIN, Leaf, Worker};
+use super::{ANSWER_WITHIN, Leaf, Worker, handshake::LeafKey};
 use crate::{
     client::{Answer, Call, Lost},
     crypto::{entropy::ProcessStart, keys::SeededKeyMaker, registry::KeyRegistry},
@@ -68,7 +68,7 @@ impl Holder {
         let what = format!("leaf of {service}");
         match answer {
             Ok(answer) if answer.is_success() => {
-                let Some(leaf) = read_answer(&answer) else {
+                let Some(leaf) = read_answer(&answer, &worker.host, &signer) else {
                     return worker.shared.violate(
                         "served_chain_minimal",
                         format!("{what}: the answer cannot be read: {}", answer.text()),
@@ -78,7 +78,7 @@ impl Holder {
                 let serial = serial.expect("it was read when the answer was");
                 worker.shared.note(&worker.host, Kind::Issued, format!("{what}: {serial} until {}", leaf.not_after));
                 received::examine(&worker.shared, &leaf, &identity, signer.public_key(), &answer);
-                worker.shared.book().leaves.insert(serial, leaf);
+                worker.shared.book().receive(serial, leaf);
                 worker.shared.count_operation("issue", true);
             }
             Ok(answer) => {
@@ -134,14 +134,15 @@ async fn sign(worker: &mut Worker, service: &str, csr: &Der) -> Result<Answer, L
     worker.client.call(&host, Call { method: "PUT", path: "/v1/carrack/sign", body: Some(body), within }).await
 }
 
-fn read_answer(answer: &Answer) -> Option<Leaf> {
+fn read_answer(answer: &Answer, holder: &str, signer: &Arc<dyn Signer>) -> Option<Leaf> {
     let json = answer.json();
     let certificate = pem::decode_one(json["CertPEM"].as_str()?, pem::CERTIFICATE, 1 << 16).ok()?;
     let facts = CertificateFacts::read(certificate.as_bytes()).ok()?;
     let chain_pem = json["ChainPEM"].as_str()?;
     let chain = pem::decode_certificates(chain_pem).ok()?;
     let identity = json["SpiffeID"].as_str()?.to_owned();
-    Some(Leaf { identity, certificate, chain, not_after: facts.not_after })
+    let (holder, key) = (holder.to_owned(), LeafKey(signer.clone()));
+    Some(Leaf { identity, holder, key, certificate, chain, not_after: facts.not_after })
 }
 
 /// Requests that must never be signed.

@@ -1,8 +1,10 @@
 //! What clients do in a world, and how the world sees that it is formed, alive, at rest.
 
 mod book;
+mod handshake;
 mod issue;
 mod operator;
+mod prober;
 mod registers;
 mod tokens;
 mod watch;
@@ -60,6 +62,7 @@ async fn run_client(shared: Arc<Shared>, number: usize) -> turmoil::Result {
         tokio::task::spawn_local(issue::run(Worker::new(&shared, &host, "issue"))),
         tokio::task::spawn_local(registers::run(Worker::new(&shared, &host, "registers"))),
         tokio::task::spawn_local(tokens::run(Worker::new(&shared, &host, "tokens"))),
+        tokio::task::spawn_local(prober::run(Worker::new(&shared, &host, "prober"))),
         tokio::task::spawn_local(watch::run(Worker::new(&shared, &host, "watch"))),
     ];
     for work in works {
