@@ -2,10 +2,7 @@
 
 use std::fmt::Write as _;
 
-use crate::{
-    key::Der,
-    planted::{self, Bug},
-};
+use crate::key::Der;
 
 /// The most bytes of PEM that are read: a bundle of a hundred RSA certificates fits.
 pub const PEM_BYTES_MAX: usize = 256 * 1024;
@@ -68,9 +65,6 @@ pub fn encode(label: &str, der: &Der) -> String {
         writeln!(text, "{line}").expect("a string takes every write");
     }
     writeln!(text, "-----END {label}-----").expect("a string takes every write");
-    if planted::is(Bug::PemWithoutNewline) {
-        text.truncate(text.len() - 1);
-    }
     text
 }
 

@@ -4,6 +4,8 @@ use axum::response::Response;
 use carrack_authority::{
     Command, State,
     issuance::Keeper,
+    key::Der,
+    planted::{self, Bug},
     x509::{csr::CSR_BYTES_MAX, pem},
 };
 use serde::Serialize;
@@ -55,13 +57,22 @@ fn signed(issued: &Issued, state: &State) -> Result<Signed, HttpError> {
     let issuance = &issued.issuance;
     Ok(Signed {
         serial_number: issuance.serial.to_string(),
-        cert_pem: pem::encode(pem::CERTIFICATE, &issued.certificate),
+        cert_pem: certificate_pem(&issued.certificate),
         chain_pem: pem::encode_certificates(&issued.chain),
         roots_pem: bundle_pem(state)?,
         spiffe_id: issuance.identity.to_string(),
         valid_after: issuance.not_before.to_string(),
         valid_before: issuance.not_after.to_string(),
     })
+}
+
+/// The leaf as PEM.
+fn certificate_pem(certificate: &Der) -> String {
+    let mut text = pem::encode(pem::CERTIFICATE, certificate);
+    if planted::is(Bug::PemWithoutNewline) {
+        text.truncate(text.trim_end().len());
+    }
+    text
 }
 
 /// `PUT /v1/carrack/halt`
