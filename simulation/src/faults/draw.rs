@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use rand::RngExt;
+use rand::{RngExt, seq::IndexedRandom};
 
-use super::{Action, Damage, DiskTrouble, Fault, Planned, Target};
+use super::{Action, Damage, DiskTrouble, Fault, Planned, Step, Target};
 use crate::{random::Stream, scenario::Scenario};
 
 /// A class of faults: how one of it is drawn, and how long it lasts.
@@ -15,11 +15,15 @@ const CLASSES: &[(f64, Draw)] = &[
     (2.0, partition),
     (1.5, one_way),
     (1.0, leader_in_minority),
+    (0.5, |random, _| (Fault::Flap(target(random), random.random_range(2..=8)), Duration::ZERO)),
     (0.5, |random, _| (Fault::Ring, seconds(random, 1.0, 8.0))),
     (0.7, |random, _| (Fault::Loss(random.random_range(1..=150)), seconds(random, 1.0, 10.0))),
     (0.7, |random, _| (Fault::Delay(random.random_range(2..=30)), seconds(random, 1.0, 10.0))),
     (1.5, |random, _| (Fault::Stall(target(random)), seconds(random, 0.2, 6.0))),
     (3.0, |random, _| (Fault::Kill(target(random)), seconds(random, 0.0, 6.0))),
+    (0.4, |random, _| (Fault::Kill(target(random)), seconds(random, 6.0, 40.0))),
+    (0.4, |random, _| (Fault::CrashLoop(target(random)), seconds(random, 2.0, 10.0))),
+    (2.0, |random, _| (Fault::Trap(*Step::ALL.choose(random).expect("there are steps")), seconds(random, 0.0, 4.0))),
     (0.4, |random, _| (Fault::KillAll, seconds(random, 0.0, 4.0))),
     (1.0, |random, _| (Fault::Stop(target(random)), seconds(random, 0.0, 4.0))),
     (0.3, sleep),
@@ -30,10 +34,13 @@ const CLASSES: &[(f64, Draw)] = &[
     (0.5, |random, _| {
         (Fault::ClockDrift(target(random), random.random_range(-20_000..=20_000)), seconds(random, 5.0, 30.0))
     }),
+    (0.5, |random, _| (Fault::SignerFails(target(random)), seconds(random, 1.0, 10.0))),
     (0.8, membership),
     (1.0, |random, _| (Fault::Operator(Action::Transfer(random.random_range(0..5))), Duration::ZERO)),
     (1.0, |_, _| (Fault::Operator(Action::Snapshot), Duration::ZERO)),
     (0.5, |random, _| (Fault::Operator(Action::Halt), seconds(random, 0.5, 5.0))),
+    (0.3, |random, _| (Fault::Operator(Action::LeafHours(random.random_range(1..=3))), seconds(random, 3.0, 20.0))),
+    (0.5, |random, _| (Fault::Operator(Action::Herd(random.random_range(10..=150))), Duration::ZERO)),
     (0.5, |random, _| (Fault::Operator(Action::LimitRate(random.random_range(1..=20))), seconds(random, 1.0, 8.0))),
 ];
 

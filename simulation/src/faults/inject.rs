@@ -1,7 +1,11 @@
 //! Carries out the plan: begins each fault on whom it hits, ends it in time, and starts again what ended itself, as a service
 //! manager would.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use rand::RngExt;
 
@@ -39,6 +43,9 @@ pub struct Injector {
     /// Since when a server is away although nothing says so.
     missed: BTreeMap<String, Duration>,
     is_core_only: bool,
+    flaps: Vec<Flap>,
+    /// Servers that are killed as soon as they are up.
+    looping: BTreeSet<String>,
 }
 
 /// What ends a fault.
@@ -52,6 +59,16 @@ enum Cure {
     TurnBack(String, i64),
     Steady(String),
     Undo(Action),
+    Unloop(String),
+    Sign(String),
+}
+
+/// A link that comes and goes.
+struct Flap {
+    host: String,
+    left: u32,
+    next: Duration,
+    cut: Vec<Direction>,
 }
 
 impl Injector {
@@ -68,6 +85,8 @@ impl Injector {
             away: BTreeMap::new(),
             missed: BTreeMap::new(),
             is_core_only: false,
+            flaps: Vec::new(),
+            looping: BTreeSet::new(),
         }
     }
 
@@ -90,7 +109,37 @@ impl Injector {
             self.next += 1;
             self.start(sim, now, &planned);
         }
+        self.flap(sim, now);
+        self.kill_the_looping_and_trapped(sim, now);
         self.supervise(sim, now);
+    }
+
+    fn flap(&mut self, sim: &Sim, now: Duration) {
+        let mut flaps = std::mem::take(&mut self.flaps);
+        for flap in flaps.iter_mut().filter(|flap| flap.next <= now) {
+            flap.left -= 1;
+            flap.next = now + Duration::from_millis(self.random.random_range(20..=700));
+            if flap.cut.is_empty() {
+                let others = self.members().into_iter().filter(|host| *host != flap.host);
+                let pairs: Vec<(String, String)> = others.map(|other| (flap.host.clone(), other)).collect();
+                flap.cut = self.links.cut(sim, &both_ways(&pairs));
+            } else {
+                self.links.mend(sim, &std::mem::take(&mut flap.cut));
+            }
+        }
+        let (ended, going): (Vec<_>, Vec<_>) = flaps.into_iter().partition(|flap| flap.left == 0);
+        ended.into_iter().for_each(|flap| self.links.mend(sim, &flap.cut));
+        self.flaps = going;
+    }
+
+    fn kill_the_looping_and_trapped(&mut self, sim: &mut Sim, now: Duration) {
+        let up = |host: &String| self.shared.servers[host].phase() == Phase::Running;
+        let looping: Vec<String> = self.looping.iter().filter(|host| up(host)).cloned().collect();
+        for host in looping.into_iter().chain(self.shared.take_trapped()) {
+            self.kill(sim, &host);
+            let back = now + Duration::from_millis(self.random.random_range(50..=1500));
+            self.active.push((back, Cure::Start(vec![host])));
+        }
     }
 
     fn end_due(&mut self, sim: &mut Sim, now: Duration) {
@@ -124,6 +173,11 @@ impl Injector {
                     others.flat_map(|other| group.iter().map(move |host| (host.clone(), other.clone()))).collect();
                 self.cut(sim, class, both_ways(&pairs))
             }
+            Fault::Flap(target, times) => {
+                let host = self.host(*target)?;
+                self.flaps.push(Flap { host: host.clone(), left: times * 2, next: sim.elapsed(), cut: Vec::new() });
+                Some((format!("{class} of {host}, {times} times"), None))
+            }
             Fault::OneWay(from, to) => {
                 let (from, to) = (self.host(*from)?, self.host(*to)?);
                 let directions = if from == to { Vec::new() } else { vec![(from, to)] };
@@ -156,6 +210,15 @@ impl Injector {
                 let host = self.host(*target)?;
                 self.kill(sim, &host);
                 Some((format!("{class} {host}"), Some(Cure::Start(vec![host]))))
+            }
+            Fault::CrashLoop(target) => {
+                let host = self.host(*target)?;
+                self.looping.insert(host.clone());
+                Some((format!("{class} of {host}"), Some(Cure::Unloop(host))))
+            }
+            Fault::Trap(step) => {
+                self.shared.set_trap(Some(*step));
+                Some((format!("{class}: {step:?}"), None))
             }
             Fault::KillAll => {
                 let members = self.members();
@@ -195,9 +258,14 @@ impl Injector {
                 self.shared.servers[&host].clock.set_drift(*rate);
                 Some((format!("{class} of {host} by {rate} ppm"), Some(Cure::Steady(host))))
             }
+            Fault::SignerFails(target) => {
+                let host = self.host(*target)?;
+                self.shared.servers[&host].signing.fail(true);
+                Some((format!("{class} on {host}"), Some(Cure::Sign(host))))
+            }
             Fault::Operator(action) => {
                 self.shared.ask_operator(Job::Do(*action));
-                let lasts = matches!(action, Action::Halt | Action::LimitRate(_));
+                let lasts = matches!(action, Action::Halt | Action::LimitRate(_) | Action::LeafHours(_));
                 Some((format!("{class}: {action:?}"), lasts.then_some(Cure::Undo(*action))))
             }
         }
@@ -274,6 +342,8 @@ impl Injector {
             Cure::CalmDisk(host) => self.shared.servers[&host].disk.set_faults(healthy()),
             Cure::TurnBack(host, milliseconds) => self.shared.servers[&host].clock.step(-milliseconds),
             Cure::Steady(host) => self.shared.servers[&host].clock.set_drift(0),
+            Cure::Unloop(host) => drop(self.looping.remove(&host)),
+            Cure::Sign(host) => self.shared.servers[&host].signing.fail(false),
             Cure::Undo(action) => self.shared.ask_operator(Job::Undo(action)),
         }
     }
@@ -317,6 +387,9 @@ impl Injector {
             return self.shared.violate("sound_data_is_accepted", text);
         }
         self.shared.mark(Mark::DamageDetected);
+        if !server.has_identity() {
+            self.shared.mark(Mark::OldIdRefused);
+        }
         server.set_rejoining(true);
         self.shared.ask_operator(Job::Rejoin(server.host.clone()));
     }
@@ -328,12 +401,16 @@ impl Injector {
                 self.cure(sim, cure);
             }
         }
+        self.flaps.clear();
+        self.looping.clear();
+        self.shared.set_trap(None);
         self.links.mend_all(sim);
         sim.set_fail_rate(0.0);
         sim.set_max_message_latency(self.shared.scenario.latency_max);
         for server in self.shared.servers.values() {
             server.disk.set_faults(healthy());
             server.clock.heal();
+            server.signing.fail(false);
         }
         self.away.clear();
         let core = if is_whole { self.members() } else { self.core() };

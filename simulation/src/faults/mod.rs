@@ -7,6 +7,7 @@ mod links;
 
 use std::time::Duration;
 
+use carrack_authority::Command;
 use serde::Serialize;
 
 pub use self::{draw::plan, inject::Injector};
@@ -40,6 +41,8 @@ pub enum Target {
 pub enum Fault {
     /// A group of servers and the others do not reach each other.
     Partition(Vec<Target>),
+    /// A server and the others reach each other for a moment and do not for the next, so many times.
+    Flap(Target, u32),
     /// Nothing that one server sends reaches another.
     OneWay(Target, Target),
     /// The leader reaches one follower alone.
@@ -54,6 +57,10 @@ pub enum Fault {
     Stall(Target),
     /// A server's process is killed, and started again at the end.
     Kill(Target),
+    /// A server's process is killed as soon as it is up, until the end.
+    CrashLoop(Target),
+    /// The leader's process is killed as soon as it has applied an entry of this kind.
+    Trap(Step),
     /// Every server's process is killed.
     KillAll,
     /// A server is stopped cleanly, and started again at the end.
@@ -70,8 +77,64 @@ pub enum Fault {
     ClockStep(Target, i64),
     /// A server's clock runs too fast by so many parts in a million.
     ClockDrift(Target, i64),
+    /// The keys of a server sign nothing.
+    SignerFails(Target),
     /// The operator does something.
     Operator(Action),
+}
+
+/// A persisted step of a plan, after which a leader may fall.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub enum Step {
+    /// A server was admitted.
+    Admitted,
+    /// A server asked for an issuer.
+    IssuerRequested,
+    /// An issuer was recorded.
+    IssuerRecorded,
+    /// A sealed key got other slots.
+    Resealed,
+    /// A server asked for a server certificate.
+    CertificateRequested,
+    /// A server certificate was recorded.
+    CertificateRecorded,
+    /// A removal was asked for.
+    RemovalRequested,
+    /// A server was removed.
+    Removed,
+    /// A leaf was recorded.
+    LeafRecorded,
+}
+
+impl Step {
+    /// Every step.
+    pub const ALL: &'static [Self] = &[
+        Self::Admitted,
+        Self::IssuerRequested,
+        Self::IssuerRecorded,
+        Self::Resealed,
+        Self::CertificateRequested,
+        Self::CertificateRecorded,
+        Self::RemovalRequested,
+        Self::Removed,
+        Self::LeafRecorded,
+    ];
+
+    /// The step that a command is, if it is one.
+    pub const fn of(command: &Command) -> Option<Self> {
+        match command {
+            Command::AdmitServer(_) => Some(Self::Admitted),
+            Command::RequestIssuer(_) => Some(Self::IssuerRequested),
+            Command::RecordIssuer(_) => Some(Self::IssuerRecorded),
+            Command::ResealRoot { .. } => Some(Self::Resealed),
+            Command::RequestServerCertificate { .. } => Some(Self::CertificateRequested),
+            Command::RecordServerCertificate { .. } => Some(Self::CertificateRecorded),
+            Command::RequestRemoval { .. } => Some(Self::RemovalRequested),
+            Command::RemoveServer { .. } => Some(Self::Removed),
+            Command::RecordIssuance(_) => Some(Self::LeafRecorded),
+            _ => None,
+        }
+    }
 }
 
 /// What fails on a disk that is in use.
@@ -123,6 +186,10 @@ pub enum Action {
     Halt,
     /// Sets the rate of CSRs until the end of the fault.
     LimitRate(u32),
+    /// Sets the longest life of leaves, in hours, until the end of the fault.
+    LeafHours(u32),
+    /// So many requests for leaves at once.
+    Herd(u32),
 }
 
 impl Fault {
@@ -130,6 +197,7 @@ impl Fault {
     pub fn class(&self) -> &'static str {
         match self {
             Self::Partition(_) => "partition",
+            Self::Flap(..) => "flapping link",
             Self::OneWay(..) => "one-way partition",
             Self::LeaderInMinority(_) => "leader in a minority",
             Self::Ring => "ring",
@@ -137,6 +205,8 @@ impl Fault {
             Self::Delay(_) => "delay",
             Self::Stall(_) => "stall",
             Self::Kill(_) => "kill",
+            Self::CrashLoop(_) => "crash loop",
+            Self::Trap(_) => "kill after a step",
             Self::KillAll => "kill all",
             Self::Stop(_) => "stop",
             Self::Sleep(_) => "sleep",
@@ -145,11 +215,14 @@ impl Fault {
             Self::SlowDisk(_) => "slow disk",
             Self::ClockStep(..) => "clock step",
             Self::ClockDrift(..) => "clock drift",
+            Self::SignerFails(_) => "signer fails",
             Self::Operator(Action::AddServer | Action::RemoveServer(_)) => "membership",
             Self::Operator(Action::Transfer(_)) => "leadership transfer",
             Self::Operator(Action::Snapshot) => "snapshot",
             Self::Operator(Action::Halt) => "halt",
             Self::Operator(Action::LimitRate(_)) => "rate limit",
+            Self::Operator(Action::LeafHours(_)) => "shorter leaves",
+            Self::Operator(Action::Herd(_)) => "herd",
         }
     }
 }

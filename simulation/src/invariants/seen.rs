@@ -129,6 +129,7 @@ impl Observer {
 impl ApplyObserver for Observer {
     fn applied(&self, index: u64, commands: &Entry, outcomes: &[Outcome], after: &State) {
         self.shared.counts().applied += 1;
+        self.shared.spring_trap(&self.host, commands);
         let digest = digest_of(commands, outcomes);
         let short: String = digest[..4].iter().map(|byte| format!("{byte:02x}")).collect();
         self.shared.note(&self.host, Event::Applied, format!("{index}: {} outcomes, {short}", outcomes.len()));

@@ -19,7 +19,10 @@ use crate::{
     invariants::received,
     marks::Mark,
     trace::Kind,
-    world::{DATACENTER, shared::Stage},
+    world::{
+        DATACENTER,
+        shared::{Shared, Stage},
+    },
 };
 
 /// How many of a hundred requests are such as must never be signed.
@@ -117,8 +120,21 @@ impl Holder {
     }
 }
 
+/// A request of one of a herd, in PEM.
+pub(super) fn csr_of_herd(shared: &Shared, service: &str, number: u32) -> String {
+    let keys = SeededKeyMaker::new(shared.seed, &ProcessStart::new("herd", number.into()), KeyRegistry::default());
+    let key = keys.make(KeyKind::Ed25519).expect("the seeded key maker makes every kind");
+    let signer = keys.signer(&key).expect("a key that was just made can sign");
+    let csr = build_csr(&*signer, &RequestedName::Leaf(&identity_of(shared, service)));
+    pem::encode(pem::CERTIFICATE_REQUEST, &csr.expect("a request of a known identity is built"))
+}
+
 fn identity(worker: &Worker, service: &str) -> Identity {
-    let trust_domain = worker.shared.book().trust_domain.clone().expect("the operator has told it");
+    identity_of(&worker.shared, service)
+}
+
+fn identity_of(shared: &Shared, service: &str) -> Identity {
+    let trust_domain = shared.book().trust_domain.clone().expect("the operator has told it");
     let datacenter = Name::parse("datacenter", DATACENTER).expect("it is a name");
     let service = Name::parse("service", service).expect("services of a world have names");
     Identity::Spiffe(SpiffeId::service(trust_domain, datacenter, service))

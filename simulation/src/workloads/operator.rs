@@ -5,6 +5,7 @@ use std::{sync::Arc, time::Duration};
 
 use carrack::server::join_token::JoinTokenText;
 use carrack_authority::{issuer::IssuerPhase, root::Ca, x509::pem};
+use futures::future::join_all;
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
@@ -140,6 +141,9 @@ impl Operator {
             Job::Undo(Action::LimitRate(_)) => {
                 self.limit_rate(self.shared.scenario.ca.csr_max_per_second, deadline).await
             }
+            Job::Do(Action::LeafHours(hours)) => self.set_leaf_life(Duration::from_secs(3600) * hours, deadline).await,
+            Job::Undo(Action::LeafHours(_)) => self.set_leaf_life(self.shared.scenario.ca.leaf_ttl, deadline).await,
+            Job::Do(Action::Herd(size)) => self.herd(size).await,
             Job::Undo(_) => Ok(()),
             Job::Rejoin(host) => {
                 let server = self.shared.servers[&host].clone();
@@ -251,10 +255,41 @@ impl Operator {
     }
 
     async fn limit_rate(&mut self, rate: u32, deadline: Instant) -> Result<(), String> {
+        self.configure("CSRMaxPerSecond", json!(rate), deadline).await
+    }
+
+    async fn set_leaf_life(&mut self, life: Duration, deadline: Instant) -> Result<(), String> {
+        self.configure("LeafCertTTL", json!(format!("{}s", life.as_secs())), deadline).await
+    }
+
+    /// So many requests at once, each on a connection of its own; what is refused for its number says so.
+    async fn herd(&mut self, size: u32) -> Result<(), String> {
+        let shared = self.shared.clone();
+        let tokens: Vec<(String, String)> = shared.book().service_tokens.clone().into_iter().collect();
+        let server_ca = shared.server_ca().ok_or("the datacenter has not begun")?;
+        let host = any_server(&shared, &mut self.random);
+        let requests = (0..size).zip(tokens.iter().cycle()).map(|(number, (service, token))| {
+            let mut client = Client::new(&shared, &server_ca, Some(token.clone()));
+            let (service, host) = (service.clone(), host.clone());
+            let csr = super::issue::csr_of_herd(&shared, &service, number);
+            let body = json!({"Csr": csr, "Slot": format!("herd-{number}")});
+            async move { client.call(&host, put("/v1/carrack/sign", Some(body))).await }
+        });
+        for answer in join_all(requests).await {
+            let is_success = answer.as_ref().is_ok_and(Answer::is_success);
+            if answer.is_ok_and(|answer| answer.status == 429) {
+                shared.mark(Mark::RateLimited);
+            }
+            shared.count_operation("issue in a herd", is_success);
+        }
+        Ok(())
+    }
+
+    async fn configure(&mut self, name: &str, value: Value, deadline: Instant) -> Result<(), String> {
         let path = "/v1/connect/ca/configuration";
         let answer = self.until_done(deadline, "GET", path, None).await?;
         let mut configuration = answer.json();
-        configuration["Config"]["CSRMaxPerSecond"] = json!(rate);
+        configuration["Config"][name] = value;
         self.until_done(deadline, "PUT", path, Some(configuration)).await.map(drop)
     }
 

@@ -21,6 +21,7 @@ use super::{clock::HostClock, network::SimulatedNetwork, place::DiskPlace, share
 use crate::{
     crypto::{
         entropy::{ProcessStart, SeededEntropy},
+        failing::{FailingKeyMaker, FailingSwitch},
         keys::SeededKeyMaker,
         registry::KeyRegistry,
         sealer::SeededSealer,
@@ -40,6 +41,8 @@ pub struct Server {
     pub disk: Disk,
     /// Its clock.
     pub clock: HostClock,
+    /// Whether its keys sign.
+    pub signing: FailingSwitch,
     config: Config,
     process: Mutex<Process>,
 }
@@ -102,7 +105,15 @@ pub enum Phase {
 impl Server {
     /// A server that has never run.
     pub fn new(name: &str, host: &str, disk: Disk, clock: HostClock, config: Config) -> Self {
-        Self { name: name.into(), host: host.into(), disk, clock, config, process: Mutex::default() }
+        Self {
+            name: name.into(),
+            host: host.into(),
+            disk,
+            clock,
+            signing: FailingSwitch::default(),
+            config,
+            process: Mutex::default(),
+        }
     }
 
     /// Lets the first start create the datacenter.
@@ -287,6 +298,8 @@ impl Server {
             process.stop = Some(stop);
             process.work = Some(work);
             process.phase = Phase::Running;
+            // Only a server that never was one creates the datacenter: an empty disk later is a lost one.
+            process.first_start = process.first_start.take().filter(|start| matches!(start, FirstStart::Join(_)));
             process.node = Some(node.context().identity.node);
         }
         shared.note(&self.host, Kind::Process, format!("serves as server {}", node.context().identity.node));
@@ -317,7 +330,10 @@ impl Server {
         ServerPorts {
             wall_clock: Arc::new(self.clock.clone()),
             entropy: Arc::new(SeededEntropy::new(shared.seed, &start)),
-            key_maker: Arc::new(SeededKeyMaker::new(shared.seed, &start, keys.clone())),
+            key_maker: Arc::new(FailingKeyMaker::new(
+                SeededKeyMaker::new(shared.seed, &start, keys.clone()),
+                self.signing.clone(),
+            )),
             sealer: Arc::new(SeededSealer::new(shared.seed, &start, keys)),
             executor: Arc::new(Inline),
             network: Arc::new(SimulatedNetwork),

@@ -8,12 +8,12 @@ use std::{
     },
 };
 
-use carrack_authority::id::NodeId;
+use carrack_authority::{command::Entry, id::NodeId};
 use carrack_raft::Role;
 
 use super::{clock::WorldClock, server::Server};
 use crate::{
-    faults::Action,
+    faults::{Action, Step},
     invariants::seen::Seen,
     marks::{Mark, Marks},
     random::Seed,
@@ -43,6 +43,13 @@ pub enum Order {
     Kill(String),
     /// Empties a server's disk. Its process must not run.
     Wipe(String),
+}
+
+/// What a leader is killed after.
+#[derive(Default)]
+struct Trap {
+    step: Option<Step>,
+    trapped: Option<String>,
 }
 
 /// Where a world is in its life.
@@ -116,6 +123,7 @@ pub struct Shared {
     jobs: Mutex<VecDeque<Job>>,
     open_jobs: AtomicUsize,
     voters: Mutex<BTreeSet<NodeId>>,
+    trap: Mutex<Trap>,
     ending: AtomicU8,
     pub(crate) book: Mutex<Book>,
     operator: Mutex<Option<String>>,
@@ -139,6 +147,7 @@ impl Shared {
             jobs: Mutex::default(),
             open_jobs: AtomicUsize::default(),
             voters: Mutex::default(),
+            trap: Mutex::default(),
             ending: AtomicU8::default(),
             book: Mutex::default(),
             operator: Mutex::default(),
@@ -224,6 +233,30 @@ impl Shared {
     /// The jobs that are not done.
     pub fn open_jobs(&self) -> usize {
         self.open_jobs.load(Ordering::Relaxed)
+    }
+
+    /// Lets the leader that applies such an entry next be killed.
+    pub fn set_trap(&self, step: Option<Step>) {
+        *lock(&self.trap) = Trap { step, trapped: None };
+    }
+
+    /// Looks whether an entry that a server applied springs the trap.
+    pub fn spring_trap(&self, host: &str, commands: &Entry) {
+        let mut trap = lock(&self.trap);
+        let Some(step) = trap.step else { return };
+        let is_it = commands.proposals.iter().any(|proposal| Step::of(&proposal.command) == Some(step));
+        let leads = || {
+            let context = self.servers[host].context();
+            context.is_some_and(|context| context.replica.subscribe().borrow().role == Role::Leader)
+        };
+        if is_it && leads() {
+            *trap = Trap { step: None, trapped: Some(host.to_owned()) };
+        }
+    }
+
+    /// Who fell into the trap.
+    pub fn take_trapped(&self) -> Option<String> {
+        lock(&self.trap).trapped.take()
     }
 
     /// Notes the newest membership that a server knows.
