@@ -5,18 +5,24 @@
 mod committed_immutable;
 mod committed_on_quorum;
 mod election_safety;
+mod exactly_one_active_root;
+mod halt_halts;
 mod index_order;
 mod leader_completeness;
+mod log_is_complete;
 mod log_matching;
 mod monotonic;
+mod no_issue_after_delete;
 pub mod received;
 pub mod seen;
+mod serials_unique;
 mod situations;
 mod state_machine_keys;
 mod state_machine_safety;
 pub mod stores;
 #[cfg(test)]
 mod testing;
+mod trust_domain_constant;
 mod view;
 mod vote_monotonic;
 
@@ -87,6 +93,12 @@ impl Invariants {
             Box::new(monotonic::Monotonic::default()),
             Box::new(vote_monotonic::VoteMonotonic::default()),
             Box::new(state_machine_keys::StateMachineKeys),
+            Box::new(exactly_one_active_root::ExactlyOneActiveRoot),
+            Box::new(trust_domain_constant::TrustDomainConstant::default()),
+            Box::new(serials_unique::SerialsUnique::default()),
+            Box::new(log_is_complete::LogIsComplete::default()),
+            Box::new(halt_halts::HaltHalts::default()),
+            Box::new(no_issue_after_delete::NoIssueAfterDelete::default()),
             Box::new(situations::Situations::default()),
         ];
         let (stores, views, ledger) = Default::default();

@@ -7,7 +7,11 @@ use std::{
 
 use carrack_authority::{
     Command, Entry, Outcome, Proposal, State,
-    id::{NodeId, StoreId},
+    acl::{AccessorId, ServiceIdentity, Token},
+    id::{Digest, KeyId, NodeId, Revision, Serial, StoreId},
+    issuance::{Grant, Holder, Issuance, Keeper},
+    key::Der,
+    spiffe::{Identity, Name},
     time::Timestamp,
 };
 use carrack_proto::stored::{
@@ -26,6 +30,7 @@ use crate::{
     disk::DiskEvent,
     scenario::Scenario,
     trace::Keep,
+    workloads::Leaf,
     world::{clock::WorldClock, shared::Shared},
 };
 
@@ -147,4 +152,58 @@ pub(super) fn stamped(index: u64, stamp: u64) -> State {
     let mut state = State::default();
     state.apply(index, &Entry { stamp: Timestamp(stamp), proposals: Vec::new() });
     state
+}
+
+/// The identity of made-up leaves.
+const WEB: &str = "spiffe://x.example/ns/default/dc/dc1/svc/web";
+
+/// An issuance of the service `web`, under the token of [`token_for`].
+pub(super) fn issuance(serial: u8) -> Issuance {
+    issuance_of(serial, WEB)
+}
+
+pub(super) fn issuance_of(serial: u8, identity: &str) -> Issuance {
+    Issuance {
+        serial: Serial([serial; 20]),
+        identity: Arc::new(Identity::Spiffe(identity.parse().unwrap())),
+        grant: Arc::new(Grant::Token(AccessorId(uuid::Uuid::from_u128(1000)))),
+        public_key: Digest([3; 32]),
+        certificate: Digest([serial; 32]),
+        not_before: Timestamp(0),
+        not_after: Timestamp(1_000_000),
+        issuer: KeyId([7; 20]),
+        holder: Arc::new(Holder { keeper: Keeper::Server(NodeId(1)), slot: "slot".into() }),
+        deadline: Timestamp(9),
+    }
+}
+
+/// A token that is for a service.
+pub(super) fn token_for(service: &str) -> Token {
+    let service = Name::parse("service", service).unwrap();
+    Token {
+        accessor: AccessorId(uuid::Uuid::from_u128(1000)),
+        secret: Digest([1; 32]),
+        description: String::new(),
+        policies: Vec::new(),
+        service_identities: vec![ServiceIdentity { service, datacenters: Vec::new() }],
+        node_identities: Vec::new(),
+        roles: Vec::new(),
+        auth_method: None,
+        is_local: false,
+        expires_at: None,
+        created_at: Timestamp(0),
+        created: Revision(0),
+        modified: Revision(0),
+    }
+}
+
+/// A leaf with a real certificate of its own key, which nobody has recorded.
+pub(super) fn leaf_of(identity: &str) -> Leaf {
+    let mut params = rcgen::CertificateParams::default();
+    params.subject_alt_names = vec![rcgen::SanType::URI(identity.try_into().unwrap())];
+    params.is_ca = rcgen::IsCa::ExplicitNoCa;
+    params.serial_number = Some(rcgen::SerialNumber::from(vec![9; 20]));
+    let key = rcgen::KeyPair::generate().unwrap();
+    let certificate = Der::from(params.self_signed(&key).unwrap().der().as_ref());
+    Leaf { identity: identity.into(), certificate, chain: Vec::new(), not_after: Timestamp(u64::MAX / 2) }
 }

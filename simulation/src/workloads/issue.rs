@@ -16,7 +16,10 @@ use super::{ANSWER_WITHIN, Leaf, Worker, handshake::LeafKey};
 use crate::{
     client::{Answer, Call, Lost},
     crypto::{entropy::ProcessStart, keys::SeededKeyMaker, registry::KeyRegistry},
-    invariants::received,
+    invariants::{
+        received,
+        seen::{Seen, Told},
+    },
     marks::Mark,
     trace::Kind,
     world::{
@@ -67,6 +70,8 @@ impl Holder {
         let signer = self.signer(service, kind);
         let identity = identity(worker, service);
         let csr = build_csr(&*signer, &RequestedName::Leaf(&identity)).expect("a request of a known identity is built");
+        let asked_at = worker.shared.clock.micros();
+        worker.shared.saw(Seen::Told(Told::LeafAsked { identity: identity.to_string() }));
         let answer = sign(worker, service, &csr).await;
         let what = format!("leaf of {service}");
         match answer {
@@ -81,6 +86,7 @@ impl Holder {
                 let serial = serial.expect("it was read when the answer was");
                 worker.shared.note(&worker.host, Kind::Issued, format!("{what}: {serial} until {}", leaf.not_after));
                 received::examine(&worker.shared, &leaf, &identity, signer.public_key(), &answer);
+                worker.shared.saw(Seen::Told(Told::LeafReceived { leaf: Box::new(leaf.clone()), asked_at }));
                 worker.shared.book().receive(serial, leaf);
                 worker.shared.count_operation("issue", true);
             }

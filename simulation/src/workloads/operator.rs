@@ -13,6 +13,7 @@ use super::{ANSWER_WITHIN, LOOK, OPERATOR, any_server};
 use crate::{
     client::{Answer, Call, Client},
     faults::{Action, Target},
+    invariants::seen::{Seen, Told},
     marks::Mark,
     random::Stream,
     trace::Kind,
@@ -247,7 +248,11 @@ impl Operator {
     }
 
     async fn halt(&mut self, is_halted: bool, deadline: Instant) -> Result<(), String> {
+        if !is_halted {
+            self.shared.saw(Seen::Told(Told::ResumeAsked));
+        }
         self.until_done(deadline, "PUT", "/v1/carrack/halt", Some(json!({"Halted": is_halted}))).await?;
+        self.shared.saw(Seen::Told(Told::HaltAcknowledged { is_halted }));
         if is_halted {
             self.shared.mark(Mark::Halted);
         }
