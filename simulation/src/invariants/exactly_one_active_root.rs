@@ -52,11 +52,13 @@ fn judge(before: Option<KeyId>, after: &[KeyId], made: &[(KeyId, Option<KeyId>)]
         return Err(format!("the roots {after:?} are active together"));
     }
     let now = after.first().copied();
-    let expected = made.iter().fold(Ok(before), |active, (root, former)| match active {
-        Ok(active) if active == *former || active == Some(*root) => Ok(Some(*root)),
-        Ok(active) => Err(format!("root {root} takes the place of {former:?}, but {active:?} was active")),
-        error => error,
-    })?;
+    let mut expected = before;
+    for (root, former) in made {
+        if expected != *former && expected != Some(*root) {
+            return Err(format!("root {root} takes the place of {former:?}, but {expected:?} was active"));
+        }
+        expected = Some(*root);
+    }
     if now == expected { Ok(()) } else { Err(format!("{before:?} was active, {now:?} is, without a command")) }
 }
 

@@ -27,11 +27,11 @@ impl Invariant for HaltHalts {
         for (proposal, outcome) in applied.commands.proposals.iter().zip(&*applied.outcomes) {
             match (&proposal.command, outcome) {
                 (Command::SetHalt { halted }, Outcome::Done) => self.is_halted = *halted,
-                (Command::RecordIssuance(issuance), Outcome::Recorded { .. }) => {
-                    if self.recorded.insert(issuance.serial) && self.is_halted {
-                        let text = format!("entry {} records the leaf {}", applied.index, issuance.serial);
-                        scene.shared.violate(NAME, text);
-                    }
+                (Command::RecordIssuance(issuance), Outcome::Recorded { .. })
+                    if self.recorded.insert(issuance.serial) && self.is_halted =>
+                {
+                    let text = format!("entry {} records the leaf {}", applied.index, issuance.serial);
+                    scene.shared.violate(NAME, text);
                 }
                 (Command::RecordIssuer(signed), Outcome::Done) if self.is_halted => {
                     let known = applied.before.issuers().any(|issuer| issuer.certificate == signed.certificate);
@@ -54,11 +54,9 @@ impl Invariant for HaltHalts {
                 self.acknowledged_at = is_halted.then(|| scene.shared.clock.micros());
             }
             Told::ResumeAsked => self.acknowledged_at = None,
-            Told::LeafReceived { leaf, asked_at } => {
-                if self.acknowledged_at.is_some_and(|at| at < *asked_at) {
-                    let text = format!("a leaf of {} was received that was asked for during a halt", leaf.identity);
-                    scene.shared.violate(NAME, text);
-                }
+            Told::LeafReceived { leaf, asked_at } if self.acknowledged_at.is_some_and(|at| at < *asked_at) => {
+                let text = format!("a leaf of {} was received that was asked for during a halt", leaf.identity);
+                scene.shared.violate(NAME, text);
             }
             _ => {}
         }

@@ -5,15 +5,21 @@
 mod committed_immutable;
 mod committed_on_quorum;
 mod election_safety;
+mod every_voter_can_unseal;
 mod exactly_one_active_root;
 mod halt_halts;
 mod index_order;
 mod leader_completeness;
 mod log_is_complete;
 mod log_matching;
+mod log_time_monotonic;
 mod monotonic;
 mod no_issue_after_delete;
+mod no_queue_grows;
+mod no_reissue_storm;
 pub mod received;
+mod rejected_changes_nothing;
+mod same_index_same_state;
 pub mod seen;
 mod serials_unique;
 mod situations;
@@ -99,6 +105,12 @@ impl Invariants {
             Box::new(log_is_complete::LogIsComplete::default()),
             Box::new(halt_halts::HaltHalts::default()),
             Box::new(no_issue_after_delete::NoIssueAfterDelete::default()),
+            Box::new(same_index_same_state::SameIndexSameState::new(shared.seed)),
+            Box::new(rejected_changes_nothing::RejectedChangesNothing::default()),
+            Box::new(log_time_monotonic::LogTimeMonotonic::default()),
+            Box::new(every_voter_can_unseal::EveryVoterCanUnseal::default()),
+            Box::new(no_reissue_storm::NoReissueStorm::default()),
+            Box::new(no_queue_grows::NoQueueGrows),
             Box::new(situations::Situations::default()),
         ];
         let (stores, views, ledger) = Default::default();

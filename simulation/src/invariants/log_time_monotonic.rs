@@ -1,0 +1,78 @@
+//! The log's time: stamps never go backwards, and while a majority of the servers' clocks is right they are not ahead of the true
+//! time (the leader's clock, `carrack_raft`: the lower median of a majority). How far they are behind depends on how long an entry
+//! was on its way, and is not bounded here.
+
+use super::{Invariant, Scene, seen::Applied};
+use crate::world::clock::WorldClock;
+
+/// The invariant's name.
+const NAME: &str = "log_time_monotonic";
+/// How far a clock is ahead that is still right. Clocks are moved by seconds, or drift.
+const RIGHT_MS: i64 = 500;
+/// How far stamps may be ahead of the true time while a majority is right: the error of right clocks, and the way of the answers.
+const AHEAD_MS_MAX: u64 = 1500;
+/// How long the leader's clock may still count what it was told by a majority that was wrong: it slews by a second in twenty.
+const FORGOTTEN_AFTER_MICROS: u64 = 600 * 1_000_000;
+
+/// See the module.
+#[derive(Default)]
+pub(super) struct LogTimeMonotonic {
+    last_wrong_at: Option<u64>,
+}
+
+impl Invariant for LogTimeMonotonic {
+    fn decided(&mut self, scene: &Scene<'_>, applied: &Applied) {
+        let (before, stamp) = (applied.before.now(), applied.commands.stamp);
+        if stamp < before {
+            let text = format!("entry {} has the stamp {stamp}, the one before it {before}", applied.index);
+            scene.shared.violate(NAME, text);
+        }
+        let clock: &WorldClock = &scene.shared.clock;
+        let was_wrong = self.last_wrong_at.is_some_and(|at| clock.micros() < at + FORGOTTEN_AFTER_MICROS);
+        if !was_wrong && stamp.0 > clock.now().0 + AHEAD_MS_MAX {
+            let text = format!("entry {} has the stamp {stamp}, it is {}", applied.index, clock.now());
+            scene.shared.violate(NAME, text);
+        }
+    }
+
+    fn stepped(&mut self, scene: &Scene<'_>) {
+        let members: Vec<_> = scene.shared.servers.values().filter(|server| server.belongs()).collect();
+        let right = members.iter().filter(|server| server.is_up() && server.clock.ahead() <= RIGHT_MS).count();
+        let is_any_wrong = members.iter().any(|server| server.clock.ahead() > RIGHT_MS);
+        if is_any_wrong && right <= members.len() / 2 {
+            self.last_wrong_at = Some(scene.shared.clock.micros());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use carrack_authority::time::Timestamp;
+
+    use super::*;
+    use crate::{
+        invariants::testing::{Trial, applied, stamped},
+        world::clock::BEGIN,
+    };
+
+    fn decide(before: u64, stamp: u64) -> Trial {
+        let (trial, mut invariant) = (Trial::new(), LogTimeMonotonic::default());
+        let mut entry = applied("a", 7, &[], &[]);
+        entry.before = stamped(6, before);
+        std::sync::Arc::make_mut(&mut entry.commands).stamp = Timestamp(stamp);
+        invariant.decided(&trial.scene(), &entry);
+        trial
+    }
+
+    #[test]
+    fn a_stamp_that_goes_on_is_good() {
+        decide(5, 5).expect_good();
+        decide(5, BEGIN.0 + 1000).expect_good();
+    }
+
+    #[test]
+    fn a_stamp_that_goes_back_or_is_ahead_of_the_true_time_is_found() {
+        decide(5, 4).expect_broken(NAME);
+        decide(5, BEGIN.0 + AHEAD_MS_MAX + 1).expect_broken(NAME);
+    }
+}

@@ -1,0 +1,125 @@
+//! Nothing is issued again and again: of an identity there are no more records than clients have asked for leaves, and a server gets
+//! at most three issuers and three server certificates while the first of them lives (it renews twice in a life).
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use carrack_authority::{
+    Command, Outcome,
+    id::{NodeId, Serial},
+    time::Timestamp,
+};
+
+use super::{
+    Invariant, Scene,
+    seen::{Applied, Told},
+};
+
+/// The invariant's name.
+const NAME: &str = "no_reissue_storm";
+/// The certificates of one server that may begin while another one lives: its renewals, and one after a start.
+const LIVING_MAX: usize = 4;
+
+/// See the module.
+#[derive(Default)]
+pub(super) struct NoReissueStorm {
+    asked: BTreeMap<String, u64>,
+    recorded: BTreeMap<String, u64>,
+    serials: BTreeSet<Serial>,
+    /// When the certificates of a server that were recorded last began and end, the oldest first.
+    servers: BTreeMap<(NodeId, &'static str), Vec<(Timestamp, Timestamp)>>,
+}
+
+impl Invariant for NoReissueStorm {
+    fn decided(&mut self, scene: &Scene<'_>, applied: &Applied) {
+        let now = applied.after.now();
+        for (proposal, outcome) in applied.commands.proposals.iter().zip(&*applied.outcomes) {
+            let judged = match (&proposal.command, outcome) {
+                (Command::RecordIssuance(issuance), Outcome::Recorded { .. }) => {
+                    self.count(issuance.serial, issuance.identity.to_string())
+                }
+                (Command::RecordIssuer(signed), Outcome::Done) => {
+                    self.add((signed.node, "issuers"), now, signed.not_after)
+                }
+                (Command::RecordServerCertificate { node, certificate, .. }, Outcome::Done) => {
+                    self.add((*node, "server certificates"), now, certificate.not_after)
+                }
+                _ => Ok(()),
+            };
+            if let Err(text) = judged {
+                scene.shared.violate(NAME, format!("entry {}: {text}", applied.index));
+            }
+        }
+    }
+
+    fn told(&mut self, _scene: &Scene<'_>, told: &Told) {
+        if let Told::LeafAsked { identity } = told {
+            *self.asked.entry(identity.clone()).or_default() += 1;
+        }
+    }
+}
+
+impl NoReissueStorm {
+    fn count(&mut self, serial: Serial, identity: String) -> Result<(), String> {
+        if !self.serials.insert(serial) {
+            return Ok(());
+        }
+        let asked = self.asked.get(&identity).copied().unwrap_or(0);
+        let recorded = self.recorded.entry(identity.clone()).or_default();
+        *recorded += 1;
+        if *recorded <= asked {
+            return Ok(());
+        }
+        Err(format!("{recorded} leaves of {identity} were recorded, {asked} were asked for"))
+    }
+
+    fn add(&mut self, whose: (NodeId, &'static str), now: Timestamp, not_after: Timestamp) -> Result<(), String> {
+        let living = self.servers.entry(whose).or_default();
+        living.retain(|(_, end)| *end > now);
+        living.push((now, not_after));
+        // Counted from the first that lives: in a third of its life there may be one more.
+        let first_third = |(begin, end): (Timestamp, Timestamp)| begin.plus(end.since(begin) / 3);
+        let young = living.iter().filter(|life| first_third(**life) > now).count();
+        if young <= LIVING_MAX {
+            return Ok(());
+        }
+        Err(format!("server {} has {young} {} in the first third of their lives", whose.0, whose.1))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::invariants::testing::{Trial, applied, issuance};
+
+    #[test]
+    fn a_leaf_that_was_asked_for_and_its_retry_are_good_and_another_one_is_not() {
+        let (trial, mut invariant) = (Trial::new(), NoReissueStorm::default());
+        let mut record = |serial: u8| {
+            let entry =
+                applied("a", 1, &[Command::RecordIssuance(issuance(serial))], &[Outcome::Recorded { sequence: 1 }]);
+            invariant.decided(&trial.scene(), &entry);
+        };
+        record(1);
+        trial.expect_broken(NAME);
+        let (trial, mut invariant) = (Trial::new(), NoReissueStorm::default());
+        let identity = issuance(1).identity.to_string();
+        invariant.told(&trial.scene(), &Told::LeafAsked { identity });
+        for serial in [1, 1] {
+            let entry =
+                applied("a", 1, &[Command::RecordIssuance(issuance(serial))], &[Outcome::Recorded { sequence: 1 }]);
+            invariant.decided(&trial.scene(), &entry);
+        }
+        trial.expect_good();
+    }
+
+    #[test]
+    fn a_server_that_renews_in_its_time_is_good_and_one_that_renews_all_the_time_is_not() {
+        let renew = |pause: u64| {
+            let mut invariant = NoReissueStorm::default();
+            let whose = (NodeId(1), "issuers");
+            (0..20).try_for_each(|turn| invariant.add(whose, Timestamp(turn * pause), Timestamp(turn * pause + 1000)))
+        };
+        renew(500).unwrap();
+        renew(10).unwrap_err();
+    }
+}
