@@ -54,8 +54,8 @@ impl Invariant for HaltHalts {
                 self.acknowledged_at = is_halted.then(|| scene.shared.clock.micros());
             }
             Told::ResumeAsked => self.acknowledged_at = None,
-            Told::LeafReceived { leaf, asked_at } if self.acknowledged_at.is_some_and(|at| at < *asked_at) => {
-                let text = format!("a leaf of {} was received that was asked for during a halt", leaf.identity);
+            Told::LeafReceived { identity, asked_at, .. } if self.acknowledged_at.is_some_and(|at| at < *asked_at) => {
+                let text = format!("a leaf of {identity} was received that was asked for during a halt");
                 scene.shared.violate(NAME, text);
             }
             _ => {}
@@ -66,12 +66,12 @@ impl Invariant for HaltHalts {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::invariants::testing::{Trial, applied, issuance, leaf_of};
+    use crate::invariants::testing::{Trial, applied, issuance, received};
 
     fn decide(entries: &[(Command, Outcome)]) -> (Trial, HaltHalts) {
         let (trial, mut invariant) = (Trial::new(), HaltHalts::default());
         for (index, (command, outcome)) in entries.iter().enumerate() {
-            let entry = applied("a", index as u64, &[command.clone()], &[outcome.clone()]);
+            let entry = applied("a", index as u64, std::slice::from_ref(command), std::slice::from_ref(outcome));
             invariant.decided(&trial.scene(), &entry);
         }
         (trial, invariant)
@@ -98,7 +98,6 @@ mod tests {
     #[test]
     fn a_leaf_that_was_asked_for_in_a_halt_is_found() {
         let (trial, mut invariant) = decide(&[halt(true)]);
-        let received = |asked_at| Told::LeafReceived { leaf: Box::new(leaf_of("spiffe://x.example/a")), asked_at };
         invariant.told(&trial.scene(), &Told::HaltAcknowledged { is_halted: true });
         invariant.told(&trial.scene(), &received(0));
         trial.expect_good();

@@ -68,12 +68,12 @@ impl Invariant for LogIsComplete {
     }
 
     fn told(&mut self, scene: &Scene<'_>, told: &Told) {
-        let Told::LeafReceived { leaf, .. } = told else { return };
-        let Ok(facts) = CertificateFacts::read(leaf.certificate.as_bytes()) else { return };
-        if self.received.insert(facts.serial, leaf.certificate.digest()).is_some() {
+        let Told::LeafReceived { certificate, .. } = told else { return };
+        let Ok(facts) = CertificateFacts::read(certificate.as_bytes()) else { return };
+        if self.received.insert(facts.serial, certificate.digest()).is_some() {
             scene.shared.violate(NAME, format!("two leaves with the serial {} were received", facts.serial));
         }
-        self.find(scene, &facts.serial, leaf.certificate.digest());
+        self.find(scene, &facts.serial, certificate.digest());
     }
 
     fn finished(&mut self, scene: &Scene<'_>) {
@@ -138,7 +138,7 @@ impl LogIsComplete {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::invariants::testing::{Trial, applied, issuance, leaf_of};
+    use crate::invariants::testing::{Trial, applied, issuance, received};
 
     fn record(records: &[(u8, u64)]) -> Trial {
         let (trial, mut invariant) = (Trial::new(), LogIsComplete::default());
@@ -176,8 +176,7 @@ mod tests {
     #[test]
     fn a_leaf_without_a_record_is_found() {
         let (trial, mut invariant) = (Trial::new(), LogIsComplete::default());
-        invariant
-            .told(&trial.scene(), &Told::LeafReceived { leaf: Box::new(leaf_of("spiffe://x.example/a")), asked_at: 0 });
+        invariant.told(&trial.scene(), &received(0));
         trial.expect_broken(NAME);
     }
 }

@@ -56,7 +56,9 @@ mod tests {
     use super::*;
     use crate::invariants::testing::{Trial, append, reign};
 
-    fn logs(logs: &[(&str, &[(u64, Reign, u64)])]) -> Trial {
+    type Content = (u64, Reign, u64);
+
+    fn logs(logs: &[(&str, &[Content])]) -> Trial {
         let (mut trial, mut invariant) = (Trial::new(), LogMatching::default());
         for (host, entries) in logs {
             for (index, reign, content) in *entries {

@@ -83,7 +83,7 @@ mod tests {
                 Command::RecordIssuance(_) => Outcome::Recorded { sequence: 1 },
                 _ => Outcome::Done,
             };
-            invariant.decided(&trial.scene(), &applied("a", index as u64, &[command.clone()], &[outcome]));
+            invariant.decided(&trial.scene(), &applied("a", index as u64, std::slice::from_ref(command), &[outcome]));
         }
         trial
     }

@@ -7,12 +7,12 @@ use std::sync::{
 };
 
 use bytes::Bytes;
-use carrack_authority::{State, command::Entry, outcome::Outcome};
+use carrack_authority::{State, command::Entry, key::Der, outcome::Outcome};
 use carrack_proto::stored::{self, Kind, Schema};
 use carrack_raft::ports::ApplyObserver;
 use sha2::{Digest, Sha256};
 
-use crate::{trace::Kind as Event, workloads::Leaf, world::shared::Shared};
+use crate::{trace::Kind as Event, world::shared::Shared};
 
 /// The bytes of a digest of an entry that are kept: two different entries have the same by chance in no run.
 pub const DIGEST_BYTES: usize = 16;
@@ -66,8 +66,10 @@ pub enum Told {
     },
     /// It received a leaf that it had asked for at this simulated microsecond.
     LeafReceived {
+        /// The identity that it asked for.
+        identity: String,
         /// The leaf.
-        leaf: Box<Leaf>,
+        certificate: Der,
         /// When it asked.
         asked_at: u64,
     },

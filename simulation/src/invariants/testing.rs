@@ -22,7 +22,7 @@ use carrack_raft::{Role, engine::Slot};
 
 use super::{
     Invariant, Scene,
-    seen::{Applied, digest_of},
+    seen::{Applied, Told, digest_of},
     stores::{Reign, Stores},
     view::View,
 };
@@ -30,7 +30,6 @@ use crate::{
     disk::DiskEvent,
     scenario::Scenario,
     trace::Keep,
-    workloads::Leaf,
     world::{clock::WorldClock, shared::Shared},
 };
 
@@ -197,13 +196,13 @@ pub(super) fn token_for(service: &str) -> Token {
     }
 }
 
-/// A leaf with a real certificate of its own key, which nobody has recorded.
-pub(super) fn leaf_of(identity: &str) -> Leaf {
+/// A received leaf with a real certificate of its own key, which nobody has recorded.
+pub(super) fn received(asked_at: u64) -> Told {
     let mut params = rcgen::CertificateParams::default();
-    params.subject_alt_names = vec![rcgen::SanType::URI(identity.try_into().unwrap())];
+    params.subject_alt_names = vec![rcgen::SanType::URI(WEB.try_into().unwrap())];
     params.is_ca = rcgen::IsCa::ExplicitNoCa;
     params.serial_number = Some(rcgen::SerialNumber::from(vec![9; 20]));
     let key = rcgen::KeyPair::generate().unwrap();
     let certificate = Der::from(params.self_signed(&key).unwrap().der().as_ref());
-    Leaf { identity: identity.into(), certificate, chain: Vec::new(), not_after: Timestamp(u64::MAX / 2) }
+    Told::LeafReceived { identity: WEB.into(), certificate, asked_at }
 }

@@ -86,7 +86,8 @@ impl Holder {
                 let serial = serial.expect("it was read when the answer was");
                 worker.shared.note(&worker.host, Kind::Issued, format!("{what}: {serial} until {}", leaf.not_after));
                 received::examine(&worker.shared, &leaf, &identity, signer.public_key(), &answer);
-                worker.shared.saw(Seen::Told(Told::LeafReceived { leaf: Box::new(leaf.clone()), asked_at }));
+                let (identity, certificate) = (identity.to_string(), leaf.certificate.clone());
+                worker.shared.saw(Seen::Told(Told::LeafReceived { identity, certificate, asked_at }));
                 worker.shared.book().receive(serial, leaf);
                 worker.shared.count_operation("issue", true);
             }
@@ -131,7 +132,9 @@ pub(super) fn csr_of_herd(shared: &Shared, service: &str, number: u32) -> String
     let keys = SeededKeyMaker::new(shared.seed, &ProcessStart::new("herd", number.into()), KeyRegistry::default());
     let key = keys.make(KeyKind::Ed25519).expect("the seeded key maker makes every kind");
     let signer = keys.signer(&key).expect("a key that was just made can sign");
-    let csr = build_csr(&*signer, &RequestedName::Leaf(&identity_of(shared, service)));
+    let identity = identity_of(shared, service);
+    shared.saw(Seen::Told(Told::LeafAsked { identity: identity.to_string() }));
+    let csr = build_csr(&*signer, &RequestedName::Leaf(&identity));
     pem::encode(pem::CERTIFICATE_REQUEST, &csr.expect("a request of a known identity is built"))
 }
 
