@@ -2,6 +2,7 @@
 
 use std::{collections::VecDeque, fmt, sync::Arc};
 
+use carrack_raft::Role;
 use sha2::{Digest, Sha256};
 
 /// The events that a failing seed prints.
@@ -57,6 +58,52 @@ impl Kind {
     }
 }
 
+/// What a timeline draws of an event without reading its text.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Detail {
+    /// Nothing but the event.
+    #[default]
+    None,
+    /// Where the subject's process is in its life from now on.
+    Life(Life),
+    /// What the subject is in consensus from now on.
+    Role(Role, u64),
+    /// A fault of this number begins.
+    Began {
+        /// Its number in the plan.
+        number: usize,
+        /// Its class.
+        class: &'static str,
+        /// The hosts that it hits.
+        hosts: Vec<String>,
+        /// The directions of links that it cuts.
+        links: Vec<(String, String)>,
+        /// Whether it lasts until its end is noted.
+        lasts: bool,
+    },
+    /// The fault of this number ends.
+    Ended(usize),
+    /// Every fault ends.
+    AllEnded,
+    /// The subject applied this entry.
+    Index(u64),
+    /// What the subject tried was refused, or is unknown.
+    Failed,
+}
+
+/// Where a process is in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Life {
+    /// It starts.
+    Starting,
+    /// It serves.
+    Serving,
+    /// It is gone.
+    Gone,
+    /// It has refused to start.
+    Refused,
+}
+
 /// One event.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct Event {
@@ -68,6 +115,9 @@ pub struct Event {
     pub kind: Kind,
     /// What happened.
     pub text: String,
+    /// What a timeline draws of it. It is no part of the digest: everything in it is in the text, too.
+    #[serde(skip)]
+    pub detail: Detail,
 }
 
 impl fmt::Display for Event {
@@ -132,7 +182,7 @@ mod tests {
     use super::*;
 
     fn event(at: u64, text: &str) -> Event {
-        Event { at, subject: "dc1-a".into(), kind: Kind::Client, text: text.into() }
+        Event { at, subject: "dc1-a".into(), kind: Kind::Client, text: text.into(), detail: Detail::None }
     }
 
     #[test]

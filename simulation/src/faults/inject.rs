@@ -17,7 +17,7 @@ use crate::{
     disk::{DiskFault, DiskFaults, Rate},
     marks::Mark,
     random::Stream,
-    trace::Kind,
+    trace::{Detail, Kind},
     world::{
         self, Power,
         server::{Phase, Server},
@@ -35,7 +35,7 @@ pub struct Injector {
     shared: Arc<Shared>,
     began: Duration,
     next: usize,
-    active: Vec<(Duration, Cure)>,
+    active: Vec<Active>,
     links: Links,
     random: Stream,
     /// Servers that are away because a fault says so.
@@ -46,6 +46,14 @@ pub struct Injector {
     flaps: Vec<Flap>,
     /// Servers that are killed as soon as they are up.
     looping: BTreeSet<String>,
+}
+
+/// A fault that has begun and not ended.
+struct Active {
+    ends_at: Duration,
+    /// Its number in the plan; none, if it is a part of another one.
+    number: Option<usize>,
+    cure: Cure,
 }
 
 /// What ends a fault.
@@ -69,6 +77,23 @@ struct Flap {
     left: u32,
     next: Duration,
     cut: Vec<Direction>,
+}
+
+impl Cure {
+    /// The hosts and the directions of links that the fault is about.
+    fn reach(&self) -> (Vec<String>, Vec<Direction>) {
+        match self {
+            Self::Mend(directions) => (Vec::new(), directions.clone()),
+            Self::Release(host)
+            | Self::CalmDisk(host)
+            | Self::TurnBack(host, _)
+            | Self::Steady(host)
+            | Self::Unloop(host)
+            | Self::Sign(host) => (vec![host.clone()], Vec::new()),
+            Self::Start(hosts) => (hosts.clone(), Vec::new()),
+            Self::Quiet | Self::Hasten | Self::Undo(_) => (Vec::new(), Vec::new()),
+        }
+    }
 }
 
 impl Injector {
@@ -138,27 +163,32 @@ impl Injector {
         for host in looping.into_iter().chain(self.shared.take_trapped()) {
             self.kill(sim, &host);
             let back = now + Duration::from_millis(self.random.random_range(50..=1500));
-            self.active.push((back, Cure::Start(vec![host])));
+            self.active.push(Active { ends_at: back, number: None, cure: Cure::Start(vec![host]) });
         }
     }
 
     fn end_due(&mut self, sim: &mut Sim, now: Duration) {
         let (due, later): (Vec<_>, Vec<_>) =
-            std::mem::take(&mut self.active).into_iter().partition(|(end, _)| *end <= now);
+            std::mem::take(&mut self.active).into_iter().partition(|active| active.ends_at <= now);
         self.active = later;
-        due.into_iter().for_each(|(_, cure)| self.cure(sim, cure));
+        for Active { number, cure, .. } in due {
+            if let Some(number) = number {
+                self.shared.note_detail("world", Kind::Heal, Detail::Ended(number), format!("{number}: ends"));
+            }
+            self.cure(sim, cure);
+        }
     }
 
     fn start(&mut self, sim: &mut Sim, now: Duration, planned: &Planned) {
         let Some((text, cure)) = self.inflict(sim, &planned.fault) else { return };
-        self.shared.note(
-            "world",
-            Kind::Fault,
-            format!("{}: {text}, for {:.1} s", planned.number, planned.lasts.as_secs_f64()),
-        );
+        let number = planned.number;
+        let (hosts, links) = cure.as_ref().map(Cure::reach).unwrap_or_default();
+        let detail = Detail::Began { number, class: planned.fault.class(), hosts, links, lasts: cure.is_some() };
+        let text = format!("{number}: {text}, for {:.1} s", planned.lasts.as_secs_f64());
+        self.shared.note_detail("world", Kind::Fault, detail, text);
         *self.shared.counts().faults.entry(planned.fault.class().to_owned()).or_default() += 1;
         if let Some(cure) = cure {
-            self.active.push((now + planned.lasts, cure));
+            self.active.push(Active { ends_at: now + planned.lasts, number: Some(number), cure });
         }
     }
 
@@ -396,7 +426,7 @@ impl Injector {
 
     /// Ends every fault. Where the world is not healed as a whole, a majority of the voters is, and the others stay away for ever.
     pub fn heal(&mut self, sim: &mut Sim, is_whole: bool) {
-        for (_, cure) in std::mem::take(&mut self.active) {
+        for Active { cure, .. } in std::mem::take(&mut self.active) {
             if !matches!(cure, Cure::Start(_)) {
                 self.cure(sim, cure);
             }
@@ -415,7 +445,8 @@ impl Injector {
         self.away.clear();
         let core = if is_whole { self.members() } else { self.core() };
         self.is_core_only = !is_whole;
-        self.shared.note("world", Kind::Heal, format!("everything is healed for {}", core.join(" ")));
+        let text = format!("everything is healed for {}", core.join(" "));
+        self.shared.note_detail("world", Kind::Heal, Detail::AllEnded, text);
         for host in self.members() {
             if core.contains(&host) {
                 self.shared.servers[&host].set_core(true);

@@ -12,7 +12,10 @@ use carrack_proto::stored::{self, Kind, Schema};
 use carrack_raft::ports::ApplyObserver;
 use sha2::{Digest, Sha256};
 
-use crate::{trace::Kind as Event, world::shared::Shared};
+use crate::{
+    trace::{Detail, Kind as Event},
+    world::shared::Shared,
+};
 
 /// The bytes of a digest of an entry that are kept: two different entries have the same by chance in no run.
 pub const DIGEST_BYTES: usize = 16;
@@ -134,7 +137,8 @@ impl ApplyObserver for Observer {
         self.shared.spring_trap(&self.host, commands);
         let digest = digest_of(commands, outcomes);
         let short: String = digest[..4].iter().map(|byte| format!("{byte:02x}")).collect();
-        self.shared.note(&self.host, Event::Applied, format!("{index}: {} outcomes, {short}", outcomes.len()));
+        let text = format!("{index}: {} outcomes, {short}", outcomes.len());
+        self.shared.note_detail(&self.host, Event::Applied, Detail::Index(index), text);
         self.shared.saw(Seen::Applied(Box::new(Applied {
             host: self.host.clone(),
             index,

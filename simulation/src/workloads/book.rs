@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
+use carrack::server::join_token::JoinTokenText;
 use carrack_authority::{id::Serial, key::Der, spiffe::TrustDomain, time::Timestamp};
 
 use super::{handshake::LeafKey, prober::Bundle};
@@ -42,6 +43,10 @@ pub(crate) struct Book {
     pub(crate) leaves: BTreeMap<Serial, Leaf>,
     /// The one that each host received last for each identity.
     pub(crate) newest: BTreeMap<(String, String), Serial>,
+    /// The join tokens with which servers have become voters.
+    pub(crate) used_join_tokens: Vec<JoinTokenText>,
+    /// The services and secrets of tokens whose deletion was answered.
+    pub(crate) deleted_tokens: Vec<(String, String)>,
     /// The roots that each client's host trusts.
     pub(crate) bundles: BTreeMap<String, Bundle>,
     /// The trust domain, once a client has seen it.

@@ -21,7 +21,7 @@ use crate::{
         seen::{Seen, Told},
     },
     marks::Mark,
-    trace::Kind,
+    trace::{Detail, Kind},
     world::{
         DATACENTER,
         shared::{Shared, Stage},
@@ -95,12 +95,12 @@ impl Holder {
                 if answer.status == 429 {
                     worker.shared.mark(Mark::RateLimited);
                 }
-                worker.shared.note(&worker.host, Kind::Client, format!("{what}: {} {}", answer.status, answer.text()));
+                failed(worker, format!("{what}: {} {}", answer.status, answer.text()));
                 worker.shared.count_operation("issue", false);
             }
             Err(lost) => {
                 worker.shared.mark(Mark::OutcomeUnknown);
-                worker.shared.note(&worker.host, Kind::Client, format!("{what}: {lost}"));
+                failed(worker, format!("{what}: {lost}"));
                 worker.shared.count_operation("issue", false);
             }
         }
@@ -138,7 +138,11 @@ pub(super) fn csr_of_herd(shared: &Shared, service: &str, number: u32) -> String
     pem::encode(pem::CERTIFICATE_REQUEST, &csr.expect("a request of a known identity is built"))
 }
 
-fn identity(worker: &Worker, service: &str) -> Identity {
+fn failed(worker: &Worker, text: String) {
+    worker.shared.note_detail(&worker.host, Kind::Client, Detail::Failed, text);
+}
+
+pub(super) fn identity(worker: &Worker, service: &str) -> Identity {
     identity_of(&worker.shared, service)
 }
 

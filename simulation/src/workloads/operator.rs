@@ -16,7 +16,7 @@ use crate::{
     invariants::seen::{Seen, Told},
     marks::Mark,
     random::Stream,
-    trace::Kind,
+    trace::{Detail, Kind},
     world::{
         server::Server,
         shared::{Job, Order, Shared, Stage},
@@ -110,14 +110,11 @@ impl Operator {
             while let Some(job) = self.shared.next_job() {
                 let text = format!("{job:?}");
                 let done = self.execute(job).await;
-                self.shared.note(
-                    OPERATOR,
-                    Kind::Client,
-                    match &done {
-                        Ok(()) => format!("{text}: done"),
-                        Err(reason) => format!("{text}: given up: {reason}"),
-                    },
-                );
+                let (detail, text) = match &done {
+                    Ok(()) => (Detail::None, format!("{text}: done")),
+                    Err(reason) => (Detail::Failed, format!("{text}: given up: {reason}")),
+                };
+                self.shared.note_detail(OPERATOR, Kind::Client, detail, text);
                 self.shared.count_operation("operator", done.is_ok());
                 self.shared.job_done();
             }
@@ -212,7 +209,7 @@ impl Operator {
         let token: JoinTokenText =
             answer.json()["Token"].as_str().unwrap_or_default().parse().map_err(|error| format!("{error}"))?;
         self.shared.order(Order::Wipe(server.host.clone()));
-        server.will_join(token);
+        server.will_join(token.clone());
         self.shared.order(Order::Start(server.host.clone()));
         let deadline = Instant::now() + JOINED_WITHIN;
         while !is_voter(&self.shared, server) {
@@ -222,6 +219,7 @@ impl Operator {
             }
             sleep(LOOK).await;
         }
+        self.shared.book().used_join_tokens.push(token);
         Ok(())
     }
 

@@ -11,7 +11,11 @@ use super::{
     ANSWER_WITHIN, LOOK, Leaf, Worker,
     handshake::{End, shake},
 };
-use crate::{client::Call, trace::Kind, world::shared::Stage};
+use crate::{
+    client::Call,
+    trace::{Detail, Kind},
+    world::shared::Stage,
+};
 
 /// How often every pair of a long run is tried.
 const ROUND: Duration = Duration::from_secs(60);
@@ -109,7 +113,8 @@ fn probe(worker: &mut Worker) {
         match shaken {
             Ok(()) => worker.shared.note(&worker.host, Kind::Handshake, format!("{what}: ok")),
             Err(failed) => {
-                worker.shared.note(&worker.host, Kind::Handshake, format!("{what}: {failed}"));
+                let text = format!("{what}: {failed}");
+                worker.shared.note_detail(&worker.host, Kind::Handshake, Detail::Failed, text);
                 let text = format!(
                     "{what} at {now}: {failed}; leaves until {} and {}, bundles of {} and {}",
                     opening.leaf.not_after,

@@ -19,7 +19,7 @@ use crate::{
     client::{Answer as Http, Call, Lost},
     marks::Mark,
     oracle::history::{Action, Answer, Expected, Observed, Outcome, Revision, Value},
-    trace::Kind,
+    trace::{Detail, Kind},
 };
 
 /// Where the ids of registers begin.
@@ -48,7 +48,9 @@ pub(super) async fn run(mut worker: Worker) {
             Outcome::Ok(Answer::Conflict) => worker.shared.mark(Mark::CasLost),
             _ => {}
         }
-        worker.shared.note(&worker.host, Kind::Client, format!("{action} of {key} {how}: {outcome}"));
+        let detail = if matches!(outcome, Outcome::Ok(_)) { Detail::None } else { Detail::Failed };
+        let text = format!("{action} of {key} {how}: {outcome}");
+        worker.shared.note_detail(&worker.host, Kind::Client, detail, text);
         worker.shared.count_operation(name(action), matches!(outcome, Outcome::Ok(_)));
         worker.shared.book().finish(&worker.shared, &begun, outcome);
     }

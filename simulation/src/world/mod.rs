@@ -5,6 +5,7 @@ pub mod clock;
 mod ending;
 pub mod network;
 pub mod place;
+mod roles;
 pub mod server;
 pub mod shared;
 
@@ -21,6 +22,7 @@ use rand::RngExt;
 pub use self::ending::Report;
 use self::{
     clock::{HostClock, WorldClock},
+    roles::Roles,
     server::{Phase, Server},
     shared::{Order, Shared, Stage},
 };
@@ -31,7 +33,7 @@ use crate::{
     invariants::Invariants,
     random::{Seed, Stream},
     scenario::Scenario,
-    trace::{Keep, Kind},
+    trace::{Detail, Keep, Kind, Life},
     workloads,
 };
 
@@ -50,6 +52,7 @@ pub struct World {
     shared: Arc<Shared>,
     injector: Injector,
     invariants: Invariants,
+    roles: Roles,
     random: Stream,
 }
 
@@ -78,7 +81,7 @@ impl World {
         workloads::hosts(&mut sim, &shared);
         let injector = Injector::new(shared.clone());
         let invariants = Invariants::new(shared.clone(), keys);
-        Self { sim, shared, injector, invariants, random: seed.stream("driver") }
+        Self { sim, shared, injector, invariants, roles: Roles::default(), random: seed.stream("driver") }
     }
 
     /// What the hosts and the driver share; it outlives the run.
@@ -153,6 +156,7 @@ impl World {
             Err(panic) => self.shared.violate("no_panic", format!("a host panicked: {}", panic_text(&*panic))),
         }
         self.shared.clock.set(self.sim.elapsed());
+        self.roles.follow(&self.shared);
         self.end_the_dying();
         self.obey();
         self.invariants.step();
@@ -210,7 +214,8 @@ pub(crate) fn kill(sim: &mut turmoil::Sim<'static>, shared: &Shared, host: &str,
         Power::Goes => server.disk.crash(),
     }
     server.killed();
-    shared.note(host, Kind::Process, if power == Power::Goes { "loses its power" } else { "is killed" });
+    let how = if power == Power::Goes { "loses its power" } else { "is killed" };
+    shared.note_detail(host, Kind::Process, Detail::Life(Life::Gone), how);
 }
 
 fn servers(scenario: &Scenario, clock: &WorldClock) -> BTreeMap<String, Arc<Server>> {

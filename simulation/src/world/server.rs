@@ -28,7 +28,7 @@ use crate::{
     },
     disk::Disk,
     invariants::Observer,
-    trace::Kind,
+    trace::{Detail, Kind, Life},
 };
 
 /// A server that may run.
@@ -274,7 +274,12 @@ impl Server {
             Start::Bootstrap => "bootstrap",
             Start::Join(_) => "join",
         };
-        shared.note(&self.host, Kind::Process, format!("starts ({how}), start {}", self.starts()));
+        shared.note_detail(
+            &self.host,
+            Kind::Process,
+            Detail::Life(Life::Starting),
+            format!("starts ({how}), start {}", self.starts()),
+        );
         let ports = self.ports(&shared, keys);
         match Node::start(self.config.clone(), start, ports).await {
             Ok(node) => self.serve(&shared, node).await,
@@ -302,7 +307,8 @@ impl Server {
             process.first_start = process.first_start.take().filter(|start| matches!(start, FirstStart::Join(_)));
             process.node = Some(node.context().identity.node);
         }
-        shared.note(&self.host, Kind::Process, format!("serves as server {}", node.context().identity.node));
+        let serves = format!("serves as server {}", node.context().identity.node);
+        shared.note_detail(&self.host, Kind::Process, Detail::Life(Life::Serving), serves);
         if stopped.await.is_err() {
             // The sender is dropped with the process only.
             return std::future::pending().await;
@@ -314,12 +320,17 @@ impl Server {
         node.stop().await;
         worker.abort();
         self.process().phase = Phase::Off;
-        shared.note(&self.host, Kind::Process, "has stopped cleanly");
+        shared.note_detail(&self.host, Kind::Process, Detail::Life(Life::Gone), "has stopped cleanly");
     }
 
     fn refuse(&self, shared: &Shared, error: &dyn std::error::Error) {
         let reason = chain(error);
-        shared.note(&self.host, Kind::Process, format!("refuses to start: {reason}"));
+        shared.note_detail(
+            &self.host,
+            Kind::Process,
+            Detail::Life(Life::Refused),
+            format!("refuses to start: {reason}"),
+        );
         self.process().phase = Phase::Refused(reason);
     }
 
@@ -347,7 +358,7 @@ impl Server {
     /// The process ends itself: nothing more reaches its disk, and the driver ends its host after this step.
     fn die(&self, shared: &Shared, reason: &str) {
         self.disk.kill();
-        shared.note(&self.host, Kind::Process, format!("ends itself: {reason}"));
+        shared.note_detail(&self.host, Kind::Process, Detail::Life(Life::Gone), format!("ends itself: {reason}"));
         self.process().phase = Phase::Fatal(reason.into());
     }
 

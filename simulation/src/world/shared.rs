@@ -18,7 +18,7 @@ use crate::{
     marks::{Mark, Marks},
     random::Seed,
     scenario::Scenario,
-    trace::{Event, Keep, Kind, Trace},
+    trace::{Detail, Event, Keep, Kind, Trace},
     workloads::Book,
 };
 
@@ -158,8 +158,13 @@ impl Shared {
 
     /// Adds an event to the trace.
     pub fn note(&self, subject: &str, kind: Kind, text: impl Into<String>) {
+        self.note_detail(subject, kind, Detail::None, text);
+    }
+
+    /// Adds an event with what a timeline draws of it.
+    pub fn note_detail(&self, subject: &str, kind: Kind, detail: Detail, text: impl Into<String>) {
         let at = self.clock.micros();
-        self.trace().add(Event { at, subject: subject.into(), kind, text: text.into() });
+        self.trace().add(Event { at, subject: subject.into(), kind, text: text.into(), detail });
     }
 
     /// Notes that an invariant does not hold; the run ends after this step.
