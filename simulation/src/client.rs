@@ -101,7 +101,13 @@ impl Client {
 
     /// Asks `host`. The connection is kept for the next request.
     pub async fn call(&mut self, host: &str, call: Call<'_>) -> Result<Answer, Lost> {
-        let answered = timeout(call.within, self.exchange(host, &call)).await;
+        let body = call.body.as_ref().map(Value::to_string).unwrap_or_default();
+        self.call_with(host, call, Bytes::from(body)).await
+    }
+
+    /// Asks `host` with a body that need not be JSON, in the place of the call's own.
+    pub async fn call_with(&mut self, host: &str, call: Call<'_>, body: Bytes) -> Result<Answer, Lost> {
+        let answered = timeout(call.within, self.exchange(host, &call, body)).await;
         let answered = answered.unwrap_or_else(|_| Err(Lost::NoAnswer("the deadline has passed".into())));
         if answered.is_err() {
             self.connections.remove(host);
@@ -109,13 +115,12 @@ impl Client {
         answered
     }
 
-    async fn exchange(&mut self, host: &str, call: &Call<'_>) -> Result<Answer, Lost> {
+    async fn exchange(&mut self, host: &str, call: &Call<'_>, body: Bytes) -> Result<Answer, Lost> {
         let mut request = Request::builder().method(call.method).uri(call.path).header("host", host);
         if let Some(token) = &self.token {
             request = request.header("X-Consul-Token", token);
         }
-        let body = call.body.as_ref().map(Value::to_string).unwrap_or_default();
-        let request = request.body(Full::new(Bytes::from(body))).map_err(|error| Lost::NotSent(error.to_string()))?;
+        let request = request.body(Full::new(body)).map_err(|error| Lost::NotSent(error.to_string()))?;
         let connection = self.connection(host).await?;
         let response = connection.send_request(request).await.map_err(|error| Lost::NoAnswer(error.to_string()))?;
         let status = response.status().as_u16();

@@ -73,6 +73,10 @@ marks! {
     ServerCertificateRenewed = "a server certificate was renewed",
     /// A certificate request that must not be signed was refused.
     BadCsrRefused = "a bad CSR was refused",
+    /// Who is no server was refused on the Raft port, in the handshake.
+    RaftPortRefused = "an attacker was refused on the Raft port",
+    /// A join with a token that does not entitle to it was refused.
+    JoinRefused = "a wrong join was refused",
 }
 
 /// Which situations a run has hit.

@@ -119,8 +119,13 @@ fn accept(end: &End<'_>, trust_domain: &TrustDomain, now: Timestamp) -> Result<S
 }
 
 fn shown(end: &End<'_>) -> Arc<SingleCertAndKey> {
-    let chain = end.chain.iter().map(|der| CertificateDer::from(der.as_bytes().to_vec())).collect();
-    Arc::new(SingleCertAndKey::from(CertifiedKey::new(chain, Arc::new(end.key.clone()))))
+    Arc::new(certified(end.chain.iter().copied(), end.key))
+}
+
+/// A chain with its key, as rustls shows it.
+pub(super) fn certified<'a>(chain: impl IntoIterator<Item = &'a Der>, key: &LeafKey) -> SingleCertAndKey {
+    let chain = chain.into_iter().map(|der| CertificateDer::from(der.as_bytes().to_vec())).collect();
+    SingleCertAndKey::from(CertifiedKey::new(chain, Arc::new(key.clone())))
 }
 
 /// One key exchange is enough: what is tried here are certificates.

@@ -1,5 +1,6 @@
 //! What clients do in a world, and how the world sees that it is formed, alive, at rest.
 
+mod attacker;
 mod book;
 mod handshake;
 mod issue;
@@ -32,11 +33,12 @@ pub(crate) const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 const LOOK: Duration = Duration::from_millis(50);
 
 const OPERATOR: &str = "operator";
+const ATTACKER: &str = "attacker";
 
 /// The hosts that are no servers.
 pub fn client_hosts(shared: &Shared) -> Vec<String> {
     let clients = (0..shared.scenario.clients).map(client_host);
-    std::iter::once(OPERATOR.to_owned()).chain(clients).collect()
+    [OPERATOR, ATTACKER].map(str::to_owned).into_iter().chain(clients).collect()
 }
 
 fn client_host(number: usize) -> String {
@@ -47,6 +49,8 @@ fn client_host(number: usize) -> String {
 pub fn hosts(sim: &mut turmoil::Sim<'static>, shared: &Arc<Shared>) {
     let world = shared.clone();
     sim.host(OPERATOR, move || operator::run(world.clone()));
+    let world = shared.clone();
+    sim.host(ATTACKER, move || attacker::run(world.clone()));
     for number in 0..shared.scenario.clients {
         let world = shared.clone();
         sim.host(client_host(number), move || run_client(world.clone(), number));

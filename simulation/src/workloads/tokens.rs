@@ -15,7 +15,7 @@ pub(super) async fn run(mut worker: Worker) {
         number += 1;
         let service = format!("brief-{}-{number}", worker.host);
         if let Some((accessor, secret)) = make(&mut worker, &service).await {
-            use_and_delete(&mut worker, &accessor, &secret).await;
+            use_and_delete(&mut worker, &service, &accessor, &secret).await;
         }
         sleep(worker.shared.scenario.think * worker.random.random_range(0..4)).await;
     }
@@ -34,7 +34,7 @@ async fn make(worker: &mut Worker, service: &str) -> Option<(String, String)> {
 }
 
 /// Reads with the token on some server, deletes it, and reads again where the deletion was answered.
-async fn use_and_delete(worker: &mut Worker, accessor: &str, secret: &str) {
+async fn use_and_delete(worker: &mut Worker, service: &str, accessor: &str, secret: &str) {
     let host = worker.any_server();
     worker.client.set_token(Some(secret.to_owned()));
     let own = |within: Duration| Call { method: "GET", path: "/v1/acl/token/self?consistent", body: None, within };
@@ -56,6 +56,7 @@ async fn use_and_delete(worker: &mut Worker, accessor: &str, secret: &str) {
     if !is_deleted {
         return;
     }
+    worker.shared.book().deleted_tokens.push((service.to_owned(), secret.to_owned()));
     worker.shared.note(&worker.host, Kind::Client, format!("token {accessor} is deleted"));
     worker.client.set_token(Some(secret.to_owned()));
     let host = worker.any_server();
