@@ -29,6 +29,15 @@ pub struct RaftMembership {
     pub lag: BTreeMap<NodeId, u64>,
 }
 
+/// Voters that answer, and how many must for anything to be committed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Quorum {
+    /// How many answer.
+    pub answer: usize,
+    /// How many must.
+    pub needed: usize,
+}
+
 /// One step.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum MemberAction {
@@ -63,6 +72,13 @@ pub enum MemberAction {
         /// The server.
         node: NodeId,
     },
+    /// A server is to leave, and those that would stay are no quorum now: nothing is done.
+    Hold {
+        /// The server.
+        node: NodeId,
+        /// Who would stay.
+        quorum: Quorum,
+    },
     /// Forget a server that is in no membership any more.
     RemoveServer {
         /// The server.
@@ -84,7 +100,20 @@ pub fn plan(state: &State, raft: &RaftMembership) -> Option<MemberAction> {
     if raft.is_joint {
         return Some(MemberAction::FinishJoint);
     }
-    leave(state, raft).or_else(|| join(state, raft)).or_else(|| raise(state))
+    leave(state, raft).or_else(|| join(state, raft)).or_else(|| raise(state)).or_else(|| hold(state, raft))
+}
+
+/// Of those that would vote without a server: how many answer now, and how many must.
+fn quorum_without(raft: &RaftMembership, node: NodeId) -> Quorum {
+    let stay = raft.voters.iter().filter(|voter| **voter != node);
+    let answer = stay.clone().filter(|voter| **voter == raft.leader || raft.lag.contains_key(voter)).count();
+    Quorum { answer, needed: stay.count() / 2 + 1 }
+}
+
+/// The first server that cannot leave now.
+fn hold(state: &State, raft: &RaftMembership) -> Option<MemberAction> {
+    let mut leaving = state.members().filter(|member| member.is_leaving && raft.voters.contains(&member.node));
+    leaving.next().map(|member| MemberAction::Hold { node: member.node, quorum: quorum_without(raft, member.node) })
 }
 
 fn leave(state: &State, raft: &RaftMembership) -> Option<MemberAction> {
@@ -93,6 +122,11 @@ fn leave(state: &State, raft: &RaftMembership) -> Option<MemberAction> {
         let node = member.node;
         if !is_in_raft(node) {
             return Some(MemberAction::RemoveServer { node, expected: member.modified });
+        }
+        let quorum = quorum_without(raft, node);
+        if raft.voters.contains(&node) && quorum.answer < quorum.needed {
+            // The change would never be committed, and nothing after it either.
+            continue;
         }
         if node != raft.leader {
             return Some(MemberAction::RemoveFromRaft { node });
@@ -130,4 +164,25 @@ fn raise(state: &State) -> Option<MemberAction> {
     let common = state.members().map(|member| member.supports).min()?;
     let level = common.min(FeatureLevel::SUPPORTED);
     (level > expected).then_some(MemberAction::RaiseFeatureLevel { expected, level })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_quorum_without_a_server_counts_the_leader_and_who_answers() {
+        let nodes = |ids: &[u64]| ids.iter().map(|id| NodeId(*id)).collect::<BTreeSet<_>>();
+        let quorum = |voters: &[u64], answering: &[u64], leaves: u64| {
+            let lag = answering.iter().map(|id| (NodeId(*id), 0)).collect();
+            let raft = RaftMembership { leader: NodeId(1), voters: nodes(voters), lag, ..RaftMembership::default() };
+            let Quorum { answer, needed } = quorum_without(&raft, NodeId(leaves));
+            (answer, needed)
+        };
+        assert_eq!(quorum(&[1, 2, 3, 4, 5], &[3, 4], 3), (2, 3), "a sound server, while two are away");
+        assert_eq!(quorum(&[1, 2, 3, 4, 5], &[3, 4], 2), (3, 3), "one of those that are away");
+        assert_eq!(quorum(&[1, 2, 3], &[2], 3), (2, 2));
+        assert_eq!(quorum(&[1, 2], &[2], 1), (1, 1), "the leader itself");
+        assert_eq!(quorum(&[1, 2], &[], 2), (1, 1));
+    }
 }

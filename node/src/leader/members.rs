@@ -47,7 +47,9 @@ impl Task for MembersTask {
             match plan(&observed.state, &membership(&status)) {
                 None => Ok(Step::Idle(LOOK_AT_LAG)),
                 Some(action) => {
-                    tracing::info!(?action, "changing the membership");
+                    if !matches!(action, MemberAction::Hold { .. }) {
+                        tracing::info!(?action, "changing the membership");
+                    }
                     self.act(action, status.leadership.membership.id).await?;
                     Ok(Step::Acted)
                 }
@@ -71,6 +73,13 @@ impl MembersTask {
             }
             MemberAction::TransferLeadership { to } => self.replica.transfer_leadership(to, deadline).await?,
             MemberAction::RemoveFromRaft { node } => self.replica.remove(node, seen, deadline).await?,
+            MemberAction::Hold { node, quorum } => {
+                return Err(format!(
+                    "server {node} is to leave, but of the voters that would stay only {} answer and {} must: bring one of them back, or remove one that is lost",
+                    quorum.answer, quorum.needed
+                )
+                .into());
+            }
             MemberAction::RemoveServer { node, expected } => {
                 drop(propose(&self.replica, Command::RemoveServer { node, expected }).await?);
             }

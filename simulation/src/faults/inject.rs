@@ -405,7 +405,7 @@ impl Injector {
             }
             self.missed.remove(&host);
             match server.phase() {
-                Phase::Refused(reason) if !server.may_try_again() => self.refused(&server, &reason),
+                Phase::Refused(reason) if !server.may_try_again(&reason) => self.refused(&server, &reason),
                 _ => world::start(sim, &self.shared, &host),
             }
         }
@@ -443,6 +443,8 @@ impl Injector {
             server.signing.fail(false);
         }
         self.away.clear();
+        // A change of voters that has begun may need more than a majority of those there were.
+        let is_whole = is_whole || self.shared.is_membership_changing();
         let core = if is_whole { self.members() } else { self.core() };
         self.is_core_only = !is_whole;
         let text = format!("everything is healed for {}", core.join(" "));

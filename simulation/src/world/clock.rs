@@ -39,6 +39,11 @@ impl WorldClock {
         self.skipped_millis.fetch_add(u64::try_from(by.as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
     }
 
+    /// By how much every clock was moved on at once so far.
+    pub fn skipped(&self) -> Duration {
+        Duration::from_millis(self.skipped_millis.load(Ordering::Relaxed))
+    }
+
     /// The true time.
     pub fn now(&self) -> Timestamp {
         Timestamp(BEGIN.0 + self.skipped_millis.load(Ordering::Relaxed) + self.micros() / 1000)

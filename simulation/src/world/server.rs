@@ -83,6 +83,9 @@ enum FirstStart {
 /// Something to be done inside of a server's process.
 type Work = Box<dyn FnOnce(Arc<Context>) -> BoxFuture<'static, ()> + Send>;
 
+/// How an operation that a fault hits says so.
+const DISK_FAILS: &str = "the disk fails to";
+
 /// The most work that waits to be done inside of one server.
 const WORK_MAX: usize = 256;
 
@@ -176,8 +179,11 @@ impl Server {
         self.process().node
     }
 
-    /// Whether the refusal may be over at the next try: nobody answered its join.
-    pub fn may_try_again(&self) -> bool {
+    /// Whether the refusal may be over at the next try: nobody answered its join, or its disk failed while it was opened.
+    pub fn may_try_again(&self, reason: &str) -> bool {
+        if reason.contains(DISK_FAILS) {
+            return true;
+        }
         !self.has_identity()
             && matches!(self.process().phase, Phase::Refused(_))
             && matches!(self.process().first_start, Some(FirstStart::Join(_)))

@@ -285,6 +285,15 @@ impl Shared {
         leaders.min().map(|(_, host)| host)
     }
 
+    /// Whether a server is about to leave or two configurations are in force, as any server that runs or ran last knows.
+    pub fn is_membership_changing(&self) -> bool {
+        self.open_jobs() > 0
+            || self.servers.values().filter_map(|server| server.context()).any(|context| {
+                let is_joint = context.replica.subscribe().borrow().membership.is_joint;
+                is_joint || context.replica.state().state.members().any(|member| member.is_leaving)
+            })
+    }
+
     /// Where the world is in its life.
     pub fn stage(&self) -> Stage {
         match self.ending.load(Ordering::Relaxed) {
