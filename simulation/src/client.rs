@@ -13,7 +13,10 @@ use hyper_util::rt::TokioIo;
 use serde_json::Value;
 use tokio::time::timeout;
 
-use crate::world::{network::SimulatedNetwork, shared::Shared};
+use crate::{
+    invariants::seen::{Seen, Told},
+    world::{network::SimulatedNetwork, shared::Shared},
+};
 
 /// The port of the HTTP API with TLS.
 pub const HTTPS_PORT: u16 = 8501;
@@ -24,6 +27,7 @@ const ANSWER_BYTES_MAX: usize = 4 << 20;
 pub struct Client {
     dialer: ClientDialer,
     token: Option<String>,
+    shared: Arc<Shared>,
     connections: BTreeMap<String, SendRequest<Full<Bytes>>>,
 }
 
@@ -91,7 +95,7 @@ impl Client {
         let clock = TlsClock::new(move || clock.now());
         let roots = ServerRoots::from_pem(server_ca).expect("the servers write roots that can be read");
         let dialer = ClientDialer::new(Arc::new(SimulatedNetwork), roots, &clock, Alpn::Http1);
-        Self { dialer, token, connections: BTreeMap::new() }
+        Self { dialer, token, shared: shared.clone(), connections: BTreeMap::new() }
     }
 
     /// The client with another token.
@@ -127,6 +131,8 @@ impl Client {
         let index = response.headers().get("X-Consul-Index").and_then(|index| index.to_str().ok()?.parse().ok());
         let body = Limited::new(response.into_body(), ANSWER_BYTES_MAX).collect().await;
         let body = body.map_err(|error| Lost::NoAnswer(error.to_string()))?.to_bytes();
+        let what = format!("the answer of {host} to {} {}", call.method, call.path);
+        self.shared.saw(Seen::Told(Told::Answered { what, body: body.clone() }));
         Ok(Answer { status, index, body })
     }
 

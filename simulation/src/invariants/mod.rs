@@ -4,11 +4,14 @@
 
 mod committed_immutable;
 mod committed_on_quorum;
+mod constraints_hold;
 mod election_safety;
+mod every_live_leaf_verifies;
 mod every_voter_can_unseal;
 mod exactly_one_active_root;
 mod halt_halts;
 mod index_order;
+mod keys_stay_home;
 mod leader_completeness;
 mod log_is_complete;
 mod log_matching;
@@ -17,9 +20,11 @@ mod monotonic;
 mod no_issue_after_delete;
 mod no_queue_grows;
 mod no_reissue_storm;
+mod path;
 pub mod received;
 mod rejected_changes_nothing;
 mod same_index_same_state;
+mod secrets_hashed;
 pub mod seen;
 mod serials_unique;
 mod situations;
@@ -31,6 +36,7 @@ mod testing;
 mod trust_domain_constant;
 mod view;
 mod vote_monotonic;
+mod written;
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -88,7 +94,7 @@ pub struct Invariants {
 
 impl Invariants {
     /// The invariants of a world that has not begun.
-    pub fn new(shared: Arc<Shared>, _keys: KeyRegistry) -> Self {
+    pub fn new(shared: Arc<Shared>, keys: KeyRegistry) -> Self {
         let all: Vec<Box<dyn Invariant>> = vec![
             Box::new(election_safety::ElectionSafety::default()),
             Box::new(log_matching::LogMatching::default()),
@@ -111,6 +117,10 @@ impl Invariants {
             Box::new(every_voter_can_unseal::EveryVoterCanUnseal::default()),
             Box::new(no_reissue_storm::NoReissueStorm::default()),
             Box::new(no_queue_grows::NoQueueGrows),
+            Box::new(constraints_hold::ConstraintsHold::default()),
+            Box::new(every_live_leaf_verifies::EveryLiveLeafVerifies::default()),
+            Box::new(keys_stay_home::KeysStayHome::new(keys)),
+            Box::new(secrets_hashed::SecretsHashed::default()),
             Box::new(situations::Situations::default()),
         ];
         let (stores, views, ledger) = Default::default();

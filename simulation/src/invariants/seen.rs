@@ -94,6 +94,16 @@ pub enum Told {
     ResumeAsked,
 }
 
+impl Told {
+    /// The secret of a token, in the form of a UUID.
+    pub fn secret(what: &str, text: &str) -> Self {
+        let bytes = uuid::Uuid::parse_str(text).map(|secret| secret.as_bytes().to_vec());
+        // Anything else would be found as its text alone.
+        let bytes = bytes.unwrap_or_else(|_| text.as_bytes().to_vec());
+        Self::SecretLearnt { what: what.into(), bytes, text: text.into() }
+    }
+}
+
 /// Everything that is told.
 #[derive(Clone, Debug)]
 pub enum Seen {

@@ -70,7 +70,7 @@ impl Holder {
         let signer = self.signer(service, kind);
         let identity = identity(worker, service);
         let csr = build_csr(&*signer, &RequestedName::Leaf(&identity)).expect("a request of a known identity is built");
-        let asked_at = worker.shared.clock.micros();
+        let (asked_at, asked) = (worker.shared.clock.micros(), worker.shared.clock.now());
         worker.shared.saw(Seen::Told(Told::LeafAsked { identity: identity.to_string() }));
         let skipped = worker.shared.clock.skipped();
         let answer = sign(worker, service, &csr).await;
@@ -88,7 +88,7 @@ impl Holder {
                 let serial = CertificateFacts::read(leaf.certificate.as_bytes()).map(|facts| facts.serial);
                 let serial = serial.expect("it was read when the answer was");
                 worker.shared.note(&worker.host, Kind::Issued, format!("{what}: {serial} until {}", leaf.not_after));
-                received::examine(&worker.shared, &leaf, &identity, signer.public_key(), &answer);
+                received::examine(&worker.shared, &leaf, &identity, signer.public_key(), &answer, asked);
                 let (identity, certificate) = (identity.to_string(), leaf.certificate.clone());
                 worker.shared.saw(Seen::Told(Told::LeafReceived { identity, certificate, asked_at }));
                 worker.shared.book().receive(serial, leaf);

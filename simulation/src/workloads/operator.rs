@@ -64,6 +64,7 @@ impl Operator {
         let answer = self.client.call(&first.host, put("/v1/acl/bootstrap", None)).await?;
         let secret =
             answer.json()["SecretID"].as_str().ok_or_else(|| format!("bootstrap: {}", answer.text()))?.to_owned();
+        self.shared.saw(Seen::Told(Told::secret("the operator's token", &secret)));
         self.client.set_token(Some(secret.clone()));
         self.shared.begun(secret, server_ca);
         self.shared.book().trust_domain = first.context().map(|context| context.identity.trust_domain.clone());
@@ -100,6 +101,7 @@ impl Operator {
         let deadline = Instant::now() + JOB_WITHIN;
         let answer = self.until_done(deadline, "PUT", "/v1/acl/token", Some(body)).await?;
         let secret = answer.json()["SecretID"].as_str().ok_or("a token has no secret")?.to_owned();
+        self.shared.saw(Seen::Told(Told::secret("a service's token", &secret)));
         self.shared.book().service_tokens.insert(service.to_owned(), secret);
         Ok(())
     }
@@ -208,6 +210,8 @@ impl Operator {
         let answer = self.until_done(deadline, "PUT", "/v1/carrack/join-token", Some(body)).await?;
         let token: JoinTokenText =
             answer.json()["Token"].as_str().unwrap_or_default().parse().map_err(|error| format!("{error}"))?;
+        let (what, bytes, text) = ("a join token".to_owned(), token.secret.to_vec(), token.expose_text().to_string());
+        self.shared.saw(Seen::Told(Told::SecretLearnt { what, bytes, text }));
         self.shared.order(Order::Wipe(server.host.clone()));
         server.will_join(token.clone());
         self.shared.order(Order::Start(server.host.clone()));

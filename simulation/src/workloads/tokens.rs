@@ -7,7 +7,11 @@ use serde_json::json;
 use tokio::time::sleep;
 
 use super::{ANSWER_WITHIN, Worker};
-use crate::{client::Call, trace::Kind};
+use crate::{
+    client::Call,
+    invariants::seen::{Seen, Told},
+    trace::Kind,
+};
 
 pub(super) async fn run(mut worker: Worker) {
     let mut number = 0;
@@ -30,7 +34,9 @@ async fn make(worker: &mut Worker, service: &str) -> Option<(String, String)> {
     let is_made = answer.as_ref().is_ok_and(|answer| answer.is_success());
     worker.shared.count_operation("create token", is_made);
     let json = answer.ok().filter(|answer| answer.is_success())?.json();
-    Some((json["AccessorID"].as_str()?.to_owned(), json["SecretID"].as_str()?.to_owned()))
+    let (accessor, secret) = (json["AccessorID"].as_str()?, json["SecretID"].as_str()?);
+    worker.shared.saw(Seen::Told(Told::secret("a brief token", secret)));
+    Some((accessor.to_owned(), secret.to_owned()))
 }
 
 /// Reads with the token on some server, deletes it, and reads again where the deletion was answered.

@@ -1,0 +1,101 @@
+//! Each leaf that lives verifies, with the chain that it was served with, against the bundle of every live server (X509-SVID section
+//! 5): by webpki with the product's own checks, and by a validator of our own. One leaf at a time, in turn; all at the end.
+
+use carrack_authority::{
+    id::Serial,
+    root::Ca,
+    time::Timestamp,
+    x509::{
+        CertificateFacts,
+        chain::{Usage, verify_path},
+    },
+};
+
+use super::{Invariant, Scene, path};
+use crate::workloads::Leaf;
+
+/// The invariant's name.
+pub(super) const NAME: &str = "every_live_leaf_verifies";
+/// How much simulated time passes between two leaves.
+const EVERY_MICROS: u64 = 2_000_000;
+/// The leaves that are looked at when the run ends.
+const LAST_MAX: usize = 50;
+
+/// See the module.
+#[derive(Default)]
+pub(super) struct EveryLiveLeafVerifies {
+    next_at: u64,
+    last: Option<Serial>,
+}
+
+impl Invariant for EveryLiveLeafVerifies {
+    fn stepped(&mut self, scene: &Scene<'_>) {
+        let now = scene.shared.clock.micros();
+        if now < self.next_at {
+            return;
+        }
+        self.next_at = now + EVERY_MICROS;
+        let leaf = {
+            let book = scene.shared.book();
+            let after = self.last.map(|last| book.leaves.range(last..).nth(1));
+            let next = after.flatten().or_else(|| book.leaves.iter().next());
+            next.map(|(serial, leaf)| (*serial, leaf.clone()))
+        };
+        let Some((serial, leaf)) = leaf else { return };
+        self.last = Some(serial);
+        check(scene, &leaf);
+    }
+
+    fn finished(&mut self, scene: &Scene<'_>) {
+        let leaves: Vec<Leaf> = scene.shared.book().leaves.values().rev().take(LAST_MAX).cloned().collect();
+        leaves.iter().for_each(|leaf| check(scene, leaf));
+    }
+}
+
+fn check(scene: &Scene<'_>, leaf: &Leaf) {
+    let now = scene.shared.clock.now();
+    let begins = CertificateFacts::read(leaf.certificate.as_bytes()).map(|facts| facts.not_before);
+    // A leaf that was signed by a clock that is ahead begins later.
+    if leaf.not_after < now || begins.is_ok_and(|begins| begins > now) {
+        return;
+    }
+    for (host, view) in scene.views {
+        let bundle = view.state.roots(Ca::Mesh).bundle();
+        let anchors: Vec<&[u8]> = bundle.iter().map(|root| root.made.certificate.as_bytes()).collect();
+        let chain: Vec<&[u8]> = leaf.chain.iter().map(|der| der.as_bytes()).collect();
+        // A server that has just joined may still have an empty state.
+        if anchors.is_empty() {
+            continue;
+        }
+        if let Err(error) = verify_twice(leaf.certificate.as_bytes(), &chain, &anchors, now) {
+            scene.shared.violate(NAME, format!("a leaf of {} on {host}: {error}", leaf.identity));
+        }
+    }
+}
+
+/// Verifies a chain with both validators, as a client's and as a server's.
+pub(super) fn verify_twice(
+    leaf: &[u8],
+    intermediates: &[&[u8]],
+    anchors: &[&[u8]],
+    now: Timestamp,
+) -> Result<(), String> {
+    for usage in [Usage::Client, Usage::Server] {
+        verify_path(leaf, intermediates, anchors, now, usage).map_err(|error| error.to_string())?;
+    }
+    let chain: Vec<&[u8]> = std::iter::once(leaf).chain(intermediates.iter().copied()).collect();
+    let seconds = i64::try_from(now.seconds()).map_err(|_| "the time is past the end of X.509's")?;
+    path::validate(&chain, anchors, seconds).map_err(|error| format!("the second validator: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::invariants::{seen::Told, testing::received};
+
+    #[test]
+    fn a_leaf_without_a_path_to_an_anchor_does_not_verify() {
+        let Told::LeafReceived { certificate, .. } = received(0) else { panic!("it is a leaf") };
+        verify_twice(certificate.as_bytes(), &[], &[certificate.as_bytes()], Timestamp(0)).unwrap_err();
+    }
+}
