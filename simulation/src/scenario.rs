@@ -1,11 +1,11 @@
 //! What a seed decides before anything runs: the size of the world, its times, which faults there are and how many.
 
-use std::{fmt, time::Duration};
+use std::time::Duration;
 
 use carrack::config::RaftSettings;
 use carrack_authority::{ca_config::CaConfig, key::KeyKind};
 use rand::RngExt;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::{
     faults::{Planned, plan},
@@ -16,7 +16,8 @@ use crate::{
 pub const SPARES: usize = 2;
 
 /// A world, before it runs.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Scenario {
     /// Where everything comes from.
     pub seed: u64,
@@ -33,10 +34,9 @@ pub struct Scenario {
     /// The longest.
     pub latency_max: Duration,
     /// The servers' consensus.
-    #[serde(serialize_with = "as_text")]
+    #[serde(with = "SavedRaftSettings")]
     pub raft: RaftSettings,
     /// The CA configuration.
-    #[serde(serialize_with = "as_text")]
     pub ca: CaConfig,
     /// The pause between two requests of one client.
     pub think: Duration,
@@ -115,8 +115,15 @@ fn ca(random: &mut Stream) -> CaConfig {
     }
 }
 
-fn as_text<T: fmt::Debug, S: serde::Serializer>(value: &T, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_str(&format!("{value:?}"))
+/// The settings of consensus in a file: the product reads and writes them only as its own configuration.
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "RaftSettings", deny_unknown_fields)]
+struct SavedRaftSettings {
+    heartbeat_interval: Duration,
+    election_timeout_min: Duration,
+    election_timeout_max: Duration,
+    snapshot_threshold: u64,
+    trailing_logs: u64,
 }
 
 #[cfg(test)]
@@ -128,6 +135,7 @@ mod tests {
         for seed in 0..300 {
             let scenario = Scenario::derive(seed);
             let again = serde_json::to_string(&Scenario::derive(seed)).unwrap();
+            assert_eq!(serde_json::from_str::<Scenario>(&again).unwrap(), scenario);
             assert_eq!(serde_json::to_string(&scenario).unwrap(), again);
             scenario.ca.validate().unwrap();
             assert!(scenario.raft.election_timeout_min >= scenario.raft.heartbeat_interval * 3);

@@ -43,7 +43,7 @@ fn seconds(report: &Report) -> f64 {
 }
 
 /// The commit of the working directory, as git tells it.
-fn commit() -> String {
+pub(super) fn commit() -> String {
     let output = std::process::Command::new("git").args(["describe", "--always", "--dirty", "--abbrev=12"]).output();
     let text = output
         .ok()

@@ -6,6 +6,7 @@ mod one;
 mod progress;
 mod run;
 mod runner;
+mod saved;
 mod shrink;
 mod summary;
 
@@ -13,7 +14,7 @@ use std::{collections::BTreeSet, path::PathBuf, process::ExitCode};
 
 use clap::{Args, Parser, Subcommand};
 
-use self::{mutants::Mutants, one::One, run::Run};
+use self::{mutants::Mutants, one::One, run::Run, saved::Save, shrink::Shrink};
 
 /// Runs carrack's federations in one deterministic world: one seed decides everything, and always the same.
 #[derive(Debug, Parser)]
@@ -30,7 +31,9 @@ enum Command {
     /// Run one seed here, and show what happened
     Replay(Replay),
     /// Find the fewest faults of a failing seed that still make it fail
-    Shrink(One),
+    Shrink(Shrink),
+    /// Write a world to a file, so that it stays the same when the code changes that draws it
+    Save(Save),
     /// Show within how many seeds each planted bug is caught
     Mutants(Mutants),
     /// Run one seed here and print its report as JSON: what the other commands start
@@ -62,7 +65,8 @@ impl Cli {
             Command::Replay(replay) => {
                 one::replay(&replay.one, replay.trace, replay.html.as_deref(), replay.log.as_deref())
             }
-            Command::Shrink(one) => shrink::run(&one),
+            Command::Shrink(shrink) => shrink.run(),
+            Command::Save(save) => save.run(),
             Command::Mutants(mutants) => mutants.run(),
             Command::One(one) => one::report(&one),
         };
@@ -94,5 +98,21 @@ impl std::fmt::Display for Numbers {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let numbers: Vec<String> = self.0.iter().map(usize::to_string).collect();
         f.write_str(&numbers.join(","))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn a_world_is_named_by_its_seed_or_by_its_file_and_by_one_of_them_only() {
+        Cli::command().debug_assert();
+        let file = concat!(env!("CARGO_MANIFEST_DIR"), "/seeds/reads-after-leadership.json");
+        let accepts = |arguments: &[&str]| Cli::try_parse_from([&["simulation", "replay"], arguments].concat()).is_ok();
+        assert!(accepts(&["7"]) && accepts(&["--file", file]) && accepts(&["--file", file, "--only", "1,2"]));
+        assert!(!accepts(&[]) && !accepts(&["7", "--file", file]) && !accepts(&["--file", "absent.json"]));
     }
 }

@@ -68,7 +68,7 @@ impl Mutants {
     async fn hunt(&self, bug: Bug) -> anyhow::Result<Caught> {
         let jobs = self.jobs.map_or_else(|| available_parallelism().map_or(1, NonZeroUsize::get), NonZeroUsize::get);
         let worlds =
-            (self.from..self.from.saturating_add(self.seeds)).map(|seed| One { seed, only: None, plant: Some(bug) });
+            (self.from..self.from.saturating_add(self.seeds)).map(|seed| One { plant: Some(bug), ..One::of(seed) });
         let mut results = std::pin::pin!(runner::run_in_order(worlds, jobs));
         let mut first: Option<Ran> = None;
         while let Some(ran) = results.next().await {

@@ -8,9 +8,9 @@ use carrack::{
     telemetry::logs,
 };
 use carrack_authority::planted::{Bug, arm};
-use clap::Args;
+use clap::{Args, builder::ArgPredicate};
 
-use super::{Numbers, describe, progress::say};
+use super::{Numbers, describe, progress::say, saved::SavedWorld};
 use crate::{
     scenario::Scenario,
     trace::Keep,
@@ -21,7 +21,11 @@ use crate::{
 #[derive(Clone, Debug, Args)]
 pub(super) struct One {
     /// What decides everything
+    #[arg(required = false, required_unless_present = "file", default_value_if("file", ArgPredicate::IsPresent, "0"))]
     pub(super) seed: u64,
+    /// The world in this file instead of one that is drawn
+    #[arg(long, value_name = "FILE", conflicts_with = "seed")]
+    pub(super) file: Option<SavedWorld>,
     /// Only these faults of its plan, by number; an empty list: none
     #[arg(long, value_name = "NUMBERS")]
     pub(super) only: Option<Numbers>,
@@ -41,8 +45,21 @@ pub(super) fn bug(name: &str) -> Result<Bug, String> {
 }
 
 impl One {
+    /// The world of a seed, whole.
+    pub(super) fn of(seed: u64) -> Self {
+        Self { seed, file: None, only: None, plant: None }
+    }
+
+    /// The world of a file.
+    pub(super) fn saved(file: SavedWorld) -> Self {
+        Self { file: Some(file), ..Self::of(0) }
+    }
+
     pub(super) fn scenario(&self) -> Scenario {
-        let mut scenario = Scenario::derive(self.seed);
+        let mut scenario = match &self.file {
+            Some(file) => file.scenario(),
+            None => Scenario::derive(self.seed),
+        };
         if let Some(only) = &self.only {
             scenario.plan.retain(|planned| only.0.contains(&planned.number));
         }
@@ -61,7 +78,11 @@ impl One {
     pub(super) fn arguments(&self) -> Vec<String> {
         let only = self.only.iter().flat_map(|only| ["--only".to_owned(), only.to_string()]);
         let plant = self.plant.iter().flat_map(|bug| ["--plant".to_owned(), bug.name().to_owned()]);
-        std::iter::once(self.seed.to_string()).chain(only).chain(plant).collect()
+        let which = match &self.file {
+            Some(file) => vec!["--file".to_owned(), file.path().display().to_string()],
+            None => vec![self.seed.to_string()],
+        };
+        which.into_iter().chain(only).chain(plant).collect()
     }
 }
 

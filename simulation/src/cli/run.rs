@@ -1,6 +1,6 @@
 //! `run`: many seeds, and a summary that fails if something does not hold.
 
-use std::{collections::BTreeMap, num::NonZeroUsize, ops::Range, thread::available_parallelism, time::Duration};
+use std::{collections::BTreeMap, num::NonZeroUsize, path::Path, thread::available_parallelism, time::Duration};
 
 use clap::Args;
 use futures::StreamExt;
@@ -11,6 +11,7 @@ use super::{
     one::One,
     progress::{bar, say},
     runner,
+    saved::{FOLDER, SavedWorld},
     summary::Summary,
 };
 use crate::world::{Report, shared::Violation};
@@ -49,6 +50,9 @@ pub(super) struct Run {
     /// Run so many of them a second time and compare the traces
     #[arg(long, default_value_t = 0)]
     twice: u64,
+    /// The worlds of `simulation/seeds/` instead, which have found something once
+    #[arg(long, conflicts_with_all = ["seeds", "from", "twice"])]
+    regressions: bool,
     /// Go on after a failure
     #[arg(long)]
     keep_going: bool,
@@ -59,32 +63,41 @@ pub(super) struct Run {
 
 impl Run {
     pub(super) fn run(self) -> anyhow::Result<bool> {
+        let worlds = self.worlds()?;
+        let jobs = self.jobs.map_or_else(|| available_parallelism().map_or(1, NonZeroUsize::get), NonZeroUsize::get);
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        runtime.block_on(self.run_worlds(worlds, jobs))
+    }
+
+    fn worlds(&self) -> anyhow::Result<Vec<One>> {
+        if self.regressions {
+            return Ok(SavedWorld::read_all(Path::new(FOLDER))?.into_iter().map(One::saved).collect());
+        }
         let first = match self.from {
             Some(first) => first,
             None => SysRng.try_next_u64()? >> 16,
         };
-        let jobs = self.jobs.map_or_else(|| available_parallelism().map_or(1, NonZeroUsize::get), NonZeroUsize::get);
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        runtime.block_on(self.run_seeds(first..first.saturating_add(self.seeds), jobs))
+        let last = first.saturating_add(self.seeds);
+        say(&format!("seeds {first} to {}", last.saturating_sub(1)));
+        let times = |seed: u64| if seed - first < self.twice { 2 } else { 1 };
+        Ok((first..last).flat_map(|seed| std::iter::repeat_n(One::of(seed), times(seed))).collect())
     }
 
-    async fn run_seeds(&self, seeds: Range<u64>, jobs: usize) -> anyhow::Result<bool> {
-        say(&format!("seeds {} to {}, {jobs} at once", seeds.start, seeds.end.saturating_sub(1)));
-        let bar = bar(self.seeds);
+    async fn run_worlds(&self, worlds: Vec<One>, jobs: usize) -> anyhow::Result<bool> {
+        say(&format!("{} worlds, {jobs} at once", worlds.len()));
+        let bar = bar(worlds.len() as u64);
         // The bar shows the rate; a run that is not looked at says now and then how far it is.
         bar.enable_steady_tick(Duration::from_millis(250));
         let mut summary = Summary::new();
-        let first = seeds.start;
-        let times = |seed: u64| if seed - first < self.twice { 2 } else { 1 };
-        let worlds = seeds.flat_map(|seed| std::iter::repeat_n(One { seed, only: None, plant: None }, times(seed)));
         let mut traces = Traces::default();
-        let mut results = std::pin::pin!(runner::run(worlds, jobs));
+        let mut results = std::pin::pin!(runner::run(worlds.into_iter(), jobs));
         while let Some(ran) = results.next().await {
             let mut ran = ran?;
-            if traces.is_second(&mut ran.report) && ran.report.violations.is_empty() {
+            bar.inc(1);
+            // Two files may have one seed in two worlds.
+            if !self.regressions && traces.is_second(&mut ran.report) && ran.report.violations.is_empty() {
                 continue;
             }
-            bar.inc(1);
             bar.set_message(summary.add(&ran.report));
             if !ran.report.violations.is_empty() {
                 if summary.failures() <= FAILURES_TOLD {

@@ -1,20 +1,36 @@
 //! `shrink`: the fewest faults of a failing seed that still make it fail, by halving (Zeller's delta debugging, ddmin).
 
-use std::collections::BTreeSet;
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+};
 
+use clap::Args;
 use futures::StreamExt;
 
-use super::{Numbers, describe, one::One, progress::say, runner};
+use super::{Numbers, describe, one::One, progress::say, runner, saved};
 
 /// The most worlds that are run for it.
 const TRIES_MAX: usize = 400;
 
-pub(super) fn run(one: &One) -> anyhow::Result<bool> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(shrink(one))
+/// What is shrunk.
+#[derive(Debug, Args)]
+pub(super) struct Shrink {
+    #[command(flatten)]
+    one: One,
+    /// Write the smallest world to this file
+    #[arg(long, value_name = "FILE")]
+    save: Option<PathBuf>,
 }
 
-async fn shrink(one: &One) -> anyhow::Result<bool> {
+impl Shrink {
+    pub(super) fn run(&self) -> anyhow::Result<bool> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        runtime.block_on(shrink(&self.one, self.save.as_deref()))
+    }
+}
+
+async fn shrink(one: &One, save: Option<&Path>) -> anyhow::Result<bool> {
     let whole = runner::run_one(one.clone()).await?;
     let Some(violation) = whole.report.violations.first() else {
         say(&format!("seed {} does not fail: there is nothing to shrink", one.seed));
@@ -37,9 +53,14 @@ async fn shrink(one: &One) -> anyhow::Result<bool> {
             None => parts = (parts * 2).min(numbers.len()),
         }
     }
-    let least = One { seed: one.seed, only: Some(Numbers(numbers.into_iter().collect())), plant: one.plant };
+    let least = One { only: Some(Numbers(numbers.into_iter().collect())), ..one.clone() };
     let ran = runner::run_one(least.clone()).await?;
     say(&describe::failure(&least, &ran.report));
+    if let Some(path) = save {
+        let texts =
+            ran.report.violations.iter().map(|violation| format!("{}: {}", violation.invariant, violation.text));
+        saved::write(path, &least, &texts.collect::<Vec<_>>().join("; "), &describe::commit())?;
+    }
     Ok(false)
 }
 

@@ -8,12 +8,12 @@ mod links;
 use std::time::Duration;
 
 use carrack_authority::Command;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 pub use self::{draw::plan, inject::Injector};
 
 /// A fault in its place.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Planned {
     /// Its number in the plan of its seed.
     pub number: usize,
@@ -26,7 +26,7 @@ pub struct Planned {
 }
 
 /// Whom a fault hits.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Target {
     /// The server that leads; of two, the one of the older term.
     Leader,
@@ -37,7 +37,7 @@ pub enum Target {
 }
 
 /// A fault.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Fault {
     /// A group of servers and the others do not reach each other.
     Partition(Vec<Target>),
@@ -84,7 +84,7 @@ pub enum Fault {
 }
 
 /// A persisted step of a plan, after which a leader may fall.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Step {
     /// A server was admitted.
     Admitted,
@@ -138,7 +138,7 @@ impl Step {
 }
 
 /// What fails on a disk that is in use.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum DiskTrouble {
     /// A sync.
     Sync,
@@ -151,7 +151,7 @@ pub enum DiskTrouble {
 }
 
 /// What a disk lost.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Damage {
     /// A bit of an entry.
     FlippedBit,
@@ -172,7 +172,7 @@ pub enum Damage {
 }
 
 /// What an operator does.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Action {
     /// Adds a server.
     AddServer,
