@@ -46,11 +46,14 @@ impl Scout {
         if self.wake_at().is_none_or(|at| at > now) {
             return None;
         }
+        // Also where nobody can be asked: the pause is what keeps the wait from being a busy one.
+        self.asked_at = Some(now);
         let view = &leadership.membership;
         let others: Vec<_> = view.addresses.iter().filter(|(node, _)| **node != leadership.node).collect();
         let (node, address) = others.get(self.next % others.len().max(1))?;
-        (self.next, self.asked_at) = (self.next.wrapping_add(1), Some(now));
-        Some((node.0, (*address).clone()))
+        let next = (node.0, (*address).clone());
+        self.next = self.next.wrapping_add(1);
+        Some(next)
     }
 }
 
@@ -92,6 +95,17 @@ mod tests {
         assert_eq!(asked, [1, 3, 1], "never this server itself, and not faster than the pause");
         scout.unstuck();
         assert_eq!(scout.next(&leaderless, start + PATIENCE * 2), None);
+    }
+
+    #[tokio::test]
+    async fn a_server_that_knows_no_other_looks_again_after_the_pause_and_not_at_once() {
+        let (start, mut alone) = (Instant::now(), follower(None));
+        alone.membership.addresses.clear();
+        let mut scout = Scout::default();
+        scout.stuck(None, start);
+        let now = start + PATIENCE;
+        assert_eq!(scout.next(&alone, now), None);
+        assert_eq!(scout.wake_at(), Some(now + PAUSE));
     }
 
     #[tokio::test]

@@ -395,7 +395,8 @@ impl Injector {
     fn supervise(&mut self, sim: &mut Sim, now: Duration) {
         for server in self.shared.servers.values().cloned().collect::<Vec<_>>() {
             let host = server.host.clone();
-            if server.is_up() || !server.belongs() || self.away.contains_key(&host) || self.is_core_only {
+            let stays_away = self.is_core_only && !server.is_core();
+            if server.is_up() || !server.belongs() || self.away.contains_key(&host) || stays_away {
                 self.missed.remove(&host);
                 continue;
             }
