@@ -31,10 +31,8 @@ impl Invariant for CommittedOnQuorum {
         if self.checked.insert(reign, committed) >= Some(committed) {
             return;
         }
-        // A membership may have come after the commit, in the same step.
-        let mut memberships = store.memberships().take(2).peekable();
-        let is_known = memberships.peek().is_some();
-        if is_known && !memberships.any(|voters| is_durable(scene.stores, voters, committed, of)) {
+        let memberships = view.memberships(host, scene.stores);
+        if !memberships.iter().any(|voters| is_durable(scene.stores, voters, committed, of)) {
             let text = format!("{host} has committed entry {committed} of {of:?}, which no quorum has durably");
             scene.shared.violate(NAME, text);
         }
@@ -84,7 +82,15 @@ mod tests {
     #[test]
     fn a_joint_membership_needs_both_quorums() {
         let (mut trial, mut invariant) = logs(&[&[1, 2, 3], &[3, 4]], &[(1, "a"), (2, "b"), (3, "c")]);
-        trial.look(&mut invariant, "a", leader(1, 1, 1));
+        let voters = [1, 2, 3, 4].into();
+        trial.look(&mut invariant, "a", View { is_joint: true, voters, ..leader(1, 1, 1) });
         trial.expect_broken(NAME);
+    }
+
+    #[test]
+    fn a_membership_counts_before_the_leader_has_written_it() {
+        let (mut trial, mut invariant) = logs(&[&[1, 2]], &[(2, "b"), (3, "c")]);
+        trial.look(&mut invariant, "a", View { voters: [1, 2, 3].into(), ..leader(1, 1, 1) });
+        trial.expect_good();
     }
 }

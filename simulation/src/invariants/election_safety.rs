@@ -34,17 +34,16 @@ impl Invariant for ElectionSafety {
             Some(_) => {}
             None => {
                 self.reigns.insert(reign, host.to_owned());
-                check_votes(scene, host, reign);
+                check_votes(scene, host, view, reign);
             }
         }
     }
 }
 
-fn check_votes(scene: &Scene<'_>, host: &str, reign: Reign) {
-    let Some(store) = scene.stores.of(host) else { return };
+fn check_votes(scene: &Scene<'_>, host: &str, view: &View, reign: Reign) {
     // The election may have been under the membership before the newest, which the leader appended since.
-    let mut memberships = store.memberships().take(2).peekable();
-    if memberships.peek().is_some() && !memberships.any(|voters| is_elected(scene.stores, voters, reign)) {
+    let memberships = view.memberships(host, scene.stores);
+    if !memberships.iter().any(|voters| is_elected(scene.stores, voters, reign)) {
         let text = format!("{host} leads {reign:?}, and no quorum of its membership has durably voted for it");
         scene.shared.violate(NAME, text);
     }

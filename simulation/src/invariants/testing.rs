@@ -126,6 +126,7 @@ pub(super) fn follower(node: u64, term: u64, last: u64) -> View {
         purged: None,
         membership: None,
         voters: BTreeSet::from([1, 2, 3]),
+        is_joint: false,
         log_bytes_in_memory: 0,
         watchers: 0,
         state: State::default(),

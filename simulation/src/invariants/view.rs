@@ -1,9 +1,11 @@
 //! How a running server stands, in the numbers that invariants compare.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Arc};
 
 use carrack_authority::State;
 use carrack_raft::{MembershipId, Replica, Role};
+
+use super::stores::{Stores, Voters};
 
 /// One server at one moment.
 #[derive(Clone, Debug)]
@@ -30,6 +32,8 @@ pub struct View {
     pub membership: Option<MembershipId>,
     /// Who votes; in a joint configuration all of both sets.
     pub voters: BTreeSet<u64>,
+    /// Whether those are of two sets.
+    pub is_joint: bool,
     /// The bytes of its log in memory.
     pub log_bytes_in_memory: usize,
     /// The readers that wait for a change.
@@ -55,10 +59,21 @@ impl View {
             purged: status.purged,
             membership: Some(leadership.membership.id),
             voters: leadership.membership.voters.iter().map(|voter| voter.0).collect(),
+            is_joint: leadership.membership.is_joint,
             log_bytes_in_memory: status.log_bytes_in_memory,
             watchers: status.watchers,
             state: replica.state().state.clone(),
         }
+    }
+
+    /// The memberships of which one is in force for what the server does now: the last two of its log as far as it is written, and
+    /// the one that it follows already. Of a joint one the sets are known where another server has written it.
+    pub fn memberships(&self, host: &str, stores: &Stores) -> Vec<Voters> {
+        let own = stores.of(host).into_iter().flat_map(|store| store.memberships().take(2).cloned());
+        let others = stores.all().filter_map(|(_, store)| store.memberships().next().cloned());
+        let others = others.filter(|voters| voters.iter().flatten().copied().collect::<BTreeSet<_>>() == self.voters);
+        let followed = (!self.is_joint).then(|| Arc::new(vec![self.voters.clone()]));
+        own.chain(others).chain(followed).collect()
     }
 
     /// Whether the server believes that it leads.
