@@ -1,5 +1,5 @@
 //! Terms, commits and what is applied never go backwards (Raft thesis, figure 3.1): within the life of a process none of them, over
-//! restarts those that are durable, which are the term, the snapshot and the end of the purged part.
+//! restarts those that are durable when they show, which are the term and the snapshot (a purge shows before it is synced).
 
 use std::collections::BTreeMap;
 
@@ -27,12 +27,9 @@ impl Invariant for Monotonic {
         if former.node != view.node {
             return;
         }
-        let durable = [
-            ("term", Some(former.term), Some(view.term)),
-            ("snapshot", former.snapshot, view.snapshot),
-            ("purged", former.purged, view.purged),
-        ];
+        let durable = [("term", Some(former.term), Some(view.term)), ("snapshot", former.snapshot, view.snapshot)];
         let living = [
+            ("purged", former.purged, view.purged),
             ("committed", former.committed, view.committed),
             ("applied", Some(former.applied), Some(view.applied)),
             ("start", Some(former.start.into()), Some(view.start.into())),
@@ -69,6 +66,8 @@ mod tests {
         look_twice(follower(1, 1, 5), follower(1, 1, 4)).expect_broken(NAME);
         look_twice(follower(1, 2, 5), View { start: 2, ..follower(1, 1, 5) }).expect_broken(NAME);
         let purged = View { purged: Some(3), snapshot: Some(3), ..follower(1, 1, 5) };
+        look_twice(purged.clone(), View { purged: None, ..purged.clone() }).expect_broken(NAME);
+        look_twice(purged.clone(), View { start: 2, purged: None, ..purged.clone() }).expect_good();
         look_twice(purged, View { start: 2, ..follower(1, 1, 5) }).expect_broken(NAME);
     }
 }
