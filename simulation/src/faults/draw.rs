@@ -60,6 +60,7 @@ pub fn plan(scenario: &Scenario, random: &mut Stream) -> Vec<Planned> {
         }
     }
     plan.sort_by_key(|planned| planned.at);
+    keep_the_root_alive(&mut plan, scenario);
     for (number, planned) in plan.iter_mut().enumerate() {
         planned.number = number;
     }
@@ -98,11 +99,24 @@ fn leader_in_minority(random: &mut Stream, _: &Scenario) -> (Fault, Duration) {
     (Fault::LeaderInMinority(Target::Follower(random.random_range(0..4))), seconds(random, 0.5, 8.0))
 }
 
-/// A cluster that was off for longer than a server certificate lives, or at least long enough for leaves and issuers to age.
+/// A cluster that was off: for a minute, or until its issuers are about to end.
 fn sleep(random: &mut Stream, scenario: &Scenario) -> (Fault, Duration) {
-    let longest = scenario.ca.intermediate_ttl.as_secs() / 3;
+    let longest = scenario.ca.intermediate_ttl.as_secs() * 19 / 20;
     let by = Duration::from_secs(random.random_range(60..=longest.max(61)));
     (Fault::Sleep(by), seconds(random, 0.1, 1.0))
+}
+
+/// Leaves out sleeps that would take the world past its root's end, which nothing replaces yet.
+fn keep_the_root_alive(plan: &mut Vec<Planned>, scenario: &Scenario) {
+    let mut left = scenario.ca.root_ttl - scenario.ca.intermediate_ttl * 2;
+    plan.retain(|planned| match planned.fault {
+        Fault::Sleep(by) if by > left => false,
+        Fault::Sleep(by) => {
+            left -= by;
+            true
+        }
+        _ => true,
+    });
 }
 
 fn disk_error(random: &mut Stream, _: &Scenario) -> (Fault, Duration) {
