@@ -1,7 +1,7 @@
 //! Whole carrack federations in one deterministic world: the real code of `node`, `raft` and `authority` on ports of the
 //! simulator's. One seed decides the configuration, the faults, the workload, every key and every timer.
 
-#[cfg(not(tokio_unstable))]
+#[cfg(not(any(tokio_unstable, doc)))]
 compile_error!(
     "the simulator needs `--cfg tokio_unstable` (set in .cargo/config.toml; the variable RUSTFLAGS replaces it)"
 );
