@@ -1,3 +1,5 @@
+//! Tests of `timeline`.
+
 use carrack_raft::Role;
 
 use super::*;

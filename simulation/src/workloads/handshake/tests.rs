@@ -1,3 +1,5 @@
+//! Tests of `handshake`.
+
 use std::time::Duration;
 
 use carrack::keys::secret::KeyMaker;
