@@ -28,6 +28,9 @@ use crate::{
 /// How long a process that ended itself stays away: what a service manager waits.
 const RESTART_AFTER: Duration = Duration::from_millis(800);
 
+/// A clock that is off by less is a right one.
+const RIGHT_WITHIN_MS: i64 = 1000;
+
 type Sim = turmoil::Sim<'static>;
 
 /// Carries out the plan of a world.
@@ -279,12 +282,12 @@ impl Injector {
                 Some((format!("{class} of {host}"), Some(Cure::CalmDisk(host))))
             }
             Fault::ClockStep(target, milliseconds) => {
-                let host = self.host(*target)?;
+                let host = self.host(*target).filter(|host| self.leaves_right_clocks(host))?;
                 self.shared.servers[&host].clock.step(*milliseconds);
                 Some((format!("{class} of {host} by {milliseconds} ms"), Some(Cure::TurnBack(host, *milliseconds))))
             }
             Fault::ClockDrift(target, rate) => {
-                let host = self.host(*target)?;
+                let host = self.host(*target).filter(|host| self.leaves_right_clocks(host))?;
                 self.shared.servers[&host].clock.set_drift(*rate);
                 Some((format!("{class} of {host} by {rate} ppm"), Some(Cure::Steady(host))))
             }
@@ -343,6 +346,14 @@ impl Injector {
             format!("disk of {host}: {damage:?}{}", if is_done { "" } else { " (nothing to damage)" }),
             Some(Cure::Start(vec![host])),
         ))
+    }
+
+    /// Whether the clocks of a majority are right when this one is wrong: a wrong majority decides what time it is.
+    fn leaves_right_clocks(&self, host: &str) -> bool {
+        let members = self.members();
+        let is_right =
+            |other: &&String| *other != host && self.shared.servers[*other].clock.ahead().abs() <= RIGHT_WITHIN_MS;
+        members.iter().filter(is_right).count() * 2 > members.len()
     }
 
     fn kill(&mut self, sim: &mut Sim, host: &str) {
