@@ -1,6 +1,9 @@
 //! Carries out the plan: begins each fault on whom it hits, ends it in time, and starts again what ended itself, as a service
 //! manager would.
 
+mod disks;
+mod supervise;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
@@ -9,24 +12,21 @@ use std::{
 
 use rand::RngExt;
 
+use self::disks::healthy;
 use super::{
-    Action, Damage, DiskTrouble, Fault, Planned, Target,
+    Action, Fault, Planned, Target,
     links::{Direction, Links},
 };
 use crate::{
-    disk::{DiskFault, DiskFaults, Rate},
-    marks::Mark,
+    disk::DiskFaults,
     random::Stream,
     trace::{Detail, Kind},
     world::{
         self, Power,
-        server::{Phase, Server},
+        server::Phase,
         shared::{Job, Shared},
     },
 };
-
-/// How long a process that ended itself stays away: what a service manager waits.
-const RESTART_AFTER: Duration = Duration::from_millis(800);
 
 /// A clock that is off by less is a right one.
 const RIGHT_WITHIN_MS: i64 = 1000;
@@ -313,41 +313,6 @@ impl Injector {
         Some((format!("{class}: {}", text.join(" ")), Some(Cure::Mend(directions))))
     }
 
-    fn trouble(&self, target: Target, trouble: DiskTrouble) -> Option<(String, Option<Cure>)> {
-        let host = self.host(target)?;
-        let disk = &self.shared.servers[&host].disk;
-        match trouble {
-            DiskTrouble::Sync => drop(disk.once(DiskFault::SyncError)),
-            DiskTrouble::Write => drop(disk.once(DiskFault::WriteError)),
-            DiskTrouble::File => drop(disk.once(DiskFault::FileWriteError)),
-            DiskTrouble::Full => disk.set_faults(DiskFaults { capacity_bytes: Some(0), ..healthy() }),
-        }
-        Some((format!("disk of {host}: {trouble:?} fails"), Some(Cure::CalmDisk(host))))
-    }
-
-    /// Damage is for one server at a time, while every other one is sound: more would be a loss of data that nothing could survive.
-    fn damage(&mut self, sim: &mut Sim, target: Target, damage: Damage) -> Option<(String, Option<Cure>)> {
-        let host = self.host(target)?;
-        let members = self.members();
-        let is_sound = |host: &String| {
-            let server = &self.shared.servers[host];
-            server.has_identity() && !server.is_damaged() && !matches!(server.phase(), Phase::Refused(_))
-        };
-        if members.len() < 3 || !members.iter().all(is_sound) || self.shared.open_jobs() > 0 {
-            return None;
-        }
-        let server = self.shared.servers[&host].clone();
-        self.kill(sim, &host);
-        let is_done = inflict_damage(&server, damage);
-        if is_done {
-            server.set_damaged(true);
-        }
-        Some((
-            format!("disk of {host}: {damage:?}{}", if is_done { "" } else { " (nothing to damage)" }),
-            Some(Cure::Start(vec![host])),
-        ))
-    }
-
     /// Whether the clocks of a majority are right when this one is wrong: a wrong majority decides what time it is.
     fn leaves_right_clocks(&self, host: &str) -> bool {
         let members = self.members();
@@ -389,110 +354,6 @@ impl Injector {
         }
     }
 
-    fn come_back(&mut self, sim: &mut Sim, host: &str) {
-        let Some(count) = self.away.get_mut(host) else { return };
-        *count -= 1;
-        if *count > 0 {
-            return;
-        }
-        self.away.remove(host);
-        let server = &self.shared.servers[host];
-        if server.belongs() && !matches!(server.phase(), Phase::Refused(_)) {
-            world::start(sim, &self.shared, host);
-        }
-    }
-
-    /// Starts again what ended itself. A server that refuses its own data is joined again; one that refuses sound data is a defect.
-    fn supervise(&mut self, sim: &mut Sim, now: Duration) {
-        for server in self.shared.servers.values().cloned().collect::<Vec<_>>() {
-            let host = server.host.clone();
-            let stays_away = self.is_core_only && !server.is_core();
-            if server.is_up() || !server.belongs() || self.away.contains_key(&host) || stays_away {
-                self.missed.remove(&host);
-                continue;
-            }
-            let since = *self.missed.entry(host.clone()).or_insert(now);
-            if now < since + RESTART_AFTER || server.is_rejoining() {
-                continue;
-            }
-            self.missed.remove(&host);
-            match server.phase() {
-                Phase::Refused(reason) if !server.may_try_again(&reason) => self.refused(&server, &reason),
-                _ => world::start(sim, &self.shared, &host),
-            }
-        }
-    }
-
-    fn refused(&self, server: &Server, reason: &str) {
-        if !server.is_damaged() {
-            let text = format!("{} refuses to start though its disk was not damaged: {reason}", server.host);
-            return self.shared.violate("sound_data_is_accepted", text);
-        }
-        self.shared.mark(Mark::DamageDetected);
-        if !server.has_identity() {
-            self.shared.mark(Mark::OldIdRefused);
-        }
-        server.set_rejoining(true);
-        self.shared.ask_operator(Job::Rejoin(server.host.clone()));
-    }
-
-    /// Ends every fault. Where the world is not healed as a whole, a majority of the voters is, and the others stay away for ever.
-    pub fn heal(&mut self, sim: &mut Sim, is_whole: bool) {
-        for Active { cure, .. } in std::mem::take(&mut self.active) {
-            if !matches!(cure, Cure::Start(_)) {
-                self.cure(sim, cure);
-            }
-        }
-        self.flaps.clear();
-        self.looping.clear();
-        self.shared.set_trap(None);
-        self.links.mend_all(sim);
-        sim.set_fail_rate(0.0);
-        sim.set_max_message_latency(self.shared.scenario.latency_max);
-        for server in self.shared.servers.values() {
-            server.disk.set_faults(healthy());
-            server.clock.heal();
-            server.signing.fail(false);
-        }
-        self.away.clear();
-        // A change of voters that has begun may need more than a majority of those there were.
-        let is_whole = is_whole || self.shared.is_membership_changing();
-        let core = if is_whole { self.members() } else { self.core() };
-        self.is_core_only = !is_whole;
-        let text = format!("everything is healed for {}", core.join(" "));
-        self.shared.note_detail("world", Kind::Heal, Detail::AllEnded, text);
-        for host in self.members() {
-            if core.contains(&host) {
-                self.shared.servers[&host].set_core(true);
-                if !matches!(self.shared.servers[&host].phase(), Phase::Refused(_)) {
-                    world::start(sim, &self.shared, &host);
-                }
-            } else {
-                world::kill(sim, &self.shared, &host, Power::Goes);
-            }
-        }
-    }
-
-    /// Looks after the processes while the world comes to rest.
-    pub fn look_after(&mut self, sim: &mut Sim) {
-        let now = sim.elapsed();
-        self.supervise(sim, now);
-    }
-
-    /// A majority of the voters that have sound disks, as the newest membership names them.
-    fn core(&mut self) -> Vec<String> {
-        let mut voters = self.shared.voters();
-        let needed = voters.len() / 2 + 1;
-        voters.retain(|host| {
-            let server = &self.shared.servers[host];
-            server.belongs() && !server.is_damaged() && !matches!(server.phase(), Phase::Refused(_))
-        });
-        while voters.len() > needed {
-            voters.remove(self.random.random_range(0..voters.len()));
-        }
-        voters
-    }
-
     fn members(&self) -> Vec<String> {
         self.shared.servers.values().filter(|server| server.belongs()).map(|server| server.host.clone()).collect()
     }
@@ -512,40 +373,6 @@ impl Injector {
                 followers.get(number % followers.len().max(1)).map(|host| (*host).clone())
             }
             Target::Any(number) => members.get(number % members.len().max(1)).cloned(),
-        }
-    }
-}
-
-/// A disk without faults: it takes its time to sync.
-fn healthy() -> DiskFaults {
-    DiskFaults {
-        sync_time_min: Duration::from_micros(200),
-        sync_time_max: Duration::from_millis(4),
-        sync_error: Rate::NEVER,
-        ..DiskFaults::default()
-    }
-}
-
-fn inflict_damage(server: &Server, damage: Damage) -> bool {
-    let disk = &server.disk;
-    match damage {
-        Damage::FlippedBit => disk.once(DiskFault::FlipBit),
-        Damage::MisdirectedWrite => disk.once(DiskFault::MisdirectedWrite),
-        Damage::LostWrite => disk.once(DiskFault::LostWrite),
-        Damage::CutTail(entries) => {
-            // The high-water file is at most a second old: an end that was lost since then is not noticed, and not promised to be.
-            let is_cut = disk.once(DiskFault::CutTail(entries));
-            if !server.log_is_behind_high_water() {
-                disk.wipe();
-            }
-            is_cut
-        }
-        Damage::HighWater => disk.once(DiskFault::RemoveHighWater),
-        Damage::HighWaterBit => disk.once(DiskFault::FlipBitInHighWater),
-        Damage::SnapshotBit => disk.once(DiskFault::FlipBitInSnapshot),
-        Damage::All => {
-            disk.wipe();
-            true
         }
     }
 }

@@ -1,0 +1,125 @@
+//! Looks after the processes, as a service manager would, and heals the world at its end.
+
+use std::time::Duration;
+
+use rand::RngExt;
+
+use super::{Active, Cure, Injector, Sim, disks::healthy};
+use crate::{
+    marks::Mark,
+    trace::{Detail, Kind},
+    world::{
+        self, Power,
+        server::{Phase, Server},
+        shared::Job,
+    },
+};
+
+/// How long a process that ended itself stays away: what a service manager waits.
+const RESTART_AFTER: Duration = Duration::from_millis(800);
+
+impl Injector {
+    pub(super) fn come_back(&mut self, sim: &mut Sim, host: &str) {
+        let Some(count) = self.away.get_mut(host) else { return };
+        *count -= 1;
+        if *count > 0 {
+            return;
+        }
+        self.away.remove(host);
+        let server = &self.shared.servers[host];
+        if server.belongs() && !matches!(server.phase(), Phase::Refused(_)) {
+            world::start(sim, &self.shared, host);
+        }
+    }
+
+    /// Starts again what ended itself. A server that refuses its own data is joined again; one that refuses sound data is a defect.
+    pub(super) fn supervise(&mut self, sim: &mut Sim, now: Duration) {
+        for server in self.shared.servers.values().cloned().collect::<Vec<_>>() {
+            let host = server.host.clone();
+            let stays_away = self.is_core_only && !server.is_core();
+            if server.is_up() || !server.belongs() || self.away.contains_key(&host) || stays_away {
+                self.missed.remove(&host);
+                continue;
+            }
+            let since = *self.missed.entry(host.clone()).or_insert(now);
+            if now < since + RESTART_AFTER || server.is_rejoining() {
+                continue;
+            }
+            self.missed.remove(&host);
+            match server.phase() {
+                Phase::Refused(reason) if !server.may_try_again(&reason) => self.refused(&server, &reason),
+                _ => world::start(sim, &self.shared, &host),
+            }
+        }
+    }
+
+    fn refused(&self, server: &Server, reason: &str) {
+        if !server.is_damaged() {
+            let text = format!("{} refuses to start though its disk was not damaged: {reason}", server.host);
+            return self.shared.violate("sound_data_is_accepted", text);
+        }
+        self.shared.mark(Mark::DamageDetected);
+        if !server.has_identity() {
+            self.shared.mark(Mark::OldIdRefused);
+        }
+        server.set_rejoining(true);
+        self.shared.ask_operator(Job::Rejoin(server.host.clone()));
+    }
+
+    /// Ends every fault. Where the world is not healed as a whole, a majority of the voters is, and the others stay away for ever.
+    pub fn heal(&mut self, sim: &mut Sim, is_whole: bool) {
+        for Active { cure, .. } in std::mem::take(&mut self.active) {
+            if !matches!(cure, Cure::Start(_)) {
+                self.cure(sim, cure);
+            }
+        }
+        self.flaps.clear();
+        self.looping.clear();
+        self.shared.set_trap(None);
+        self.links.mend_all(sim);
+        sim.set_fail_rate(0.0);
+        sim.set_max_message_latency(self.shared.scenario.latency_max);
+        for server in self.shared.servers.values() {
+            server.disk.set_faults(healthy());
+            server.clock.heal();
+            server.signing.fail(false);
+        }
+        self.away.clear();
+        // A change of voters that has begun may need more than a majority of those there were.
+        let is_whole = is_whole || self.shared.is_membership_changing();
+        let core = if is_whole { self.members() } else { self.core() };
+        self.is_core_only = !is_whole;
+        let text = format!("everything is healed for {}", core.join(" "));
+        self.shared.note_detail("world", Kind::Heal, Detail::AllEnded, text);
+        for host in self.members() {
+            if core.contains(&host) {
+                self.shared.servers[&host].set_core(true);
+                if !matches!(self.shared.servers[&host].phase(), Phase::Refused(_)) {
+                    world::start(sim, &self.shared, &host);
+                }
+            } else {
+                world::kill(sim, &self.shared, &host, Power::Goes);
+            }
+        }
+    }
+
+    /// Looks after the processes while the world comes to rest.
+    pub fn look_after(&mut self, sim: &mut Sim) {
+        let now = sim.elapsed();
+        self.supervise(sim, now);
+    }
+
+    /// A majority of the voters that have sound disks, as the newest membership names them.
+    fn core(&mut self) -> Vec<String> {
+        let mut voters = self.shared.voters();
+        let needed = voters.len() / 2 + 1;
+        voters.retain(|host| {
+            let server = &self.shared.servers[host];
+            server.belongs() && !server.is_damaged() && !matches!(server.phase(), Phase::Refused(_))
+        });
+        while voters.len() > needed {
+            voters.remove(self.random.random_range(0..voters.len()));
+        }
+        voters
+    }
+}
