@@ -69,9 +69,11 @@ impl HighWaterFile {
         self.write(HighWater { last_index: self.last_index, ..self.written.clone() })
     }
 
-    /// Writes the file.
-    pub(crate) fn create(&mut self) -> Result<(), HighWaterError> {
-        self.write(self.written.clone())
+    /// Notes that everything up to `last_index` is durable, and writes the file, whatever is in it. With it every name in its
+    /// directory is durable.
+    pub(crate) fn rewrite(&mut self, last_index: Option<u64>) -> Result<(), HighWaterError> {
+        self.last_index = self.last_index.max(last_index);
+        self.write(HighWater { last_index: self.last_index, ..self.written.clone() })
     }
 
     fn write(&mut self, content: HighWater) -> Result<(), HighWaterError> {

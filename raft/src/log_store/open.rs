@@ -94,10 +94,11 @@ pub(super) async fn open(owner: Owner, engine: OpenEngine, files: Arc<dyn Files>
         (identity, None) => return make(owner, identity, engine, window, files).await,
     };
     window.vote = content.vote.map(vote_from_stored);
-    // A killed process may have left entries that are in the operating system alone. From here on they count as this server's.
+    // A process that was killed, or that a failing disk ended, may have left entries, a vote and names of files that are in the
+    // operating system alone. From here on they count as this server's.
     engine.sync().await?;
     let mut high_water = HighWaterFile::new(files, content);
-    high_water.raise(last)?;
+    high_water.rewrite(last)?;
     Ok((window, engine, high_water))
 }
 
@@ -115,7 +116,7 @@ async fn make(
     engine.sync().await?;
     let content = HighWater { store: identity.store, vote: None, last_index: None };
     let mut high_water = HighWaterFile::new(files, content);
-    high_water.create()?;
+    high_water.rewrite(None)?;
     Ok((window, engine, high_water))
 }
 

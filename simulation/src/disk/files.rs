@@ -135,7 +135,8 @@ impl State {
         if checked.is_ok() || (!is_full && self.random.random_bool(0.5)) {
             let is_durable = checked.is_ok() && !self.faults.lies_about_files;
             self.files.put(area, name, bytes.clone(), is_durable);
-            self.journal.note(DiskEvent::FileReplaced { area: area.to_owned(), name: name.to_owned(), bytes });
+            let (area, name, is_told) = (area.to_owned(), name.to_owned(), checked.is_ok());
+            self.journal.note(DiskEvent::FileReplaced { area, name, bytes, is_told });
         }
         checked
     }

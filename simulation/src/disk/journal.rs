@@ -56,6 +56,8 @@ pub enum DiskEvent {
         name: String,
         /// Its content.
         bytes: Arc<[u8]>,
+        /// Whether the process was told so. Else it was told that the disk fails, and whether the content is durable is open.
+        is_told: bool,
     },
     /// A file was deleted.
     FileRemoved {
@@ -124,8 +126,9 @@ impl fmt::Debug for DiskEvent {
             Self::Purged { last } => write!(f, "Purged({last})"),
             Self::Put { slot, bytes } => write!(f, "Put({}, {} bytes)", slot.name(), bytes.len()),
             Self::Synced => f.write_str("Synced"),
-            Self::FileReplaced { area, name, bytes } => {
-                write!(f, "FileReplaced({area}/{name}, {} bytes)", bytes.len())
+            Self::FileReplaced { area, name, bytes, is_told } => {
+                let how = if *is_told { "" } else { ", told that it fails" };
+                write!(f, "FileReplaced({area}/{name}, {} bytes{how})", bytes.len())
             }
             Self::FileRemoved { area, name } => write!(f, "FileRemoved({area}/{name})"),
             Self::KeyWritten { slot } => write!(f, "KeyWritten({slot})"),

@@ -84,7 +84,12 @@ mod tests {
     }
 
     fn file(bytes: &[u8]) -> DiskEvent {
-        DiskEvent::FileReplaced { area: "snapshots".into(), name: "snapshot-1".into(), bytes: bytes.into() }
+        DiskEvent::FileReplaced {
+            area: "snapshots".into(),
+            name: "snapshot-1".into(),
+            bytes: bytes.into(),
+            is_told: true,
+        }
     }
 
     #[test]

@@ -184,7 +184,10 @@ impl Stores {
             }
             DiskEvent::Put { slot: Slot::Purged, bytes } => store.purged = read_purged(bytes),
             DiskEvent::Synced => self.sync(host),
-            DiskEvent::FileReplaced { area, name, bytes } if area == "snapshots" => self.replace(host, name, bytes),
+            // A process that was told of a failure promises nothing with it.
+            DiskEvent::FileReplaced { area, name, bytes, is_told: true } if area == "snapshots" => {
+                self.replace(host, name, bytes);
+            }
             DiskEvent::FaultInjected { what } if is_damage(*what) => store.is_damaged = true,
             DiskEvent::Restored | DiskEvent::Wiped { .. } => *store = Store::default(),
             DiskEvent::Crashed { .. } | DiskEvent::Forgotten { .. } => {

@@ -109,7 +109,7 @@ pub(super) fn vote(term: u64, candidate: u64, is_committed: bool) -> DiskEvent {
     let vote = Some(Vote { term, candidate, is_committed });
     let file = stored::v1::HighWater { store: StoreId([1; 16]), vote, last_index: None };
     let bytes = stored::encode(Kind::HighWater, Schema::FIRST, &file).unwrap();
-    DiskEvent::FileReplaced { area: "snapshots".into(), name: "high-water".into(), bytes: bytes.into() }
+    DiskEvent::FileReplaced { area: "snapshots".into(), name: "high-water".into(), bytes: bytes.into(), is_told: true }
 }
 
 /// A follower that has applied and committed everything up to an entry.

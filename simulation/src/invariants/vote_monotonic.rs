@@ -19,7 +19,7 @@ pub(super) struct VoteMonotonic {
 
 impl Invariant for VoteMonotonic {
     fn disk(&mut self, scene: &Scene<'_>, host: &str, event: &DiskEvent) {
-        if !matches!(event, DiskEvent::FileReplaced { name, .. } if name == "high-water") {
+        if !matches!(event, DiskEvent::FileReplaced { name, is_told: true, .. } if name == "high-water") {
             return;
         }
         let Some(node) = scene.stores.of(host).and_then(|store| store.node) else { return };

@@ -18,7 +18,7 @@ pub(super) fn written(host: &str, event: &DiskEvent) -> Option<Written> {
     let (what, bytes) = match event {
         DiskEvent::Appended { index, bytes } => (format!("entry {index} in the log of {host}"), bytes),
         DiskEvent::Put { slot, bytes } => (format!("the record {} of {host}", slot.name()), bytes),
-        DiskEvent::FileReplaced { area, name, bytes } => (format!("the file {area}/{name} of {host}"), bytes),
+        DiskEvent::FileReplaced { area, name, bytes, .. } => (format!("the file {area}/{name} of {host}"), bytes),
         _ => return None,
     };
     Some(Written { what, bytes: bytes.clone() })

@@ -84,7 +84,7 @@ enum FirstStart {
 type Work = Box<dyn FnOnce(Arc<Context>) -> BoxFuture<'static, ()> + Send>;
 
 /// How an operation that a fault hits says so.
-const DISK_FAILS: &str = "the disk fails to";
+const DISK_FAILS: [&str; 2] = ["the disk fails to", "no room for"];
 
 /// The most work that waits to be done inside of one server.
 const WORK_MAX: usize = 256;
@@ -181,7 +181,7 @@ impl Server {
 
     /// Whether the refusal may be over at the next try: nobody answered its join, or its disk failed while it was opened.
     pub fn may_try_again(&self, reason: &str) -> bool {
-        if reason.contains(DISK_FAILS) {
+        if DISK_FAILS.iter().any(|fails| reason.contains(fails)) {
             return true;
         }
         !self.has_identity()

@@ -1,6 +1,6 @@
 //! A whole replica on a simulated disk: it goes on after each crash, and refuses a disk that has forgotten something.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use carrack_authority::{
     id::{NodeId, StoreId},
@@ -163,4 +163,29 @@ fn what_a_killed_process_left_is_durable_before_the_next_takes_part() {
             assert_eq!(view.written.log.len(), view.durable.log.len(), "seed {seed}");
         });
     }
+}
+
+#[test]
+fn a_vote_that_a_failing_disk_left_is_durable_before_the_next_process_takes_part() {
+    let high_water = |files: &BTreeMap<String, BTreeMap<String, Arc<[u8]>>>| files["snapshots"]["high-water"].clone();
+    let mut differed = 0;
+    for seed in 0..10 {
+        let disk = used(seed);
+        // As after a failed sync of the directory: the file has its new content for every process, and not on the disk.
+        disk.set_faults(DiskFaults { lies_about_files: true, ..DiskFaults::default() });
+        let process = runtime();
+        process.block_on(async { lead(&open(&disk, false).await.unwrap()).await });
+        disk.kill();
+        drop(process);
+        disk.set_faults(DiskFaults::default());
+        let left = disk.view();
+        differed += usize::from(high_water(&left.written.files) != high_water(&left.durable.files));
+        let process = runtime();
+        process.block_on(async {
+            let _replica = open(&disk, false).await.unwrap();
+            let view = disk.view();
+            assert_eq!(high_water(&view.written.files), high_water(&view.durable.files), "seed {seed}");
+        });
+    }
+    assert!(differed > 0, "no disk was left in doubt");
 }
