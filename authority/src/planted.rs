@@ -65,6 +65,8 @@ bugs! {
     IndexGoesBackwards = "index-goes-backwards",
     /// The latest of all clocks counts, not the median.
     LatestClockCounts = "latest-clock-counts",
+    /// A new leader's clock begins behind the end of its log.
+    ClockBehindLog = "clock-behind-log",
     /// A new server gets no slot of the sealed keys, and is promoted.
     SlotForgotten = "slot-forgotten",
     /// A join token is not used up.

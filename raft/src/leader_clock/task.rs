@@ -3,7 +3,12 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use carrack_authority::{command::Entry, id::NodeId, time::Timestamp};
+use carrack_authority::{
+    command::Entry,
+    id::NodeId,
+    planted::{self, Bug},
+    time::Timestamp,
+};
 use carrack_proto::stored::{self, Kind, Schema};
 use futures::{StreamExt, stream::FuturesUnordered};
 use openraft::raft::ClientWriteResult;
@@ -88,7 +93,7 @@ impl ClockTask {
                 sleep(ASK_AGAIN).await;
                 continue;
             }
-            self.clock.start(Ticking::begin(leader, first, since));
+            self.clock.start(Ticking::begin(leader, self.goes_on_from(first, since), Instant::now()));
             match self.keep(leader).await {
                 Next::Lost => return,
                 Next::Restart => self.clock.stop(),
@@ -96,7 +101,16 @@ impl ClockTask {
         }
     }
 
-    /// The lower median of a majority's clocks, but not before what the log says already.
+    /// The time now, when the clock showed `first` at `since`: at least that of the whole log. A server may have been elected, and may
+    /// have taken its first stamp, before it had applied the end of its log; now it has.
+    fn goes_on_from(&self, first: Timestamp, since: Instant) -> Timestamp {
+        if planted::is(Bug::ClockBehindLog) {
+            return first;
+        }
+        first.plus(since.elapsed()).max(self.published.current().state.now())
+    }
+
+    /// The lower median of a majority's clocks, but not before what this server has applied.
     async fn first_stamp(&self) -> Option<Timestamp> {
         loop {
             if let Some(median) = self.ask().await.lower_median() {
