@@ -1,14 +1,16 @@
 //! P-256 and P-384 keys from given scalars, and signers that choose their nonces by RFC 6979: the same message gives the
-//! same signature. aws-lc draws its nonces, so it cannot sign here; it reads the keys and verifies the signatures.
+//! same signature. aws-lc draws its nonces, so it cannot sign here; it reads the keys, multiplies points and verifies the signatures.
 
 use std::fmt;
 
+use aws_lc_rs::agreement::{self, UnparsedPublicKey};
 use carrack::keys::secret::{KeyError, SecretKey};
 use carrack_authority::key::{KeyKind, PublicKey, Signer, SignerError};
 use p256::{
-    ecdsa::signature::Signer as _,
+    elliptic_curve::{Curve as _, PrimeField as _, bigint::ArrayEncoding as _, ops::Reduce, sec1::ToEncodedPoint as _},
     pkcs8::{DecodePrivateKey as _, EncodePrivateKey as _},
 };
+use sha2::{Digest as _, Sha256, Sha384};
 use zeroize::Zeroizing;
 
 /// The bytes of the largest scalar here, that of P-384.
@@ -37,9 +39,34 @@ pub(super) struct CurveSigner {
 }
 
 enum CurveKey {
-    P256(p256::ecdsa::SigningKey),
-    P384(p384::ecdsa::SigningKey),
+    P256(p256::SecretKey),
+    P384(p384::SecretKey),
 }
+
+macro_rules! deterministic_ecdsa {
+    ($name:ident, $curve:ident, $order:ty, $hash:ty, $agreement:expr) => {
+        /// Signs (FIPS 186-5 section 6.4.1) with a nonce by RFC 6979 section 3.2, in DER. `None` for a chance of one in 2^255.
+        fn $name(key: &$curve::SecretKey, message: &[u8]) -> Option<Vec<u8>> {
+            let digest = <$curve::Scalar as Reduce<_>>::reduce_bytes(&<$hash>::digest(message));
+            let secret = *key.to_nonzero_scalar();
+            let order = <$order>::ORDER.to_be_byte_array();
+            let nonce = rfc6979::generate_k::<$hash, _>(&secret.to_repr(), &order, &digest.to_repr(), b"");
+            // The abscissa of the nonce's multiple of the base point is what the nonce agrees on with whoever has the key 1.
+            let base = $curve::AffinePoint::GENERATOR.to_encoded_point(false);
+            let of_nonce = agreement::PrivateKey::from_private_key($agreement, &nonce).ok()?;
+            let base = UnparsedPublicKey::new($agreement, base.as_bytes());
+            let abscissa =
+                agreement::agree(&of_nonce, base, (), |bytes| Ok($curve::FieldBytes::clone_from_slice(bytes)));
+            let r = <$curve::Scalar as Reduce<_>>::reduce_bytes(&abscissa.ok()?);
+            let nonce = Option::<$curve::Scalar>::from($curve::Scalar::from_repr(nonce))?;
+            let s = Option::<$curve::Scalar>::from(nonce.invert())? * (digest + r * secret);
+            Some($curve::ecdsa::Signature::from_scalars(r, s).ok()?.to_der().as_bytes().to_vec())
+        }
+    };
+}
+
+deterministic_ecdsa!(sign_p256, p256, p256::NistP256, Sha256, &agreement::ECDH_P256);
+deterministic_ecdsa!(sign_p384, p384, p384::NistP384, Sha384, &agreement::ECDH_P384);
 
 impl CurveSigner {
     /// The signer of a key of kind P-256 or P-384, whose public key the caller knows.
@@ -47,9 +74,9 @@ impl CurveSigner {
         let kind = key.kind();
         let damaged = |_| KeyError::Damaged { kind };
         let key = if kind == KeyKind::EcP384 {
-            CurveKey::P384(p384::ecdsa::SigningKey::from_pkcs8_der(key.expose_pkcs8()).map_err(damaged)?)
+            CurveKey::P384(p384::SecretKey::from_pkcs8_der(key.expose_pkcs8()).map_err(damaged)?)
         } else {
-            CurveKey::P256(p256::ecdsa::SigningKey::from_pkcs8_der(key.expose_pkcs8()).map_err(damaged)?)
+            CurveKey::P256(p256::SecretKey::from_pkcs8_der(key.expose_pkcs8()).map_err(damaged)?)
         };
         Ok(Self { key, public_key })
     }
@@ -62,17 +89,13 @@ impl Signer for CurveSigner {
 
     fn sign(&self, message: &[u8]) -> Result<Vec<u8>, SignerError> {
         let signed = match &self.key {
-            CurveKey::P256(key) => {
-                key.try_sign(message).map(|made: p256::ecdsa::DerSignature| made.as_bytes().to_vec())
-            }
-            CurveKey::P384(key) => {
-                key.try_sign(message).map(|made: p384::ecdsa::DerSignature| made.as_bytes().to_vec())
-            }
+            CurveKey::P256(key) => sign_p256(key, message),
+            CurveKey::P384(key) => sign_p384(key, message),
         };
-        signed.map_err(|error| SignerError {
+        signed.ok_or_else(|| SignerError {
             kind: self.public_key.kind,
             id: self.public_key.id,
-            reason: error.to_string(),
+            reason: "this message has no signature with this key".into(),
         })
     }
 }
