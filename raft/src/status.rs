@@ -58,8 +58,9 @@ impl Leadership {
     }
 }
 
-/// The point in the log at which a membership was set: changes name it, so that they never follow one that nobody saw.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// The point in the log at which a membership was set: changes name it, so that they never follow one that nobody saw. A later one is
+/// greater.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct MembershipId(pub(crate) Option<LogId>);
 
 /// The members of the cluster.

@@ -15,6 +15,9 @@ use crate::{
 /// Servers that may join later.
 pub const SPARES: usize = 2;
 
+/// The life of a root that outlives everything: ten years.
+const ROOT_TTL: Duration = Duration::from_secs(87_600 * 3600);
+
 /// A world, before it runs.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -53,13 +56,14 @@ impl Scenario {
     pub fn derive(seed: u64) -> Self {
         let mut random = Seed(seed).stream("scenario");
         let servers = if random.random_ratio(1, 4) { 5 } else { 3 };
-        let tick = Duration::from_millis(random.random_range(2..=8));
+        let tick = Duration::from_millis(random.random_range(4..=12));
         let latency_min = Duration::from_millis(random.random_range(1..=4));
         let latency_max = latency_min + Duration::from_millis(random.random_range(1..=30));
-        let chaos = Duration::from_secs(if random.random_ratio(1, 8) {
+        // Many short worlds find more than few long ones; some faults need their time.
+        let chaos = Duration::from_secs(if random.random_ratio(1, 16) {
             random.random_range(90..=240)
         } else {
-            random.random_range(15..=60)
+            random.random_range(12..=45)
         });
         let mut scenario = Self {
             seed,
@@ -105,7 +109,8 @@ fn ca(random: &mut Stream) -> CaConfig {
     CaConfig {
         leaf_ttl,
         intermediate_ttl,
-        root_ttl: intermediate_ttl * random.random_range(2..=20),
+        // Half of the roots live as long as Consul's, so that a datacenter may sleep past everything below them.
+        root_ttl: if random.random_ratio(1, 2) { ROOT_TTL } else { intermediate_ttl * random.random_range(2..=20) },
         key_kind: match random.random_range(0..10) {
             0 => KeyKind::EcP384,
             1 => KeyKind::Ed25519,

@@ -66,7 +66,9 @@ fn own_issuer(
     match live {
         Some(issuer) => {
             let renew_at = renew_at(issuer.not_before, issuer.not_after, &issuer.id.0);
-            if renew_at <= now && !planted::is(Bug::IssuerNeverRenewed) {
+            if planted::is(Bug::IssuerNeverRenewed) {
+                OwnIssuer::Good { issuer: issuer.id, renew_at: Timestamp(u64::MAX) }
+            } else if renew_at <= now {
                 OwnIssuer::Ask { root: *root }
             } else {
                 OwnIssuer::Good { issuer: issuer.id, renew_at }

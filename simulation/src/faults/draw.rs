@@ -1,6 +1,6 @@
 //! Draws the plan of a seed: about half of the classes are off in any one, the others have a rate of their own.
 
-use std::time::Duration;
+use std::{ops::RangeInclusive, time::Duration};
 
 use rand::{RngExt, seq::IndexedRandom};
 
@@ -9,6 +9,10 @@ use crate::{random::Stream, scenario::Scenario};
 
 /// A class of faults: how one of it is drawn, and how long it lasts.
 type Draw = fn(&mut Stream, &Scenario) -> (Fault, Duration);
+
+/// Seconds after which every leaf, issuer and server certificate has ended: issuers live for at most 30 days here, as server
+/// certificates do.
+const PAST_EVERY_CERTIFICATE: RangeInclusive<u64> = 31 * 86_400..=45 * 86_400;
 
 /// Every class, with the number of its faults in a minute where it is on and its rate is the middle one.
 const CLASSES: &[(f64, Draw)] = &[
@@ -26,9 +30,9 @@ const CLASSES: &[(f64, Draw)] = &[
     (2.0, |random, _| (Fault::Trap(*Step::ALL.choose(random).expect("there are steps")), seconds(random, 0.0, 4.0))),
     (0.4, |random, _| (Fault::KillAll, seconds(random, 0.0, 4.0))),
     (1.0, |random, _| (Fault::Stop(target(random)), seconds(random, 0.0, 4.0))),
-    (0.3, sleep),
+    (1.0, sleep),
     (0.8, disk_error),
-    (0.6, disk_damage),
+    (0.8, disk_damage),
     (0.8, |random, _| (Fault::SlowDisk(target(random)), seconds(random, 1.0, 10.0))),
     (1.0, clock_step),
     (0.5, |random, _| {
@@ -61,6 +65,8 @@ pub fn plan(scenario: &Scenario, random: &mut Stream) -> Vec<Planned> {
     }
     plan.sort_by_key(|planned| planned.at);
     keep_the_root_alive(&mut plan, scenario);
+    wake_without_keys(&mut plan, scenario, random);
+    plan.sort_by_key(|planned| planned.at);
     for (number, planned) in plan.iter_mut().enumerate() {
         planned.number = number;
     }
@@ -96,14 +102,31 @@ fn one_way(random: &mut Stream, _: &Scenario) -> (Fault, Duration) {
 }
 
 fn leader_in_minority(random: &mut Stream, _: &Scenario) -> (Fault, Duration) {
-    (Fault::LeaderInMinority(Target::Follower(random.random_range(0..4))), seconds(random, 0.5, 8.0))
+    (Fault::LeaderInMinority(Target::Follower(random.random_range(0..4))), seconds(random, 0.5, 12.0))
 }
 
-/// A cluster that was off: for a minute, or until its issuers are about to end.
+/// A datacenter that was off: for a minute, until its issuers are about to end, or past the end of every certificate but the roots.
 fn sleep(random: &mut Stream, scenario: &Scenario) -> (Fault, Duration) {
-    let longest = scenario.ca.intermediate_ttl.as_secs() * 19 / 20;
-    let by = Duration::from_secs(random.random_range(60..=longest.max(61)));
-    (Fault::Sleep(by), seconds(random, 0.1, 1.0))
+    let issuers = scenario.ca.intermediate_ttl.as_secs();
+    let by = match random.random_range(0..5) {
+        0 => random.random_range(60..=issuers),
+        1 | 2 => random.random_range(issuers * 2 / 3..=issuers * 19 / 20),
+        _ => random.random_range(PAST_EVERY_CERTIFICATE),
+    };
+    (Fault::Sleep(Duration::from_secs(by)), seconds(random, 0.1, 1.0))
+}
+
+/// After half of the sleeps the keys of whoever leads first sign nothing for a while: old issuers are all that there is.
+fn wake_without_keys(plan: &mut Vec<Planned>, scenario: &Scenario, random: &mut Stream) {
+    let wakes = plan.iter().filter(|planned| matches!(planned.fault, Fault::Sleep(_)));
+    let wakes: Vec<Duration> = wakes.map(|planned| planned.at + planned.lasts).collect();
+    for wakes_at in wakes {
+        if random.random_ratio(1, 2) {
+            let at = wakes_at + scenario.raft.election_timeout_max.mul_f64(random.random_range(0.5..2.0));
+            let fault = Fault::SignerFails(Target::Leader);
+            plan.push(Planned { number: 0, at, lasts: seconds(random, 2.0, 8.0), fault });
+        }
+    }
 }
 
 /// Leaves out sleeps that would take the world past its root's end, which nothing replaces yet.
@@ -120,17 +143,18 @@ fn keep_the_root_alive(plan: &mut Vec<Planned>, scenario: &Scenario) {
 }
 
 fn disk_error(random: &mut Stream, _: &Scenario) -> (Fault, Duration) {
-    let trouble = match random.random_range(0..4) {
+    let trouble = match random.random_range(0..5) {
         0 => DiskTrouble::Write,
         1 => DiskTrouble::Full,
         2 => DiskTrouble::File,
+        3 => DiskTrouble::Read,
         _ => DiskTrouble::Sync,
     };
     (Fault::DiskError(target(random), trouble), seconds(random, 0.5, 5.0))
 }
 
 fn disk_damage(random: &mut Stream, _: &Scenario) -> (Fault, Duration) {
-    let damage = match random.random_range(0..8) {
+    let damage = match random.random_range(0..10) {
         0 => Damage::FlippedBit,
         1 => Damage::MisdirectedWrite,
         2 => Damage::LostWrite,
@@ -138,6 +162,7 @@ fn disk_damage(random: &mut Stream, _: &Scenario) -> (Fault, Duration) {
         4 => Damage::HighWater,
         5 => Damage::HighWaterBit,
         6 => Damage::SnapshotBit,
+        7 => Damage::OldSnapshot,
         _ => Damage::All,
     };
     (Fault::DiskDamage(target(random), damage), seconds(random, 0.0, 4.0))

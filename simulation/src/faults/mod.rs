@@ -148,6 +148,8 @@ pub enum DiskTrouble {
     Full,
     /// A file beside the log.
     File,
+    /// A read.
+    Read,
 }
 
 /// What a disk lost.
@@ -167,6 +169,8 @@ pub enum Damage {
     HighWaterBit,
     /// A bit of the newest snapshot.
     SnapshotBit,
+    /// The newest snapshot: an older one is in its place.
+    OldSnapshot,
     /// Everything.
     All,
 }

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use super::{Invariant, Scene, view::View};
-use crate::disk::DiskEvent;
+use crate::disk::{DiskEvent, DiskFault};
 
 /// The invariant's name.
 const NAME: &str = "monotonic";
@@ -17,8 +17,15 @@ pub(super) struct Monotonic {
 
 impl Invariant for Monotonic {
     fn disk(&mut self, _scene: &Scene<'_>, host: &str, event: &DiskEvent) {
-        if matches!(event, DiskEvent::Wiped { .. } | DiskEvent::Restored) {
-            self.last.remove(host);
+        match event {
+            DiskEvent::Wiped { .. } | DiskEvent::Restored => drop(self.last.remove(host)),
+            // A fault has taken the newest one: an older one will do, if the log has everything since.
+            DiskEvent::FaultInjected { what: DiskFault::RestoreOldSnapshotFile } => {
+                if let Some(last) = self.last.get_mut(host) {
+                    last.snapshot = None;
+                }
+            }
+            _ => {}
         }
     }
 

@@ -58,10 +58,18 @@ fn validate_path(path: &[&X509Certificate<'_>], now: i64) -> Result<(), Refusal>
     Ok(())
 }
 
+/// X509-SVID section 4.4: a leaf serves at both ends of a connection.
 fn check_leaf(leaf: &X509Certificate<'_>) -> Result<(), Refusal> {
     let is_ca = leaf.basic_constraints().ok().flatten().is_some_and(|it| it.value.ca);
     let signs = leaf.key_usage().ok().flatten().is_some_and(|it| it.value.key_cert_sign());
-    if is_ca || signs { Err("the leaf is a CA".into()) } else { Ok(()) }
+    if is_ca || signs {
+        return Err("the leaf is a CA".into());
+    }
+    let purposes = leaf.extended_key_usage().ok().flatten().map(|it| it.value);
+    if purposes.is_some_and(|it| it.client_auth && it.server_auth) {
+        return Ok(());
+    }
+    Err("the leaf is not for both, clients and servers".into())
 }
 
 /// `below` are the CAs between this one and the leaf; self-issued ones do not count (section 6.1.4, l).
@@ -97,7 +105,10 @@ fn check_signature(certificate: &X509Certificate<'_>, signer: &X509Certificate<'
 
 #[cfg(test)]
 mod tests {
-    use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, KeyUsagePurpose};
+    use rcgen::{
+        BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair,
+        KeyUsagePurpose,
+    };
 
     use super::*;
 
@@ -125,7 +136,20 @@ mod tests {
     }
 
     fn leaf(issuer: &Authority) -> Vec<u8> {
-        params("leaf", None).signed_by(&KeyPair::generate().unwrap(), issuer).unwrap().der().to_vec()
+        leaf_for(issuer, &[ExtendedKeyUsagePurpose::ClientAuth, ExtendedKeyUsagePurpose::ServerAuth])
+    }
+
+    fn leaf_for(issuer: &Authority, purposes: &[ExtendedKeyUsagePurpose]) -> Vec<u8> {
+        let mut params = params("leaf", None);
+        params.extended_key_usages = purposes.to_vec();
+        params.signed_by(&KeyPair::generate().unwrap(), issuer).unwrap().der().to_vec()
+    }
+
+    #[test]
+    fn a_leaf_that_is_not_for_both_ends_of_a_connection_is_refused() {
+        let root = root(BasicConstraints::Unconstrained);
+        let leaf = leaf_for(&root, &[ExtendedKeyUsagePurpose::ClientAuth]);
+        validate(&[&leaf], &[root.der()], NOW).unwrap_err();
     }
 
     #[test]

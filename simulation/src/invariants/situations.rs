@@ -2,7 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use carrack_authority::{Command, Outcome, Rejection, State, acl::AccessorId, issuance::Grant, issuer::IssuerPhase};
+use carrack_authority::{Command, Outcome, Rejection, acl::AccessorId, issuance::Grant, issuer::IssuerPhase};
+use carrack_raft::MembershipId;
 
 use super::{
     Invariant, Scene,
@@ -21,6 +22,7 @@ pub(super) struct Situations {
     first_leader: Option<u64>,
     failed_disks: BTreeSet<String>,
     deleted: BTreeSet<AccessorId>,
+    membership: Option<MembershipId>,
 }
 
 impl Invariant for Situations {
@@ -37,7 +39,7 @@ impl Invariant for Situations {
 
     fn decided(&mut self, scene: &Scene<'_>, applied: &Applied) {
         for (proposal, outcome) in applied.commands.proposals.iter().zip(&*applied.outcomes) {
-            self.look_at(scene, &proposal.command, outcome, &applied.before);
+            self.look_at(scene, &proposal.command, outcome, applied);
         }
     }
 
@@ -48,6 +50,15 @@ impl Invariant for Situations {
     }
 
     fn looked(&mut self, scene: &Scene<'_>, _host: &str, view: &View) {
+        if view.membership > self.membership {
+            // The voters that the world knows are still those before this change.
+            let voters = scene.shared.voters();
+            let running = voters.iter().filter(|host| scene.shared.servers[*host].context().is_some()).count();
+            if running < voters.len() && running == voters.len() / 2 + 1 {
+                scene.shared.mark(Mark::MembershipAtTheEdge);
+            }
+            self.membership = view.membership;
+        }
         if !view.leads() {
             return;
         }
@@ -71,12 +82,15 @@ impl Invariant for Situations {
 }
 
 impl Situations {
-    fn look_at(&mut self, scene: &Scene<'_>, command: &Command, outcome: &Outcome, before: &State) {
+    fn look_at(&mut self, scene: &Scene<'_>, command: &Command, outcome: &Outcome, applied: &Applied) {
+        let before = &applied.before;
         match (command, outcome) {
-            (Command::RecordServerCertificate { node, .. }, Outcome::Done)
-                if before.member(*node).is_some_and(|member| member.certificate.is_some()) =>
-            {
+            (Command::RecordServerCertificate { node, .. }, Outcome::Done) => {
+                let Some(former) = before.member(*node).and_then(|member| member.certificate.as_ref()) else { return };
                 scene.shared.mark(Mark::ServerCertificateRenewed);
+                if former.not_after < applied.commands.stamp {
+                    scene.shared.mark(Mark::SleptPastCertificates);
+                }
             }
             (Command::RecordIssuer(signed), Outcome::Done)
                 if before.issuers().any(|issuer| issuer.node == signed.node && issuer.phase == IssuerPhase::Live) =>

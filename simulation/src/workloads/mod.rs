@@ -12,6 +12,8 @@ mod watch;
 
 use std::{sync::Arc, time::Duration};
 
+use carrack::server::context::Context;
+use carrack_authority::time::Timestamp;
 use carrack_raft::Role;
 use rand::{RngExt, seq::IndexedRandom};
 use tokio::time::sleep;
@@ -121,7 +123,8 @@ pub fn is_live(shared: &Shared) -> bool {
     shared.book().has_proved_life && leaders(shared) == 1
 }
 
-/// Whether nothing is left to do: everything that was logged is applied by every running member, every job is done.
+/// Whether nothing is left to do: everything that was logged is applied by every running member, every job is done, every server
+/// has renewed what it has.
 pub fn is_at_rest(shared: &Shared) -> bool {
     let expected: Vec<&Arc<Server>> =
         shared.servers.values().filter(|server| server.belongs() && server.is_core()).collect();
@@ -132,7 +135,18 @@ pub fn is_at_rest(shared: &Shared) -> bool {
     let statuses: Vec<_> = running.iter().map(|context| context.replica.status()).collect();
     let last = statuses.iter().filter_map(|status| status.last_log).max();
     statuses.iter().all(|status| status.last_log == last && Some(status.applied) == last)
-        && running.iter().all(|context| context.desk.issuer().is_some())
+        && running.iter().all(|context| has_renewed(context, shared.clock.now()))
+}
+
+/// Whether a server's issuer and its server certificate have more than a third of their lives left: both are renewed at half life.
+fn has_renewed(context: &Context, now: Timestamp) -> bool {
+    let applied = context.replica.state();
+    let issuer = context.desk.issuer().and_then(|id| applied.state.issuer(&id).cloned());
+    let member = applied.state.member(context.identity.node);
+    let certificate = member.and_then(|member| member.certificate.as_ref());
+    let is_young = |begins: Timestamp, ends: Timestamp| ends.since(now) > ends.since(begins) / 3;
+    issuer.is_some_and(|issuer| is_young(issuer.not_before, issuer.not_after))
+        && certificate.is_some_and(|certificate| is_young(certificate.not_before, certificate.not_after))
 }
 
 fn leaders(shared: &Shared) -> usize {
@@ -147,7 +161,7 @@ pub fn standing(shared: &Shared) -> String {
         let status = context.replica.status();
         let leadership = &status.leadership;
         format!(
-            "{} is {:?} of term {} (leader {:?}, voters {:?}, learners {:?}, log {:?}, committed {:?}, applied {}, issues {}, troubles {:?})",
+            "{} is {:?} of term {} (leader {:?}, voters {:?}, learners {:?}, log {:?}, committed {:?}, applied {}, issues {}, has renewed {}, troubles {:?})",
             server.host,
             leadership.role,
             leadership.term,
@@ -158,6 +172,7 @@ pub fn standing(shared: &Shared) -> String {
             status.committed,
             status.applied,
             context.desk.issuer().is_some(),
+            has_renewed(&context, shared.clock.now()),
             context.troubles.list(),
         )
     });

@@ -2,24 +2,28 @@
 
 use std::time::Duration;
 
+use carrack_authority::x509::pem;
 use rand::RngExt;
 use serde_json::json;
 use tokio::time::sleep;
 
 use super::{ANSWER_WITHIN, Worker};
 use crate::{
-    client::Call,
+    client::{Answer, Call, Client},
     invariants::seen::{Seen, Told},
     trace::Kind,
+    world::shared::Shared,
 };
 
 pub(super) async fn run(mut worker: Worker) {
     let mut number = 0;
+    let server_ca = worker.shared.server_ca().expect("a formed datacenter has told its server CA");
+    let mut holder = Client::new(&worker.shared, &server_ca, None);
     while worker.goes_on().await {
         number += 1;
         let service = format!("brief-{}-{number}", worker.host);
         if let Some((accessor, secret)) = make(&mut worker, &service).await {
-            use_and_delete(&mut worker, &service, &accessor, &secret).await;
+            use_and_delete(&mut worker, &mut holder, &service, &accessor, &secret).await;
         }
         sleep(worker.shared.scenario.think * worker.random.random_range(0..4)).await;
     }
@@ -39,12 +43,13 @@ async fn make(worker: &mut Worker, service: &str) -> Option<(String, String)> {
     Some((accessor.to_owned(), secret.to_owned()))
 }
 
-/// Reads with the token on some server, deletes it, and reads again where the deletion was answered.
-async fn use_and_delete(worker: &mut Worker, service: &str, accessor: &str, secret: &str) {
+/// Reads with the token on some server, deletes it, and reads again where the deletion was answered. Sometimes its holder asks for
+/// a leaf at the same time: that is recorded before the deletion, or never.
+async fn use_and_delete(worker: &mut Worker, holder: &mut Client, service: &str, accessor: &str, secret: &str) {
     let host = worker.any_server();
-    worker.client.set_token(Some(secret.to_owned()));
+    holder.set_token(Some(secret.to_owned()));
     let own = |within: Duration| Call { method: "GET", path: "/v1/acl/token/self?consistent", body: None, within };
-    let before = worker.client.call(&host, own(ANSWER_WITHIN)).await;
+    let before = holder.call(&host, own(ANSWER_WITHIN)).await;
     if let Ok(answer) = &before
         && answer.status == 403
     {
@@ -55,8 +60,19 @@ async fn use_and_delete(worker: &mut Worker, service: &str, accessor: &str, secr
     }
     worker.client.set_token(worker.shared.operator_token());
     let path = format!("/v1/acl/token/{accessor}");
-    let deleted =
-        worker.client.call(&host, Call { method: "DELETE", path: &path, body: None, within: ANSWER_WITHIN }).await;
+    let delete = Call { method: "DELETE", path: &path, body: None, within: ANSWER_WITHIN };
+    let deleted = if worker.random.random_ratio(1, 3) {
+        let (shared, delay) = (worker.shared.clone(), worker.shared.scenario.latency_max);
+        let delay = delay.mul_f64(worker.random.random_range(0.0..3.0));
+        let deleter = worker.any_server();
+        let deleting = async {
+            sleep(delay).await;
+            worker.client.call(&deleter, delete).await
+        };
+        tokio::join!(deleting, ask_for_leaf(&shared, holder, &host, service)).0
+    } else {
+        worker.client.call(&host, delete).await
+    };
     let is_deleted = deleted.as_ref().is_ok_and(|answer| answer.is_success());
     worker.shared.count_operation("delete token", is_deleted);
     if !is_deleted {
@@ -71,5 +87,28 @@ async fn use_and_delete(worker: &mut Worker, service: &str, accessor: &str, secr
     {
         let text = format!("token {accessor} was deleted, and a consistent read on {host} with it succeeds");
         worker.shared.violate("no_issue_after_delete", text);
+    }
+}
+
+/// Asks for a leaf with a token that is being deleted.
+async fn ask_for_leaf(shared: &Shared, holder: &mut Client, host: &str, service: &str) {
+    let asked_at = shared.clock.micros();
+    let body = json!({"Csr": super::issue::csr_of_herd(shared, service, 0), "Slot": service});
+    let call = Call { method: "PUT", path: "/v1/carrack/sign", body: Some(body), within: ANSWER_WITHIN };
+    let answer = holder.call(host, call).await;
+    let Some(answer) = answer.ok().filter(Answer::is_success) else {
+        return shared.count_operation("issue while the token is deleted", false);
+    };
+    shared.count_operation("issue while the token is deleted", true);
+    let json = answer.json();
+    let leaf = json["CertPEM"].as_str().and_then(|text| pem::decode_one(text, pem::CERTIFICATE, 1 << 16).ok());
+    match leaf.zip(json["SpiffeID"].as_str()) {
+        Some((certificate, identity)) => {
+            let identity = identity.to_owned();
+            shared.saw(Seen::Told(Told::LeafReceived { identity, certificate, asked_at }));
+        }
+        None => {
+            shared.violate("served_chain_minimal", format!("a leaf of {service} cannot be read: {}", answer.text()))
+        }
     }
 }

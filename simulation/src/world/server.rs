@@ -67,6 +67,8 @@ struct Standing {
     belongs: bool,
     /// A fault has damaged its disk.
     is_damaged: bool,
+    /// It has lost what it had promised to keep: it must not serve under its id.
+    is_forgetful: bool,
     /// The operator is about to join it again.
     is_rejoining: bool,
     /// It is one of those that are healed at the end.
@@ -152,6 +154,11 @@ impl Server {
     /// Notes that a fault has damaged its disk.
     pub fn set_damaged(&self, is_damaged: bool) {
         self.process().standing.is_damaged = is_damaged;
+    }
+
+    /// Notes that it has lost entries which it had promised to keep.
+    pub fn set_forgetful(&self) {
+        self.process().standing.is_forgetful = true;
     }
 
     /// Whether the operator is about to join it again.
@@ -312,6 +319,10 @@ impl Server {
             // Only a server that never was one creates the datacenter: an empty disk later is a lost one.
             process.first_start = process.first_start.take().filter(|start| matches!(start, FirstStart::Join(_)));
             process.node = Some(node.context().identity.node);
+        }
+        if self.process().standing.is_forgetful {
+            let text = format!("{} serves, although its log has lost its end", self.host);
+            shared.violate("lost_data_is_refused", text);
         }
         let serves = format!("serves as server {}", node.context().identity.node);
         shared.note_detail(&self.host, Kind::Process, Detail::Life(Life::Serving), serves);

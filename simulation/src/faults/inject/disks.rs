@@ -16,6 +16,7 @@ impl Injector {
         match trouble {
             DiskTrouble::Sync => drop(disk.once(DiskFault::SyncError)),
             DiskTrouble::Write => drop(disk.once(DiskFault::WriteError)),
+            DiskTrouble::Read => drop(disk.once(DiskFault::ReadError)),
             DiskTrouble::File => drop(disk.once(DiskFault::FileWriteError)),
             DiskTrouble::Full => disk.set_faults(DiskFaults { capacity_bytes: Some(0), ..healthy() }),
         }
@@ -68,10 +69,12 @@ fn inflict_damage(server: &Server, damage: Damage) -> bool {
             if !server.log_is_behind_high_water() {
                 disk.wipe();
             }
+            server.set_forgetful();
             is_cut
         }
         Damage::HighWater => disk.once(DiskFault::RemoveHighWater),
         Damage::HighWaterBit => disk.once(DiskFault::FlipBitInHighWater),
+        Damage::OldSnapshot => disk.once(DiskFault::RestoreOldSnapshotFile),
         Damage::SnapshotBit => disk.once(DiskFault::FlipBitInSnapshot),
         Damage::All => {
             disk.wipe();

@@ -15,6 +15,8 @@ use crate::{
     },
 };
 
+/// What a server says that came with a join token whose time is over.
+const TOKEN_HAS_ENDED: &str = "the join token is refused: it is unknown or has ended";
 /// How long a process that ended itself stays away: what a service manager waits.
 const RESTART_AFTER: Duration = Duration::from_millis(800);
 
@@ -47,6 +49,9 @@ impl Injector {
             }
             self.missed.remove(&host);
             match server.phase() {
+                Phase::Refused(reason) if self.has_slept_past_its_token(&server, &reason) => {
+                    self.ask_to_rejoin(&server)
+                }
                 Phase::Refused(reason) if !server.may_try_again(&reason) => self.refused(&server, &reason),
                 _ => world::start(sim, &self.shared, &host),
             }
@@ -62,8 +67,17 @@ impl Injector {
         if !server.has_identity() {
             self.shared.mark(Mark::OldIdRefused);
         }
+        self.ask_to_rejoin(server);
+    }
+
+    fn ask_to_rejoin(&self, server: &Server) {
         server.set_rejoining(true);
         self.shared.ask_operator(Job::Rejoin(server.host.clone()));
+    }
+
+    /// Whether a server has not joined yet and its token's time was over when the world woke: it wants a new one, as it says.
+    fn has_slept_past_its_token(&self, server: &Server, reason: &str) -> bool {
+        !server.has_identity() && !self.shared.clock.skipped().is_zero() && reason.contains(TOKEN_HAS_ENDED)
     }
 
     /// Ends every fault. Where the world is not healed as a whole, a majority of the voters is, and the others stay away for ever.
