@@ -38,7 +38,17 @@ enum Command {
     Mutants(Mutants),
     /// Run one seed here and print its report as JSON: what the other commands start
     #[command(hide = true)]
-    One(One),
+    One(Alone),
+}
+
+/// One seed, for another command.
+#[derive(Debug, Args)]
+struct Alone {
+    #[command(flatten)]
+    one: One,
+    /// End as soon as standard input does: whoever holds its other end is gone
+    #[arg(long)]
+    until_input_ends: bool,
 }
 
 /// What is replayed.
@@ -68,7 +78,7 @@ impl Cli {
             Command::Shrink(shrink) => shrink.run(),
             Command::Save(save) => save.run(),
             Command::Mutants(mutants) => mutants.run(),
-            Command::One(one) => one::report(&one),
+            Command::One(Alone { one, until_input_ends }) => one::report(&one, until_input_ends),
         };
         match done {
             Ok(true) => ExitCode::SUCCESS,
