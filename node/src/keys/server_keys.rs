@@ -111,9 +111,10 @@ impl ServerKeys {
         Ok(Some(ServerCredential { key, chain_pem }))
     }
 
-    /// The key that waits for an issuer certificate: the one already there if it is of this kind, else a new one.
-    pub fn pending_issuer_key(&self, kind: KeyKind) -> Result<SecretKey, ServerKeysError> {
-        self.pending(KeySlot::IssuerPending, kind)
+    /// A new key that waits for an issuer certificate, in the place of any that has waited before: that one may have had its
+    /// certificate, and have missed the whole life of it. No issuer key is certified twice.
+    pub fn new_issuer_key(&self, kind: KeyKind) -> Result<SecretKey, ServerKeysError> {
+        self.make(KeySlot::IssuerPending, kind)
     }
 
     /// Makes the pending issuer key an active one, because the certificate for `id` is in the state. Repeating it is success.
@@ -178,6 +179,10 @@ impl ServerKeys {
         if let Some(key) = self.key(slot)?.filter(|key| key.kind() == kind) {
             return Ok(key);
         }
+        self.make(slot, kind)
+    }
+
+    fn make(&self, slot: KeySlot, kind: KeyKind) -> Result<SecretKey, ServerKeysError> {
         let key = self.maker.make(kind).map_err(|source| ServerKeysError::Key { slot, source })?;
         self.store.write(slot, key.to_pem().as_bytes())?;
         Ok(key)

@@ -65,7 +65,7 @@ impl OwnIssuerTask {
                 OwnIssuer::Good { renew_at, .. } => pause = pause.min(renew_at.since(now)),
                 OwnIssuer::Wait { .. } => {}
                 OwnIssuer::Ask { root } => {
-                    self.ask(state, root).await?;
+                    self.ask(root).await?;
                     return Ok(Step::Acted);
                 }
             }
@@ -74,9 +74,17 @@ impl OwnIssuerTask {
         Ok(Step::Idle(pause))
     }
 
-    async fn ask(&self, state: &State, root: KeyId) -> Result<(), StepError> {
+    /// Asks for an issuer with a new key: decided on a linearizable read, because a server that has just restarted may not have
+    /// applied yet that it has asked, or was answered.
+    async fn ask(&self, root: KeyId) -> Result<(), StepError> {
+        let read = self.replica.read_linearizable(Instant::now() + PROPOSE_WITHIN).await?;
+        let (state, held) = (&read.state, self.keys.held_issuers()?);
+        let own = own_issuers(state, self.node, self.replica.log_time(), |id| held.contains(id));
+        if !own.contains(&OwnIssuer::Ask { root }) {
+            return Ok(());
+        }
         let cluster = state.cluster().ok_or("the datacenter has not begun")?;
-        let key = self.keys.pending_issuer_key(state.ca_config().config.key_kind)?;
+        let key = self.keys.new_issuer_key(state.ca_config().config.key_kind)?;
         let signer = self.keys.signer(&key)?;
         let csr = build_csr(&*signer, &RequestedName::Issuer(&cluster.trust_domain))?;
         let public_key = signer.public_key();

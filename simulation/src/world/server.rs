@@ -12,8 +12,14 @@ use carrack::{
     server::{Server as Node, ServerPorts, Start, context::Context, join_token::JoinTokenText},
 };
 use carrack_authority::id::NodeId;
-use carrack_proto::stored::{self, Kind as StoredKind, v1::HighWater};
-use carrack_raft::ports::{Fatal, Workers};
+use carrack_proto::stored::{
+    self, Kind as StoredKind,
+    v1::{HighWater, LogId},
+};
+use carrack_raft::{
+    engine::Slot,
+    ports::{Fatal, Workers},
+};
 use futures::future::BoxFuture;
 use tokio::sync::{mpsc, oneshot};
 
@@ -197,12 +203,14 @@ impl Server {
             && !self.is_damaged()
     }
 
-    /// Whether its log ends before the index that its high-water file promises.
+    /// Whether its log, with what was purged of it, ends before the index that its high-water file promises.
     pub fn log_is_behind_high_water(&self) -> bool {
         let found = self.disk.view().durable;
         let file = found.files.get("snapshots").and_then(|files| files.get("high-water"));
         let promised: Option<HighWater> = file.and_then(|bytes| stored::decode(StoredKind::HighWater, bytes).ok());
-        promised.is_none_or(|promised| found.log.keys().next_back().copied() < promised.last_index)
+        let purged = found.slots.get(&Slot::Purged).and_then(|bytes| stored::decode(StoredKind::Purged, bytes).ok());
+        let last = found.log.keys().next_back().copied().max(purged.map(|purged: LogId| purged.index));
+        promised.is_none_or(|promised| last < promised.last_index)
     }
 
     /// What the running server shares with its edges.

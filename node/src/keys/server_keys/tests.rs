@@ -63,7 +63,7 @@ fn an_issuer_key_is_active_once_its_certificate_is_there_and_goes_when_it_is_ret
     let text = keys.activate_issuer(unknown).unwrap_err().to_string();
     assert!(text.ends_with("but the pending key is none"), "{text}");
 
-    let pending = id(&keys.pending_issuer_key(KeyKind::Ed25519).unwrap());
+    let pending = id(&keys.new_issuer_key(KeyKind::Ed25519).unwrap());
     assert!(matches!(keys.activate_issuer(unknown), Err(ServerKeysError::OtherIssuer { .. })));
     keys.activate_issuer(pending).unwrap();
     keys.activate_issuer(pending).expect("repeating the step is success");
@@ -73,12 +73,22 @@ fn an_issuer_key_is_active_once_its_certificate_is_there_and_goes_when_it_is_ret
 }
 
 #[test]
-fn a_change_of_kind_makes_a_new_pending_key() {
+fn a_pending_server_key_is_kept_until_it_is_of_another_kind() {
     let (_, keys) = keys();
-    let first = keys.pending_issuer_key(KeyKind::EcP256).unwrap();
-    let second = keys.pending_issuer_key(KeyKind::EcP384).unwrap();
+    let first = keys.pending_server_key(KeyKind::EcP256).unwrap();
+    assert_eq!(id(&keys.pending_server_key(KeyKind::EcP256).unwrap()), id(&first));
+    let second = keys.pending_server_key(KeyKind::EcP384).unwrap();
     assert_eq!(second.kind(), KeyKind::EcP384);
     assert_ne!(id(&first), id(&second));
+}
+
+#[test]
+fn each_request_for_an_issuer_has_a_key_of_its_own() {
+    let (_, keys) = keys();
+    let first = id(&keys.new_issuer_key(KeyKind::EcP256).unwrap());
+    let second = id(&keys.new_issuer_key(KeyKind::EcP256).unwrap());
+    assert_ne!(first, second);
+    assert_eq!(keys.held_issuers().unwrap(), std::collections::BTreeSet::from([second]));
 }
 
 #[test]
@@ -94,7 +104,7 @@ fn the_sealing_identity_is_made_once_and_kept_as_standard_text() {
 fn a_damaged_key_file_is_named_and_not_printed() {
     let (store, keys) = keys();
     store.write(KeySlot::IssuerPending, b"planted-secret").unwrap();
-    let error = keys.pending_issuer_key(KeyKind::EcP256).unwrap_err();
+    let error = keys.held_issuers().unwrap_err();
     assert_eq!(error.to_string(), "the key in issuer.pending.key cannot be used");
     assert!(!format!("{error:?}").contains("planted-secret"));
     store.write(KeySlot::Sealing, b"planted-secret").unwrap();
