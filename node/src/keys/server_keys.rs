@@ -176,10 +176,10 @@ impl ServerKeys {
     }
 
     fn pending(&self, slot: KeySlot, kind: KeyKind) -> Result<SecretKey, ServerKeysError> {
-        if let Some(key) = self.key(slot)?.filter(|key| key.kind() == kind) {
-            return Ok(key);
-        }
-        self.make(slot, kind)
+        let Some(key) = self.key(slot)?.filter(|key| key.kind() == kind) else { return self.make(slot, kind) };
+        // A write that failed at its last step may have left it in the operating system alone; from here on it is relied upon.
+        self.store.write(slot, key.to_pem().as_bytes())?;
+        Ok(key)
     }
 
     fn make(&self, slot: KeySlot, kind: KeyKind) -> Result<SecretKey, ServerKeysError> {
