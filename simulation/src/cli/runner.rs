@@ -11,6 +11,9 @@ use crate::world::{Report, shared::Violation};
 /// How long a seed may take: a hundred times what most take. A host that never yields is found by this alone.
 const SEED_WITHIN: Duration = Duration::from_secs(90);
 
+/// What does not hold when the process of a seed gave no report.
+pub(super) const PROCESS: &str = "process";
+
 /// What a process of one seed came to.
 pub(super) struct Ran {
     pub(super) one: One,
@@ -51,6 +54,6 @@ pub(super) async fn run_one(one: One) -> anyhow::Result<Ran> {
 
 fn failed(one: One, text: String) -> Ran {
     let mut report = Report::none(one.seed);
-    report.violations.push(Violation { invariant: "process".into(), text });
+    report.violations.push(Violation { invariant: PROCESS.into(), text });
     Ran { one, report }
 }

@@ -66,6 +66,7 @@ pub fn plan(scenario: &Scenario, random: &mut Stream) -> Vec<Planned> {
     plan.sort_by_key(|planned| planned.at);
     keep_the_root_alive(&mut plan, scenario);
     wake_without_keys(&mut plan, scenario, random);
+    fall_while_a_clock_is_behind(&mut plan, random);
     plan.sort_by_key(|planned| planned.at);
     for (number, planned) in plan.iter_mut().enumerate() {
         planned.number = number;
@@ -140,6 +141,16 @@ fn keep_the_root_alive(plan: &mut Vec<Planned>, scenario: &Scenario) {
         }
         _ => true,
     });
+}
+
+/// While a clock is behind, the leader falls: of three servers two are left, and the earlier of their clocks counts.
+fn fall_while_a_clock_is_behind(plan: &mut Vec<Planned>, random: &mut Stream) {
+    let behind = plan.iter().filter(|planned| matches!(planned.fault, Fault::ClockStep(_, step) if step < 0));
+    let behind: Vec<Duration> = behind.map(|planned| planned.at).collect();
+    for since in behind {
+        let at = since + seconds(random, 0.1, 1.5);
+        plan.push(Planned { number: 0, at, lasts: seconds(random, 1.0, 6.0), fault: Fault::Kill(Target::Leader) });
+    }
 }
 
 fn disk_error(random: &mut Stream, _: &Scenario) -> (Fault, Duration) {

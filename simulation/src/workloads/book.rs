@@ -39,6 +39,8 @@ pub(crate) struct Book {
     pub(crate) is_formed: bool,
     /// Whether the operator has read and written since the world was healed.
     pub(crate) has_proved_life: bool,
+    /// Whether every register was read since the world was healed.
+    pub(crate) has_read_registers: bool,
     /// Every leaf that a client has received.
     pub(crate) leaves: BTreeMap<Serial, Leaf>,
     /// The one that each host received last for each identity.

@@ -129,7 +129,8 @@ pub fn is_at_rest(shared: &Shared) -> bool {
     let expected: Vec<&Arc<Server>> =
         shared.servers.values().filter(|server| server.belongs() && server.is_core()).collect();
     let running: Vec<_> = expected.iter().filter_map(|server| server.context()).collect();
-    if running.len() < expected.len() || leaders(shared) != 1 || shared.open_jobs() > 0 {
+    let is_read = shared.book().has_read_registers;
+    if running.len() < expected.len() || leaders(shared) != 1 || shared.open_jobs() > 0 || !is_read {
         return false;
     }
     let statuses: Vec<_> = running.iter().map(|context| context.replica.status()).collect();

@@ -11,10 +11,10 @@ use carrack_authority::{
 use carrack_raft::ProposeError;
 use rand::RngExt;
 use serde_json::json;
-use tokio::time::{Duration, Instant};
+use tokio::time::{Duration, Instant, sleep};
 use uuid::Uuid;
 
-use super::{ANSWER_WITHIN, Worker};
+use super::{ANSWER_WITHIN, LOOK, Worker};
 use crate::{
     client::{Answer as Http, Call, Lost},
     marks::Mark,
@@ -53,6 +53,27 @@ pub(super) async fn run(mut worker: Worker) {
         worker.shared.note_detail(&worker.host, Kind::Client, detail, text);
         worker.shared.count_operation(name(action), matches!(outcome, Outcome::Ok(_)));
         worker.shared.book().finish(&worker.shared, &begun, outcome);
+    }
+    if worker.host == super::client_host(0) {
+        read_all(&mut worker, &client, seen.len()).await;
+        worker.shared.book().has_read_registers = true;
+    }
+}
+
+/// Reads every register when the world is healed: what the last restarts and elections have lost shows here.
+async fn read_all(worker: &mut Worker, client: &Arc<str>, registers: usize) {
+    for register in 0..registers {
+        let key: Arc<str> = format!("register-{register}").into();
+        loop {
+            let begun = worker.shared.book().begin(&worker.shared, client, &key, Action::Read);
+            let (how, outcome) = perform(worker, register, Action::Read).await;
+            worker.shared.note(&worker.host, Kind::Client, format!("last read of {key} {how}: {outcome}"));
+            worker.shared.book().finish(&worker.shared, &begun, outcome);
+            if matches!(outcome, Outcome::Ok(_)) {
+                break;
+            }
+            sleep(LOOK).await;
+        }
     }
 }
 
@@ -114,7 +135,12 @@ async fn read(worker: &mut Worker, host: &str, path: &str) -> Outcome {
             let json = answer.json();
             let value = json["Description"].as_str().and_then(|text| text.parse().ok()).map(Value);
             let revision = json["ModifyIndex"].as_u64().map(Revision);
-            value.map_or(Outcome::Unknown, |value| Outcome::Ok(Answer::Read(Some(Observed { value, revision }))))
+            let Some(value) = value else {
+                let text = format!("{host} answers {path} with what nobody wrote: {}", answer.text());
+                worker.shared.violate("no_phantom", text);
+                return Outcome::Unknown;
+            };
+            Outcome::Ok(Answer::Read(Some(Observed { value, revision })))
         }
         404 => Outcome::Ok(Answer::Read(None)),
         503 | 500 => {

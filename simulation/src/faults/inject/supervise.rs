@@ -101,8 +101,9 @@ impl Injector {
         self.away.clear();
         // A change of voters that has begun may need more than a majority of those there were.
         let is_whole = is_whole || self.shared.is_membership_changing();
-        let core = if is_whole { self.members() } else { self.core() };
-        self.is_core_only = !is_whole;
+        let core = if is_whole { None } else { self.core() };
+        self.is_core_only = core.is_some();
+        let core = core.unwrap_or_else(|| self.members());
         let text = format!("everything is healed for {}", core.join(" "));
         self.shared.note_detail("world", Kind::Heal, Detail::AllEnded, text);
         for host in self.members() {
@@ -123,8 +124,8 @@ impl Injector {
         self.supervise(sim, now);
     }
 
-    /// A majority of the voters that have sound disks, as the newest membership names them.
-    fn core(&mut self) -> Vec<String> {
+    /// A majority of the voters, as the newest membership names them, that have sound disks; `None` if too few have.
+    fn core(&mut self) -> Option<Vec<String>> {
         let mut voters = self.shared.voters();
         let needed = voters.len() / 2 + 1;
         voters.retain(|host| {
@@ -134,6 +135,6 @@ impl Injector {
         while voters.len() > needed {
             voters.remove(self.random.random_range(0..voters.len()));
         }
-        voters
+        (voters.len() == needed).then_some(voters)
     }
 }
