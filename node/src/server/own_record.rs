@@ -21,7 +21,10 @@ use super::{
     task::{Runs, Step, StepError, Task},
     transport::{Transport, chain_pem},
 };
-use crate::keys::{secret::SecretKey, server_keys::ServerKeys};
+use crate::keys::{
+    secret::SecretKey,
+    server_keys::{ServerKeys, ServerKeysError},
+};
 
 /// The kind of the keys of server certificates: both ends are ours.
 pub const SERVER_KEY_KIND: KeyKind = KeyKind::EcP256;
@@ -56,9 +59,10 @@ impl Task for OwnRecordTask {
 impl OwnRecordTask {
     async fn keep(&self, state: &State) -> Result<Step, StepError> {
         self.transport.follow(state)?;
-        self.show_newest(state)?;
+        let is_key_gone = !self.show_newest(state)?;
         let now = self.replica.log_time();
         match own_record(state, self.node, now, &self.addresses) {
+            OwnRecord::Good { .. } if is_key_gone => self.request_certificate().await,
             OwnRecord::Good { renew_at } => Ok(Step::Idle(renew_at.since(now).min(LOOK_AGAIN))),
             OwnRecord::WaitForCertificate | OwnRecord::Removed => Ok(Step::Idle(LOOK_AGAIN)),
             OwnRecord::Announce => {
@@ -66,26 +70,36 @@ impl OwnRecordTask {
                 let addresses = self.addresses.clone();
                 self.propose(Command::AnnounceServer { node: self.node, addresses, supports }).await
             }
-            OwnRecord::RequestCertificate => {
-                let (csr, public_key) = certificate_request(&self.keys)?;
-                let request = ServerCertificateRequest { csr, public_key, revision: Revision::default() };
-                self.propose(Command::RequestServerCertificate { node: self.node, request }).await
-            }
+            OwnRecord::RequestCertificate => self.request_certificate().await,
         }
     }
 
-    /// Shows the recorded certificate from now on, with the server CA's roots behind it.
-    fn show_newest(&self, state: &State) -> Result<(), StepError> {
-        let Some(member) = state.member(self.node) else { return Ok(()) };
-        let Some(recorded) = &member.certificate else { return Ok(()) };
+    async fn request_certificate(&self) -> Result<Step, StepError> {
+        let (csr, public_key) = certificate_request(&self.keys)?;
+        let request = ServerCertificateRequest { csr, public_key, revision: Revision::default() };
+        self.propose(Command::RequestServerCertificate { node: self.node, request }).await
+    }
+
+    /// Shows the recorded certificate from now on, with the server CA's roots behind it. False: its key is here no more, so that
+    /// another certificate must take its place while this server still has the one before.
+    fn show_newest(&self, state: &State) -> Result<bool, StepError> {
+        let Some(member) = state.member(self.node) else { return Ok(true) };
+        let Some(recorded) = &member.certificate else { return Ok(true) };
         let chain = chain_pem(&recorded.certificate, &behind(state.roots(Ca::Server)));
         if self.transport.shows(&chain) {
-            return Ok(());
+            return Ok(true);
         }
-        let credential = self.keys.activate_server(&chain)?;
+        let credential = match self.keys.activate_server(&chain) {
+            Ok(credential) => credential,
+            Err(ServerKeysError::NoKeyForCertificate) => {
+                tracing::warn!(until = %recorded.not_after, "the key of this server's newest certificate is gone: asking for another");
+                return Ok(false);
+            }
+            Err(error) => return Err(error.into()),
+        };
         self.transport.show(&credential)?;
         tracing::info!(until = %recorded.not_after, "this server shows a new certificate to its peers");
-        Ok(())
+        Ok(true)
     }
 
     async fn propose(&self, command: Command) -> Result<Step, StepError> {
