@@ -66,7 +66,7 @@ pub fn plan(scenario: &Scenario, random: &mut Stream) -> Vec<Planned> {
     plan.sort_by_key(|planned| planned.at);
     keep_the_root_alive(&mut plan, scenario);
     wake_without_keys(&mut plan, scenario, random);
-    fall_while_a_clock_is_behind(&mut plan, random);
+    fall_while_a_clock_is_behind(&mut plan, scenario, random);
     plan.sort_by_key(|planned| planned.at);
     for (number, planned) in plan.iter_mut().enumerate() {
         planned.number = number;
@@ -144,12 +144,15 @@ fn keep_the_root_alive(plan: &mut Vec<Planned>, scenario: &Scenario) {
 }
 
 /// While a clock is behind, the leader falls: of three servers two are left, and the earlier of their clocks counts.
-fn fall_while_a_clock_is_behind(plan: &mut Vec<Planned>, random: &mut Stream) {
+fn fall_while_a_clock_is_behind(plan: &mut Vec<Planned>, scenario: &Scenario, random: &mut Stream) {
     let behind = plan.iter().filter(|planned| matches!(planned.fault, Fault::ClockStep(_, step) if step < 0));
     let behind: Vec<Duration> = behind.map(|planned| planned.at).collect();
     for since in behind {
         let at = since + seconds(random, 0.1, 1.5);
         plan.push(Planned { number: 0, at, lasts: seconds(random, 1.0, 6.0), fault: Fault::Kill(Target::Leader) });
+        // What the log's end says is known late: entries wait for disks, clocks do not.
+        let slow = (0..scenario.servers).map(|number| Fault::SlowDisk(Target::Any(number)));
+        plan.extend(slow.map(|fault| Planned { number: 0, at: since, lasts: Duration::from_secs(6), fault }));
     }
 }
 

@@ -1,12 +1,14 @@
 //! Issuing and renewing: every identity has holders that ask for leaves, with keys of their own; what they get is examined at once.
 //! Now and then a request is one that must never be signed.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use carrack::keys::secret::KeyMaker;
 use carrack_authority::{
+    id::Serial,
     key::{Der, KeyKind, Signer},
     spiffe::{Identity, Name, SpiffeId},
+    time::Timestamp,
     x509::{CertificateFacts, RequestedName, build_csr, pem},
 };
 use rand::{RngExt, seq::IndexedRandom};
@@ -68,29 +70,15 @@ impl Holder {
         let kind =
             *[KeyKind::EcP256, KeyKind::EcP256, KeyKind::Ed25519].choose(&mut worker.random).expect("it is not empty");
         let signer = self.signer(service, kind);
-        let identity = identity(worker, service);
-        let csr = build_csr(&*signer, &RequestedName::Leaf(&identity)).expect("a request of a known identity is built");
-        let (asked_at, asked) = (worker.shared.clock.micros(), worker.shared.clock.now());
-        worker.shared.saw(Seen::Told(Told::LeafAsked { identity: identity.to_string() }));
-        let skipped = worker.shared.clock.skipped();
-        let answer = sign(worker, service, &csr).await;
+        let asked = Asked::new(&worker.shared, service, signer);
+        let answer = sign(worker, service, &asked.csr()).await;
         let what = format!("leaf of {service}");
         match answer {
             // The world slept while the answer was on its way: it may have come too late to be of use.
-            Ok(_) if worker.shared.clock.skipped() != skipped => {}
+            Ok(_) if asked.is_overslept(&worker.shared) => {}
             Ok(answer) if answer.is_success() => {
-                let Some(leaf) = read_answer(&answer, &worker.host, &signer) else {
-                    return worker.shared.violate(
-                        "served_chain_minimal",
-                        format!("{what}: the answer cannot be read: {}", answer.text()),
-                    );
-                };
-                let serial = CertificateFacts::read(leaf.certificate.as_bytes()).map(|facts| facts.serial);
-                let serial = serial.expect("it was read when the answer was");
+                let Some((serial, leaf)) = asked.receive(&worker.shared, &worker.host, &answer) else { return };
                 worker.shared.note(&worker.host, Kind::Issued, format!("{what}: {serial} until {}", leaf.not_after));
-                received::examine(&worker.shared, &leaf, &identity, signer.public_key(), &answer, asked);
-                let (identity, certificate) = (identity.to_string(), leaf.certificate.clone());
-                worker.shared.saw(Seen::Told(Told::LeafReceived { identity, certificate, asked_at }));
                 worker.shared.book().receive(serial, leaf);
                 worker.shared.count_operation("issue", true);
             }
@@ -130,15 +118,54 @@ impl Holder {
     }
 }
 
-/// A request of one of a herd, in PEM.
-pub(super) fn csr_of_herd(shared: &Shared, service: &str, number: u32) -> String {
-    let keys = SeededKeyMaker::new(shared.seed, &ProcessStart::new("herd", number.into()), KeyRegistry::default());
-    let key = keys.make(KeyKind::Ed25519).expect("the seeded key maker makes every kind");
-    let signer = keys.signer(&key).expect("a key that was just made can sign");
-    let identity = identity_of(shared, service);
-    shared.saw(Seen::Told(Told::LeafAsked { identity: identity.to_string() }));
-    let csr = build_csr(&*signer, &RequestedName::Leaf(&identity));
-    pem::encode(pem::CERTIFICATE_REQUEST, &csr.expect("a request of a known identity is built"))
+/// A leaf that is asked for.
+pub(super) struct Asked {
+    signer: Arc<dyn Signer>,
+    identity: Identity,
+    at: u64,
+    when: Timestamp,
+    skipped: Duration,
+}
+
+impl Asked {
+    /// A service asks now, with this key.
+    pub(super) fn new(shared: &Shared, service: &str, signer: Arc<dyn Signer>) -> Self {
+        let identity = identity_of(shared, service);
+        shared.saw(Seen::Told(Told::LeafAsked { identity: identity.to_string() }));
+        let (at, when) = (shared.clock.micros(), shared.clock.now());
+        Self { signer, identity, at, when, skipped: shared.clock.skipped() }
+    }
+
+    /// One of many asks now, each with a key of its own.
+    pub(super) fn one_of_a_herd(shared: &Shared, service: &str, number: u32) -> Self {
+        let keys = SeededKeyMaker::new(shared.seed, &ProcessStart::new("herd", number.into()), KeyRegistry::default());
+        let key = keys.make(KeyKind::Ed25519).expect("the seeded key maker makes every kind");
+        Self::new(shared, service, keys.signer(&key).expect("a key that was just made can sign"))
+    }
+
+    /// The request.
+    pub(super) fn csr(&self) -> Der {
+        build_csr(&*self.signer, &RequestedName::Leaf(&self.identity)).expect("a request of a known identity is built")
+    }
+
+    /// Whether the world has slept since.
+    pub(super) fn is_overslept(&self, shared: &Shared) -> bool {
+        shared.clock.skipped() != self.skipped
+    }
+
+    /// Examines the leaf of a good answer, and tells of it.
+    pub(super) fn receive(&self, shared: &Shared, holder: &str, answer: &Answer) -> Option<(Serial, Leaf)> {
+        let Some(leaf) = read_answer(answer, holder, &self.signer) else {
+            let text = format!("the answer to {} cannot be read: {}", self.identity, answer.text());
+            shared.violate("served_chain_minimal", text);
+            return None;
+        };
+        let serial = CertificateFacts::read(leaf.certificate.as_bytes()).map(|facts| facts.serial);
+        received::examine(shared, &leaf, &self.identity, self.signer.public_key(), answer, self.when);
+        let (identity, certificate) = (self.identity.to_string(), leaf.certificate.clone());
+        shared.saw(Seen::Told(Told::LeafReceived { identity, certificate, asked_at: self.at }));
+        Some((serial.expect("it was read when the answer was"), leaf))
+    }
 }
 
 fn failed(worker: &Worker, text: String) {

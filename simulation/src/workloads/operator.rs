@@ -9,7 +9,7 @@ use futures::future::join_all;
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
-use super::{ANSWER_WITHIN, LOOK, OPERATOR, any_server};
+use super::{ANSWER_WITHIN, LOOK, OPERATOR, any_server, issue::Asked};
 use crate::{
     client::{Answer, Call, Client},
     faults::{Action, Target},
@@ -278,14 +278,19 @@ impl Operator {
         let requests = (0..size).zip(tokens.iter().cycle()).map(|(number, (service, token))| {
             let mut client = Client::new(&shared, &server_ca, Some(token.clone()));
             let (service, host) = (service.clone(), host.clone());
-            let csr = super::issue::csr_of_herd(&shared, &service, number);
+            let asked = Asked::one_of_a_herd(&shared, &service, number);
+            let csr = pem::encode(pem::CERTIFICATE_REQUEST, &asked.csr());
             let body = json!({"Csr": csr, "Slot": format!("herd-{number}")});
-            async move { client.call(&host, put("/v1/carrack/sign", Some(body))).await }
+            async move { (asked, client.call(&host, put("/v1/carrack/sign", Some(body))).await) }
         });
-        for answer in join_all(requests).await {
+        for (asked, answer) in join_all(requests).await {
             let is_success = answer.as_ref().is_ok_and(Answer::is_success);
-            if answer.is_ok_and(|answer| answer.status == 429) {
-                shared.mark(Mark::RateLimited);
+            match answer {
+                Ok(answer) if is_success && !asked.is_overslept(&shared) => {
+                    drop(asked.receive(&shared, OPERATOR, &answer));
+                }
+                Ok(answer) if answer.status == 429 => shared.mark(Mark::RateLimited),
+                _ => {}
             }
             shared.count_operation("issue in a herd", is_success);
         }

@@ -7,7 +7,7 @@ use rand::RngExt;
 use serde_json::json;
 use tokio::time::sleep;
 
-use super::{ANSWER_WITHIN, Worker};
+use super::{ANSWER_WITHIN, Worker, issue::Asked};
 use crate::{
     client::{Answer, Call, Client},
     invariants::seen::{Seen, Told},
@@ -92,23 +92,12 @@ async fn use_and_delete(worker: &mut Worker, holder: &mut Client, service: &str,
 
 /// Asks for a leaf with a token that is being deleted.
 async fn ask_for_leaf(shared: &Shared, holder: &mut Client, host: &str, service: &str) {
-    let asked_at = shared.clock.micros();
-    let body = json!({"Csr": super::issue::csr_of_herd(shared, service, 0), "Slot": service});
+    let asked = Asked::one_of_a_herd(shared, service, 0);
+    let body = json!({"Csr": pem::encode(pem::CERTIFICATE_REQUEST, &asked.csr()), "Slot": service});
     let call = Call { method: "PUT", path: "/v1/carrack/sign", body: Some(body), within: ANSWER_WITHIN };
-    let answer = holder.call(host, call).await;
-    let Some(answer) = answer.ok().filter(Answer::is_success) else {
-        return shared.count_operation("issue while the token is deleted", false);
-    };
-    shared.count_operation("issue while the token is deleted", true);
-    let json = answer.json();
-    let leaf = json["CertPEM"].as_str().and_then(|text| pem::decode_one(text, pem::CERTIFICATE, 1 << 16).ok());
-    match leaf.zip(json["SpiffeID"].as_str()) {
-        Some((certificate, identity)) => {
-            let identity = identity.to_owned();
-            shared.saw(Seen::Told(Told::LeafReceived { identity, certificate, asked_at }));
-        }
-        None => {
-            shared.violate("served_chain_minimal", format!("a leaf of {service} cannot be read: {}", answer.text()))
-        }
+    let answer = holder.call(host, call).await.ok().filter(Answer::is_success);
+    shared.count_operation("issue while the token is deleted", answer.is_some());
+    if let Some(answer) = answer.filter(|_| !asked.is_overslept(shared)) {
+        drop(asked.receive(shared, host, &answer));
     }
 }

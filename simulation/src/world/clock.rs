@@ -86,6 +86,11 @@ impl HostClock {
         self.ahead.store(0, Ordering::Relaxed);
     }
 
+    /// By how much every clock of its world was moved on at once so far.
+    pub fn skipped(&self) -> Duration {
+        self.world.skipped()
+    }
+
     /// How many milliseconds it is ahead of the true time.
     pub fn ahead(&self) -> i64 {
         self.ahead.load(Ordering::Relaxed) + self.drifted()

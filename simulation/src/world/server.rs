@@ -3,6 +3,7 @@
 use std::{
     path::Path,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use carrack::{
@@ -77,6 +78,8 @@ struct Standing {
     is_forgetful: bool,
     /// The operator is about to join it again.
     is_rejoining: bool,
+    /// By how much the world had slept when its join token was made.
+    slept_before_join: Duration,
     /// It is one of those that are healed at the end.
     is_core: bool,
 }
@@ -139,7 +142,12 @@ impl Server {
         let mut process = self.process();
         process.first_start = Some(FirstStart::Join(token));
         process.phase = Phase::Off;
-        process.standing = Standing { belongs: true, is_core: process.standing.is_core, ..Standing::default() };
+        process.standing = Standing {
+            belongs: true,
+            is_core: process.standing.is_core,
+            slept_before_join: self.clock.skipped(),
+            ..Standing::default()
+        };
     }
 
     /// The operator removes it.
@@ -201,6 +209,11 @@ impl Server {
             && matches!(self.process().phase, Phase::Refused(_))
             && matches!(self.process().first_start, Some(FirstStart::Join(_)))
             && !self.is_damaged()
+    }
+
+    /// Whether the world has slept since its join token was made.
+    pub fn has_slept_since_join(&self) -> bool {
+        self.clock.skipped() > self.process().standing.slept_before_join
     }
 
     /// Whether its log, with what was purged of it, ends before the index that its high-water file promises.

@@ -72,8 +72,8 @@ fn inflict_damage(server: &Server, damage: Damage) -> bool {
             server.set_forgetful();
             is_cut
         }
-        Damage::HighWater => disk.once(DiskFault::RemoveHighWater),
-        Damage::HighWaterBit => disk.once(DiskFault::FlipBitInHighWater),
+        Damage::HighWater => forget(server, DiskFault::RemoveHighWater),
+        Damage::HighWaterBit => forget(server, DiskFault::FlipBitInHighWater),
         Damage::OldSnapshot => disk.once(DiskFault::RestoreOldSnapshotFile),
         Damage::SnapshotBit => disk.once(DiskFault::FlipBitInSnapshot),
         Damage::All => {
@@ -81,4 +81,13 @@ fn inflict_damage(server: &Server, damage: Damage) -> bool {
             true
         }
     }
+}
+
+/// Takes the server's knowledge of what it has promised.
+fn forget(server: &Server, fault: DiskFault) -> bool {
+    let is_done = server.disk.once(fault);
+    if is_done {
+        server.set_forgetful();
+    }
+    is_done
 }

@@ -49,9 +49,7 @@ impl Injector {
             }
             self.missed.remove(&host);
             match server.phase() {
-                Phase::Refused(reason) if self.has_slept_past_its_token(&server, &reason) => {
-                    self.ask_to_rejoin(&server)
-                }
+                Phase::Refused(reason) if has_slept_past_its_token(&server, &reason) => self.ask_to_rejoin(&server),
                 Phase::Refused(reason) if !server.may_try_again(&reason) => self.refused(&server, &reason),
                 _ => world::start(sim, &self.shared, &host),
             }
@@ -73,11 +71,6 @@ impl Injector {
     fn ask_to_rejoin(&self, server: &Server) {
         server.set_rejoining(true);
         self.shared.ask_operator(Job::Rejoin(server.host.clone()));
-    }
-
-    /// Whether a server has not joined yet and its token's time was over when the world woke: it wants a new one, as it says.
-    fn has_slept_past_its_token(&self, server: &Server, reason: &str) -> bool {
-        !server.has_identity() && !self.shared.clock.skipped().is_zero() && reason.contains(TOKEN_HAS_ENDED)
     }
 
     /// Ends every fault. Where the world is not healed as a whole, a majority of the voters is, and the others stay away for ever.
@@ -137,4 +130,9 @@ impl Injector {
         }
         (voters.len() == needed).then_some(voters)
     }
+}
+
+/// Whether a server has not joined yet and its token's time was over when the world woke: it wants a new one, as it says.
+fn has_slept_past_its_token(server: &Server, reason: &str) -> bool {
+    !server.has_identity() && server.has_slept_since_join() && reason.contains(TOKEN_HAS_ENDED)
 }
