@@ -13,3 +13,9 @@ pub mod server {
     #![expect(missing_docs, reason = "generated from proto/server.proto")]
     tonic::include_proto!("carrack.server.v1");
 }
+
+/// The services and messages between the servers of different datacenters.
+pub mod wan {
+    #![expect(missing_docs, reason = "generated from proto/wan.proto")]
+    tonic::include_proto!("carrack.wan.v1");
+}
