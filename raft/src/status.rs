@@ -63,6 +63,13 @@ impl Leadership {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct MembershipId(pub(crate) Option<LogId>);
 
+impl MembershipId {
+    /// The index of the entry that set it; `None` before the first.
+    pub fn index(&self) -> Option<u64> {
+        self.0.map(|id| id.index)
+    }
+}
+
 /// The members of the cluster.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MembershipView {

@@ -374,6 +374,5 @@ fn put(path: &str, body: Option<Value>) -> Call<'_> {
 
 fn is_voter(shared: &Shared, server: &Server) -> bool {
     let Some(node) = server.context().map(|context| context.identity.node) else { return false };
-    let leader = shared.oldest_leader().and_then(|host| shared.servers[&host].context());
-    leader.is_some_and(|leader| leader.replica.subscribe().borrow().membership.voters.contains(&node))
+    shared.settled_voters().is_some_and(|voters| voters.contains(&node))
 }

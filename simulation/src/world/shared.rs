@@ -9,7 +9,7 @@ use std::{
 };
 
 use carrack_authority::{command::Entry, id::NodeId};
-use carrack_raft::Role;
+use carrack_raft::{Role, Status};
 
 use super::{clock::WorldClock, server::Server};
 use crate::{
@@ -274,6 +274,17 @@ impl Shared {
         let voters = lock(&self.voters);
         let is_voter = |server: &&Arc<Server>| server.node().is_some_and(|node| voters.contains(&node));
         self.servers.values().filter(is_voter).map(|server| server.host.clone()).collect()
+    }
+
+    /// The voters of a committed configuration in whose place no other one is being put, as far as the servers that run know: a
+    /// minority of them may be lost. `None`: there is a change, or nobody knows.
+    pub fn settled_voters(&self) -> Option<BTreeSet<NodeId>> {
+        let statuses = self.servers.values().filter_map(|server| Some(server.context()?.replica.status()));
+        let statuses: Vec<Status> = statuses.collect();
+        let newest = statuses.iter().max_by_key(|status| status.leadership.membership.id.index())?;
+        let membership = &newest.leadership.membership;
+        let is_committed = membership.id.index() <= newest.committed;
+        (is_committed && !membership.is_joint).then(|| membership.voters.clone())
     }
 
     /// The server that believes to lead; of two, the one with the older term.

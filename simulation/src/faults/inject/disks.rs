@@ -1,6 +1,6 @@
 //! Faults of disks: what fails while a disk is in use, and what a killed process finds of its own.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use super::{Cure, Injector, Sim};
 use crate::{
@@ -31,7 +31,9 @@ impl Injector {
             let server = &self.shared.servers[host];
             server.has_identity() && !server.is_damaged() && !matches!(server.phase(), Phase::Refused(_))
         };
-        if members.len() < 3 || !members.iter().all(is_sound) || self.shared.open_jobs() > 0 {
+        let nodes: Option<BTreeSet<_>> = members.iter().map(|member| self.shared.servers[member].node()).collect();
+        let is_settled = nodes.is_some() && self.shared.settled_voters() == nodes;
+        if members.len() < 3 || !members.iter().all(is_sound) || self.shared.open_jobs() > 0 || !is_settled {
             return None;
         }
         let server = self.shared.servers[&host].clone();
