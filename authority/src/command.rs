@@ -6,6 +6,7 @@ use uuid::Uuid;
 use crate::{
     acl::{AccessorId, Policy, PolicyId, Token},
     ca_config::CaConfig,
+    federation::{AdmitDatacenter, Datacenter, DatacenterFacts, FederationToken, Followed, RemoteIssuer},
     id::{FeatureLevel, KeyId, NodeId, Revision},
     issuance::Issuance,
     issuer::{IssuerRequest, SignedIssuer},
@@ -53,7 +54,7 @@ pub struct Bootstrap {
     pub member: Member,
     /// The root of the server CA.
     pub server_root: NewRoot,
-    /// The CA configuration.
+    /// The CA configuration; in a secondary it holds until the primary's has come.
     pub config: CaConfig,
 }
 
@@ -188,6 +189,28 @@ pub enum Command {
         /// The policy.
         policy: PolicyId,
     },
+    /// Begins the datacenter as a secondary.
+    BootstrapSecondary {
+        /// Its beginning; the trust domain is the primary's.
+        bootstrap: Box<Bootstrap>,
+        /// The primary.
+        primary: Box<Datacenter>,
+    },
+    /// Makes a token with which another datacenter joins.
+    CreateFederationToken(FederationToken),
+    /// Admits a datacenter that showed a federation token.
+    AdmitDatacenter(Box<AdmitDatacenter>),
+    /// Another datacenter tells where it is and how its servers are known; the receiving server knows that it is that one.
+    AnnounceDatacenter(Box<DatacenterFacts>),
+    /// Forgets another datacenter: its servers are let in no more.
+    RemoveDatacenter {
+        /// Its name.
+        name: Name,
+    },
+    /// Records an issuer that was signed for a server of another datacenter, so that it may be released.
+    RecordRemoteIssuer(Box<RemoteIssuer>),
+    /// The leader of a secondary takes over what it heard of the primary.
+    FollowPrimary(Box<Followed>),
 }
 
 impl Command {
@@ -207,7 +230,12 @@ impl Command {
             | Self::PutToken { .. }
             | Self::DeleteToken { .. }
             | Self::PutPolicy { .. }
-            | Self::DeletePolicy { .. } => true,
+            | Self::DeletePolicy { .. }
+            | Self::CreateFederationToken(_)
+            | Self::AdmitDatacenter(_)
+            | Self::AnnounceDatacenter(_)
+            | Self::RemoveDatacenter { .. }
+            | Self::RecordRemoteIssuer(_) => true,
             Self::Bootstrap(_)
             | Self::RaiseFeatureLevel { .. }
             | Self::RecordServerCertificate { .. }
@@ -215,12 +243,22 @@ impl Command {
             | Self::PublishRoot { .. }
             | Self::ActivateRoot { .. }
             | Self::ResealRoot { .. }
-            | Self::RecordIssuer(_) => false,
+            | Self::RecordIssuer(_)
+            | Self::BootstrapSecondary { .. }
+            | Self::FollowPrimary(_) => false,
         }
     }
 
     /// Whether proposing it again after an unknown outcome cannot do anything twice.
     pub const fn retry_is_safe(&self) -> bool {
-        matches!(self, Self::RecordIssuance(_) | Self::AdmitServer(_) | Self::AnnounceServer { .. })
+        matches!(
+            self,
+            Self::RecordIssuance(_)
+                | Self::AdmitServer(_)
+                | Self::AnnounceServer { .. }
+                | Self::AdmitDatacenter(_)
+                | Self::AnnounceDatacenter(_)
+                | Self::RecordRemoteIssuer(_)
+        )
     }
 }

@@ -3,6 +3,7 @@
 pub mod acl;
 pub mod ca_config;
 pub mod command;
+pub mod federation;
 pub mod id;
 pub mod issuance;
 pub mod issuer;

@@ -9,6 +9,7 @@ use crate::{
     ca_config::BadCaConfig,
     id::{FeatureLevel, KeyId, NodeId, Revision, Serial},
     root::Ca,
+    spiffe::Name,
     time::Timestamp,
 };
 
@@ -64,6 +65,14 @@ pub enum WatchKey {
     Token(AccessorId),
     /// All policies.
     Policies,
+    /// The other datacenters.
+    Datacenters,
+    /// The federation tokens.
+    FederationTokens,
+    /// The issuers that were signed for other datacenters.
+    RemoteIssuers,
+    /// How far the primary's tables are followed.
+    Followed,
 }
 
 /// What an entry did.
@@ -227,6 +236,22 @@ pub enum Rejection {
         /// The record.
         what: String,
     },
+    /// What holds in every datacenter is written in the primary.
+    #[error("{what} can be changed in the primary datacenter `{primary}` alone; this one is a secondary")]
+    InSecondary {
+        /// What was to be written.
+        what: String,
+        /// The primary.
+        primary: Name,
+    },
+    /// The federation token is unknown, used by another datacenter, for another name, or ended.
+    #[error(
+        "the federation token is refused: {reason}; make a new one in the primary with `carrack federation token --datacenter <name>`"
+    )]
+    FederationTokenRefused {
+        /// Why.
+        reason: String,
+    },
 }
 
 impl Rejection {
@@ -255,6 +280,8 @@ impl Rejection {
             Self::GrantRefused { .. } => "grant_refused",
             Self::AclBootstrapped { .. } => "acl_bootstrapped",
             Self::BuiltIn { .. } => "built_in",
+            Self::InSecondary { .. } => "in_secondary",
+            Self::FederationTokenRefused { .. } => "federation_token_refused",
         }
     }
 }

@@ -3,6 +3,8 @@
 mod acl;
 mod check;
 mod cluster;
+mod federation;
+mod follow;
 mod issuances;
 mod issuers;
 mod members;
@@ -20,6 +22,7 @@ use crate::{
     acl::Acl,
     ca_config::StoredCaConfig,
     command::{Command, Entry},
+    federation::{Datacenter, FederationToken, History, Progress, RemoteIssuer, Table},
     id::{Digest, FeatureLevel, KeyId, NodeId, Revision},
     issuance::IssuanceLog,
     issuer::{Issuer, IssuerRequest},
@@ -52,6 +55,27 @@ pub struct Cluster {
     pub is_halted: bool,
 }
 
+/// The last changes of the tables that other datacenters follow record by record.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Histories {
+    pub(crate) policies: History,
+    pub(crate) tokens: History,
+}
+
+impl Histories {
+    fn of_mut(&mut self, table: Table) -> Option<&mut History> {
+        match table {
+            Table::Policies => Some(&mut self.policies),
+            Table::Tokens => Some(&mut self.tokens),
+            Table::Ca | Table::Datacenters => None,
+        }
+    }
+
+    fn all(&self) -> [(Table, &History); 2] {
+        [(Table::Policies, &self.policies), (Table::Tokens, &self.tokens)]
+    }
+}
+
 /// The replicated state. Cloning is cheap: a clone is a consistent view that no later entry changes.
 #[derive(Clone, Debug, Default)]
 pub struct State {
@@ -69,6 +93,13 @@ pub struct State {
     config: StoredCaConfig,
     issuances: IssuanceLog,
     acl: Acl,
+    /// In a secondary: the name of the primary.
+    primary: Option<Name>,
+    datacenters: OrdMap<Name, Arc<Datacenter>>,
+    federation_tokens: OrdMap<Digest, FederationToken>,
+    remote_issuers: OrdMap<KeyId, Arc<RemoteIssuer>>,
+    followed: OrdMap<Table, Progress>,
+    pub(crate) histories: Histories,
     modified: OrdMap<WatchKey, Revision>,
 }
 
@@ -97,14 +128,18 @@ impl State {
     }
 
     fn decide(&mut self, change: &mut Change, proposer: NodeId, command: &Command) -> Result<Outcome, Rejection> {
-        if let Command::Bootstrap(bootstrap) = command {
-            return self.bootstrap(change, bootstrap);
+        match command {
+            Command::Bootstrap(bootstrap) => return self.bootstrap(change, bootstrap, None),
+            Command::BootstrapSecondary { bootstrap, primary } => {
+                return self.bootstrap(change, bootstrap, Some(primary));
+            }
+            _ => {}
         }
         if self.cluster.is_none() {
             return Err(Rejection::NotBootstrapped);
         }
         match command {
-            Command::Bootstrap(_) => Err(Rejection::AlreadyBootstrapped),
+            Command::Bootstrap(_) | Command::BootstrapSecondary { .. } => Err(Rejection::AlreadyBootstrapped),
             Command::RaiseFeatureLevel { expected, level } => self.raise_feature_level(change, *expected, *level),
             Command::SetHalt { halted } => self.set_halt(change, *halted),
             Command::SetCaConfig { expected, config } => self.set_ca_config(change, *expected, config),
@@ -136,6 +171,12 @@ impl State {
             Command::DeleteToken { accessor } => self.delete_token(change, *accessor),
             Command::PutPolicy { expected, policy } => self.put_policy(change, *expected, policy),
             Command::DeletePolicy { policy } => self.delete_policy(change, *policy),
+            Command::CreateFederationToken(token) => self.create_federation_token(change, token),
+            Command::AdmitDatacenter(admit) => self.admit_datacenter(change, admit),
+            Command::AnnounceDatacenter(facts) => self.announce_datacenter(change, facts),
+            Command::RemoveDatacenter { name } => self.remove_datacenter(change, name),
+            Command::RecordRemoteIssuer(issuer) => self.record_remote_issuer(change, issuer),
+            Command::FollowPrimary(followed) => self.follow_primary(change, followed),
         }
     }
 
@@ -155,6 +196,7 @@ impl State {
             change.touch(WatchKey::JoinTokens);
         }
         self.expire_issuers(change);
+        self.expire_federation(change);
     }
 
     /// The index of the last applied entry.

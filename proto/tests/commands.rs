@@ -12,6 +12,10 @@ use carrack_authority::{
     },
     ca_config::{BadCaConfig, CaConfig, StoredCaConfig},
     command::Bootstrap,
+    federation::{
+        AdmitDatacenter, CaTable, Change, Cursor, Datacenter, DatacenterFacts, FederationToken, Followed, Page,
+        Progress, RemoteIssuer, Table,
+    },
     id::{Digest, FeatureLevel, KeyId, NodeId, Revision, Serial, StoreId},
     issuance::{Grant, Holder, Issuance, IssuanceRecord, Keeper, Review},
     issuer::{Issuer, IssuerPhase, IssuerRequest, SignedIssuer},
@@ -261,7 +265,101 @@ fn commands() -> Vec<Command> {
         Command::DeletePolicy { policy: PolicyId(Uuid::from_u128(67)) },
     ];
     commands.extend(issuances().map(Command::RecordIssuance));
+    commands.extend(federation_commands());
     commands
+}
+
+fn facts() -> DatacenterFacts {
+    let (server_roots, wan_addresses) = (vec![der("server root")], vec!["x:8302".into()]);
+    DatacenterFacts { name: name("dc2"), cluster: Uuid::from_u128(130), server_roots, wan_addresses }
+}
+
+fn datacenter() -> Datacenter {
+    let DatacenterFacts { name, cluster, server_roots, wan_addresses } = facts();
+    let (joined_at, created, modified) = (Timestamp(131), Revision(132), Revision(133));
+    Datacenter { name, cluster, server_roots, wan_addresses, is_primary: true, joined_at, created, modified }
+}
+
+fn federation_token() -> FederationToken {
+    FederationToken {
+        secret: Digest([134; 32]),
+        datacenter: name("dc2"),
+        expires_at: Timestamp(135),
+        consumed: Some(Uuid::from_u128(136)),
+        created: Revision(137),
+    }
+}
+
+fn remote_issuer() -> RemoteIssuer {
+    RemoteIssuer {
+        id: KeyId([138; 20]),
+        datacenter: name("dc2"),
+        node: NodeId(139),
+        root: KeyId([140; 20]),
+        certificate: der("issuer"),
+        not_before: Timestamp(141),
+        not_after: Timestamp(142),
+        created: Revision(143),
+    }
+}
+
+fn root() -> Root {
+    Root {
+        made: NewRoot { sealed_key: None, ..new_root() },
+        phase: RootPhase::Active,
+        activation: 144,
+        bridge: None,
+        phase_since: Timestamp(145),
+        created: Revision(146),
+        modified: Revision(147),
+    }
+}
+
+fn federation_commands() -> Vec<Command> {
+    let cursor = |reading, after| Cursor { revision: Revision(148), reading, after };
+    let key = Some(Uuid::from_u128(149));
+    let page = Some(Page { after: None, upto: key });
+    let trust_domain = "example.org".parse().unwrap();
+    let ca = CaTable { trust_domain, config: config(), roots: vec![root()], activation: 150 };
+    let (policies, tokens) = (vec![policy()], vec![token()]);
+    let (policy, accessor) = (PolicyId(Uuid::from_u128(151)), AccessorId(Uuid::from_u128(152)));
+    let changes = [
+        (Table::Ca, Change::Nothing),
+        (Table::Ca, Change::Ca(Box::new(ca))),
+        (Table::Datacenters, Change::Datacenters(vec![datacenter()])),
+        (Table::Policies, Change::Policies { page, put: policies, deleted: vec![policy] }),
+        (Table::Tokens, Change::Tokens { page: None, put: tokens, deleted: vec![accessor] }),
+    ];
+    let followed = changes.map(|(table, change)| {
+        let (primary, from, to) = (Uuid::from_u128(153), cursor(None, None), cursor(Some(Revision(154)), key));
+        Command::FollowPrimary(Box::new(Followed { primary, table, from, to, change }))
+    });
+    let mut commands = vec![
+        Command::BootstrapSecondary { bootstrap: Box::new(bootstrap()), primary: Box::new(datacenter()) },
+        Command::CreateFederationToken(federation_token()),
+        Command::AdmitDatacenter(Box::new(AdmitDatacenter { secret: Digest([155; 32]), facts: facts() })),
+        Command::AnnounceDatacenter(Box::new(facts())),
+        Command::RemoveDatacenter { name: name("dc2") },
+        Command::RecordRemoteIssuer(Box::new(remote_issuer())),
+    ];
+    commands.extend(followed);
+    commands
+}
+
+fn federation_records() -> Vec<StateRecord> {
+    let cursor = Cursor { revision: Revision(156), reading: Some(Revision(157)), after: Some(Uuid::from_u128(158)) };
+    let mut records = vec![
+        StateRecord::Primary(name("dc1")),
+        StateRecord::Datacenter(Arc::new(datacenter())),
+        StateRecord::FederationToken(federation_token()),
+        StateRecord::RemoteIssuer(Arc::new(remote_issuer())),
+        StateRecord::Followed(Table::Tokens, Progress { cursor, heard_at: Timestamp(159) }),
+        StateRecord::Changed(Table::Policies, Revision(160), Uuid::from_u128(161)),
+        StateRecord::Forgotten(Table::Tokens, Revision(162)),
+    ];
+    let keys = [WatchKey::Datacenters, WatchKey::FederationTokens, WatchKey::RemoteIssuers, WatchKey::Followed];
+    records.extend(keys.map(|key| StateRecord::Modified(key, Revision(163))));
+    records
 }
 
 fn records() -> Vec<StateRecord> {
@@ -343,6 +441,7 @@ fn records() -> Vec<StateRecord> {
         WatchKey::Policies,
     ];
     records.extend(keys.map(|key| StateRecord::Modified(key, Revision(103))));
+    records.extend(federation_records());
     records
 }
 
@@ -372,6 +471,8 @@ fn outcomes() -> Vec<Outcome> {
         Rejection::GrantRefused { reason: reason() },
         Rejection::AclBootstrapped { reset_index: 120 },
         Rejection::BuiltIn { what: what() },
+        Rejection::InSecondary { what: what(), primary: name("dc1") },
+        Rejection::FederationTokenRefused { reason: reason() },
     ];
     let mut outcomes = vec![Outcome::Done, Outcome::Recorded { sequence: 121 }, Outcome::Admitted { node }];
     outcomes.extend(rejections.map(Outcome::Rejected));
@@ -381,7 +482,7 @@ fn outcomes() -> Vec<Outcome> {
 #[test]
 fn commands_of_schema_1() {
     check("commands", Kind::Commands, &commands());
-    assert_eq!(names(&commands()).len(), 22, "a new command needs its golden bytes");
+    assert_eq!(names(&commands()).len(), 29, "a new command needs its golden bytes");
 }
 
 #[test]
@@ -393,7 +494,7 @@ fn an_entry_of_schema_1() {
 #[test]
 fn records_of_schema_1() {
     check("records", Kind::SnapshotRecords, &records());
-    assert_eq!(names(&records()).len(), 12, "a new kind of record needs its golden bytes");
+    assert_eq!(names(&records()).len(), 19, "a new kind of record needs its golden bytes");
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! The tokens and policies of a datacenter, and the questions that decisions ask of them.
 
-use std::sync::Arc;
+use std::{ops::Bound, sync::Arc};
 
 use imbl::{OrdMap, OrdSet};
 
@@ -44,16 +44,17 @@ impl Acl {
     }
 
     pub(crate) fn put_policy(&mut self, policy: Arc<Policy>) {
-        if let Some(former) = self.policies.get(&policy.id) {
-            self.by_name.remove(&former.name);
-        }
+        self.delete_policy(policy.id);
         self.by_name.insert(policy.name.clone(), policy.id);
         self.policies.insert(policy.id, policy);
     }
 
     pub(crate) fn delete_policy(&mut self, id: PolicyId) -> Option<Arc<Policy>> {
         let policy = self.policies.remove(&id)?;
-        self.by_name.remove(&policy.name);
+        // Two policies that changed names may have been written one after the other.
+        if self.by_name.get(&policy.name) == Some(&id) {
+            self.by_name.remove(&policy.name);
+        }
         Some(policy)
     }
 
@@ -87,6 +88,12 @@ impl Acl {
         self.tokens.values()
     }
 
+    /// Every token after one, by accessor id.
+    pub fn tokens_after(&self, accessor: Option<AccessorId>) -> impl Iterator<Item = &Arc<Token>> {
+        let start = accessor.map_or(Bound::Unbounded, Bound::Excluded);
+        self.tokens.range((start, Bound::Unbounded)).map(|(_, token)| token)
+    }
+
     /// How many tokens there are.
     pub fn token_count(&self) -> usize {
         self.tokens.len()
@@ -105,6 +112,12 @@ impl Acl {
     /// Every policy, by id.
     pub fn policies(&self) -> impl Iterator<Item = &Arc<Policy>> {
         self.policies.values()
+    }
+
+    /// Every policy after one, by id.
+    pub fn policies_after(&self, id: Option<PolicyId>) -> impl Iterator<Item = &Arc<Policy>> {
+        let start = id.map_or(Bound::Unbounded, Bound::Excluded);
+        self.policies.range((start, Bound::Unbounded)).map(|(_, policy)| policy)
     }
 
     /// How many policies there are.

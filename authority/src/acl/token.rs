@@ -48,6 +48,11 @@ pub fn join_secret_digest(secret: &[u8]) -> Digest {
     tagged_digest(b"carrack join token secret v1\0", secret)
 }
 
+/// The digest by which a federation token's secret is stored and looked up.
+pub fn federation_secret_digest(secret: &[u8]) -> Digest {
+    tagged_digest(b"carrack federation token secret v1\0", secret)
+}
+
 fn tagged_digest(tag: &[u8], secret: &[u8]) -> Digest {
     Digest(Sha256::new().chain_update(tag).chain_update(secret).finalize().into())
 }

@@ -22,7 +22,8 @@ pub enum Initialize {
 
 /// The next step, or `None` when a root is active.
 pub fn plan(state: &State) -> Option<Initialize> {
-    state.cluster()?;
+    // A secondary's roots are the primary's.
+    state.cluster().filter(|_| state.primary().is_none())?;
     let roots = state.roots(Ca::Mesh).bundle();
     if roots.is_empty() {
         return Some(Initialize::MakeRoot);

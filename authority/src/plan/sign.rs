@@ -44,8 +44,13 @@ pub fn server_certificates(state: &State) -> Vec<SignServerCertificate> {
         .collect()
 }
 
-/// The issuers to sign, each under the root that its server asked for.
+/// The issuers that this datacenter signs, each under the root that its server asked for: none in a secondary.
 pub fn issuers(state: &State) -> Vec<SignIssuer> {
+    if state.primary().is_some() { Vec::new() } else { requested_issuers(state) }
+}
+
+/// The issuers that servers of this datacenter wait for, whoever signs them.
+pub fn requested_issuers(state: &State) -> Vec<SignIssuer> {
     let waiting = state.issuer_requests().filter_map(|request| {
         let root = state.roots(Ca::Mesh).find(&request.root)?;
         let member = state.member(request.node)?;

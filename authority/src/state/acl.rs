@@ -11,9 +11,11 @@ use crate::{
         rules::{RULES_MAX, Scope},
         token::{TOKEN_LINKS_MAX, TOKENS_MAX},
     },
+    federation::Table,
     id::Revision,
     outcome::{Outcome, Rejection, WatchKey},
     planted::{self, Bug},
+    time::Timestamp,
 };
 
 impl State {
@@ -23,6 +25,7 @@ impl State {
         token: &Token,
         reset: Option<u64>,
     ) -> Result<Outcome, Rejection> {
+        self.only_in_primary("the first management token")?;
         let bootstrapped = self.acl.bootstrapped();
         if bootstrapped != Revision::default() {
             if self.is_same_token(token) {
@@ -58,6 +61,9 @@ impl State {
         if former.as_deref() == Some(&token) {
             return Ok(Outcome::Done);
         }
+        if !token.is_local {
+            self.only_in_primary("a token that holds in every datacenter (one that is not `Local`)")?;
+        }
         check::unchanged(what(), expected, token.modified)?;
         match &former {
             Some(former) => check_same_credential(former, &token)?,
@@ -67,6 +73,9 @@ impl State {
         token.modified = change.revision();
         change.touch(WatchKey::Tokens);
         change.touch(WatchKey::Token(token.accessor));
+        if !token.is_local {
+            self.note_for_secondaries(change, Table::Tokens, token.accessor.0);
+        }
         self.acl.put_token(Arc::new(token));
         Ok(Outcome::Done)
     }
@@ -96,6 +105,11 @@ impl State {
         if planted::is(Bug::DeletedTokenLives) {
             return Ok(Outcome::Done);
         }
+        let is_global = self.acl.token(accessor, Timestamp::EPOCH).is_some_and(|token| !token.is_local);
+        if is_global {
+            self.only_in_primary("a token that holds in every datacenter (one that is not `Local`)")?;
+            self.note_for_secondaries(change, Table::Tokens, accessor.0);
+        }
         if self.acl.delete_token(accessor).is_some() {
             change.touch(WatchKey::Tokens);
             change.touch(WatchKey::Token(accessor));
@@ -120,6 +134,7 @@ impl State {
         if former.as_deref() == Some(&policy) {
             return Ok(Outcome::Done);
         }
+        self.only_in_primary("a policy")?;
         if planted::is(Bug::RejectedCommandWrites) {
             self.acl.put_policy(Arc::new(Policy { modified: change.revision(), ..policy.clone() }));
         }
@@ -129,22 +144,14 @@ impl State {
         }
         self.check_policy(&policy)?;
         policy.modified = change.revision();
+        self.note_for_secondaries(change, Table::Policies, policy.id.0);
         self.acl.put_policy(Arc::new(policy));
         change.touch(WatchKey::Policies);
         Ok(Outcome::Done)
     }
 
     fn check_policy(&self, policy: &Policy) -> Result<(), Rejection> {
-        check::text("policy name", &policy.name, POLICY_NAME_BYTES_MAX)?;
-        check::text("policy description", &policy.description, DESCRIPTION_BYTES_MAX)?;
-        check::text("policy rules", &policy.source, RULES_BYTES_MAX)?;
-        check::at_most("rules of a policy", policy.rules.len(), RULES_MAX)?;
-        let names = policy.rules.iter().map(|rule| match &rule.scope {
-            Scope::All => 0,
-            Scope::Exact(name) | Scope::Prefix(name) => name.len(),
-        });
-        check::at_most("bytes of names in the rules of a policy", names.sum(), RULES_BYTES_MAX)?;
-        check::at_most("datacenters of a policy", policy.datacenters.len(), TOKEN_LINKS_MAX)?;
+        check_policy_bounds(policy)?;
         match self.acl.policy_of_name(&policy.name) {
             Some(other) if other.id != policy.id => {
                 Err(Rejection::AlreadyExists { what: format!("a policy named `{}`", policy.name) })
@@ -157,7 +164,9 @@ impl State {
         if id.is_reserved() {
             return Err(Rejection::BuiltIn { what: format!("policy {id}") });
         }
+        self.only_in_primary("a policy")?;
         if self.acl.delete_policy(id).is_some() {
+            self.note_for_secondaries(change, Table::Policies, id.0);
             change.touch(WatchKey::Policies);
         }
         Ok(Outcome::Done)
@@ -189,6 +198,20 @@ impl State {
     }
 }
 
+/// The bounds of a policy, which hold wherever it was written.
+pub(super) fn check_policy_bounds(policy: &Policy) -> Result<(), Rejection> {
+    check::text("policy name", &policy.name, POLICY_NAME_BYTES_MAX)?;
+    check::text("policy description", &policy.description, DESCRIPTION_BYTES_MAX)?;
+    check::text("policy rules", &policy.source, RULES_BYTES_MAX)?;
+    check::at_most("rules of a policy", policy.rules.len(), RULES_MAX)?;
+    let names = policy.rules.iter().map(|rule| match &rule.scope {
+        Scope::All => 0,
+        Scope::Exact(name) | Scope::Prefix(name) => name.len(),
+    });
+    check::at_most("bytes of names in the rules of a policy", names.sum(), RULES_BYTES_MAX)?;
+    check::at_most("datacenters of a policy", policy.datacenters.len(), TOKEN_LINKS_MAX)
+}
+
 /// What of a token never changes: whoever holds its secret keeps holding it, for as long as was said.
 fn check_same_credential(former: &Token, token: &Token) -> Result<(), Rejection> {
     let changed = [
@@ -204,7 +227,7 @@ fn check_same_credential(former: &Token, token: &Token) -> Result<(), Rejection>
 }
 
 /// The bounds of a token's links, and those that no feature level knows yet.
-fn check_links(token: &Token) -> Result<(), Rejection> {
+pub(super) fn check_links(token: &Token) -> Result<(), Rejection> {
     let datacenters = token.service_identities.iter().map(|identity| identity.datacenters.len());
     let counts = [token.policies.len(), token.service_identities.len(), token.node_identities.len()];
     let most = counts.into_iter().chain(datacenters).max().unwrap_or_default();

@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
-use super::{Change, Cluster, State, check, members::check_server, roots::check_root};
+use super::{Change, Cluster, State, check, federation::check_primary, members::check_server, roots::check_root};
 use crate::{
     ca_config::{CaConfig, StoredCaConfig},
     command::Bootstrap,
+    federation::Datacenter,
     id::{FeatureLevel, Revision},
     key::{CERTIFICATE_BYTES_MAX, REQUEST_BYTES_MAX},
     member::{FIRST_NODE_MAX, RECIPIENT_BYTES_MAX},
@@ -14,12 +15,20 @@ use crate::{
 };
 
 impl State {
-    pub(super) fn bootstrap(&mut self, change: &mut Change, bootstrap: &Bootstrap) -> Result<Outcome, Rejection> {
+    pub(super) fn bootstrap(
+        &mut self,
+        change: &mut Change,
+        bootstrap: &Bootstrap,
+        primary: Option<&Datacenter>,
+    ) -> Result<Outcome, Rejection> {
         if let Some(cluster) = &self.cluster {
             let is_duplicate = cluster.id == bootstrap.cluster;
             return if is_duplicate { Ok(Outcome::Done) } else { Err(Rejection::AlreadyBootstrapped) };
         }
         check_bootstrap(change, bootstrap)?;
+        if let Some(primary) = primary {
+            check_primary(primary, &bootstrap.datacenter, &bootstrap.cluster)?;
+        }
         let revision = change.revision();
         let mut member = bootstrap.member.clone();
         (member.created, member.modified, member.admitted_at) = (revision, revision, change.now);
@@ -46,6 +55,9 @@ impl State {
         self.server.activation = 1;
         self.server.roots.insert(root.made.id, Arc::new(root));
         self.config = StoredCaConfig { config: bootstrap.config, created: revision, modified: revision };
+        if let Some(primary) = primary {
+            self.begin_as_secondary(change, primary);
+        }
         for key in [WatchKey::Cluster, WatchKey::Members, WatchKey::Roots(Ca::Server), WatchKey::CaConfig] {
             change.touch(key);
         }
@@ -93,6 +105,7 @@ impl State {
         if self.config.config == *config {
             return Ok(Outcome::Done);
         }
+        self.only_in_primary("the CA configuration")?;
         check::unchanged("CA configuration", expected, self.config.modified)?;
         config.validate().map_err(Rejection::BadCaConfig)?;
         self.config.config = *config;

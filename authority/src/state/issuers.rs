@@ -9,6 +9,7 @@ use crate::{
     key::{CERTIFICATE_BYTES_MAX, REQUEST_BYTES_MAX},
     outcome::{Outcome, Rejection, WatchKey},
     root::{Root, RootPhase},
+    time::Timestamp,
 };
 
 impl State {
@@ -54,14 +55,7 @@ impl State {
         check::der("the issuer's certificate", &signed.certificate, CERTIFICATE_BYTES_MAX)?;
         let root = self.signing_root(&request.root)?;
         let (not_before, not_after) = (signed.not_before, signed.not_after);
-        if not_before < root.made.not_before
-            || not_after > root.made.not_after
-            || not_after <= change.now
-            || not_before > not_after
-        {
-            let reason = "they are outside of the root's, or have ended".into();
-            return Err(Rejection::DatesRefused { not_before, not_after, reason });
-        }
+        self.check_issuer_dates(change, &root, not_before, not_after)?;
         self.retire_issuers_under(change, signed.node, &request.root);
         let issuer = Issuer {
             id: request.key,
@@ -81,8 +75,23 @@ impl State {
         Ok(Outcome::Done)
     }
 
+    pub(super) fn check_issuer_dates(
+        &self,
+        change: &Change,
+        root: &Root,
+        not_before: Timestamp,
+        not_after: Timestamp,
+    ) -> Result<(), Rejection> {
+        let is_within = not_before >= root.made.not_before && not_after <= root.made.not_after;
+        if is_within && not_before <= not_after && not_after > change.now {
+            return Ok(());
+        }
+        let reason = "they are outside of the root's, or have ended".into();
+        Err(Rejection::DatesRefused { not_before, not_after, reason })
+    }
+
     /// The root, if issuers may be signed under it.
-    fn signing_root(&self, id: &KeyId) -> Result<Arc<Root>, Rejection> {
+    pub(super) fn signing_root(&self, id: &KeyId) -> Result<Arc<Root>, Rejection> {
         let root = self.mesh.find(id).cloned().ok_or_else(|| check::not_found(format!("root {id}")))?;
         match root.phase {
             RootPhase::Prepared | RootPhase::Active => Ok(root),

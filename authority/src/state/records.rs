@@ -3,11 +3,13 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
 use super::{Cluster, State};
 use crate::{
     acl::{Policy, Token},
     ca_config::StoredCaConfig,
+    federation::{Datacenter, FederationToken, Progress, RemoteIssuer, Table},
     id::{Digest, NodeId, Revision},
     issuance::{BadIssuance, Holder, IssuanceLog, IssuanceRecord},
     issuer::{Issuer, IssuerRequest},
@@ -15,6 +17,7 @@ use crate::{
     outcome::WatchKey,
     planted::{self, Bug},
     root::{Ca, Root, RootPhase},
+    spiffe::Name,
     time::Timestamp,
 };
 
@@ -71,6 +74,20 @@ pub enum StateRecord {
     Policy(Arc<Policy>),
     /// The entry that changed a table last.
     Modified(WatchKey, Revision),
+    /// This datacenter is a secondary; the name of the primary.
+    Primary(Name),
+    /// Another datacenter.
+    Datacenter(Arc<Datacenter>),
+    /// A federation token.
+    FederationToken(FederationToken),
+    /// An issuer that was signed for another datacenter.
+    RemoteIssuer(Arc<RemoteIssuer>),
+    /// How far a table of the primary is followed.
+    Followed(Table, Progress),
+    /// The last change of a record that other datacenters follow.
+    Changed(Table, Revision, Uuid),
+    /// The last revision of which such a change is forgotten.
+    Forgotten(Table, Revision),
 }
 
 /// Records that are no state.
@@ -118,6 +135,16 @@ impl State {
             .chain(self.acl.policies().cloned().map(StateRecord::Policy))
             .chain(self.acl.tokens().cloned().map(StateRecord::Token))
             .chain(self.modified.iter().map(|(key, revision)| StateRecord::Modified(*key, *revision)))
+            .chain(self.primary.iter().cloned().map(StateRecord::Primary))
+            .chain(self.datacenters.values().cloned().map(StateRecord::Datacenter))
+            .chain(self.federation_tokens.values().cloned().map(StateRecord::FederationToken))
+            .chain(self.remote_issuers.values().cloned().map(StateRecord::RemoteIssuer))
+            .chain(self.followed.iter().map(|(table, progress)| StateRecord::Followed(*table, *progress)))
+            .chain(self.histories.all().into_iter().flat_map(|(table, history)| {
+                let forgotten = StateRecord::Forgotten(table, history.forgotten());
+                let changed = history.entries().map(move |(revision, key)| StateRecord::Changed(table, revision, key));
+                std::iter::once(forgotten).filter(|_| history.forgotten() > Revision(0)).chain(changed)
+            }))
     }
 
     /// The state that these records are of.
@@ -185,6 +212,17 @@ impl State {
             StateRecord::Policy(policy) => self.put_policy_record(policy),
             StateRecord::Modified(WatchKey::CaConfig, _) if planted::is(Bug::SnapshotWithoutRevision) => Ok(()),
             StateRecord::Modified(key, revision) => once("a table's revision", self.modified.insert(key, revision)),
+            StateRecord::Primary(primary) => once("the primary", self.primary.replace(primary)),
+            StateRecord::Datacenter(other) => self.put_datacenter_record(other),
+            StateRecord::FederationToken(token) => {
+                once("a federation token", self.federation_tokens.insert(token.secret, token))
+            }
+            StateRecord::RemoteIssuer(issuer) => {
+                once("an issuer of another datacenter", self.remote_issuers.insert(issuer.id, issuer))
+            }
+            StateRecord::Followed(table, progress) => once("a followed table", self.followed.insert(table, progress)),
+            StateRecord::Changed(table, revision, key) => self.put_changed_record(table, revision, key),
+            StateRecord::Forgotten(table, revision) => self.put_forgotten_record(table, revision),
         }
     }
 
@@ -225,6 +263,36 @@ impl State {
         once("a root", set.roots.insert(id, root))
     }
 
+    fn put_datacenter_record(&mut self, other: Arc<Datacenter>) -> Result<(), BadRecords> {
+        if self.datacenters.values().any(|known| known.cluster == other.cluster) {
+            return Err(BadRecords::Twice { what: format!("the cluster of datacenter {}", other.name) });
+        }
+        once("a datacenter", self.datacenters.insert(other.name.clone(), other))
+    }
+
+    fn put_changed_record(&mut self, table: Table, revision: Revision, key: Uuid) -> Result<(), BadRecords> {
+        let index = self.index;
+        let Some(history) = self.histories.of_mut(table) else { return Err(no_history(table)) };
+        if history.contains(key) {
+            return Err(BadRecords::Twice { what: format!("the last change of {key} in the table {table}") });
+        }
+        if revision < history.forgotten() || revision.0 > index {
+            let reason = format!("it is not between the forgotten {} and the last index {index}", history.forgotten());
+            return Err(contradiction(format!("the change {revision} in the table {table}"), reason));
+        }
+        history.note(revision, key);
+        Ok(())
+    }
+
+    fn put_forgotten_record(&mut self, table: Table, revision: Revision) -> Result<(), BadRecords> {
+        let Some(history) = self.histories.of_mut(table) else { return Err(no_history(table)) };
+        if history.forgotten() > Revision(0) || history.entries().next().is_some() {
+            return Err(BadRecords::Twice { what: format!("what is forgotten of the table {table}") });
+        }
+        history.set_forgotten(revision);
+        Ok(())
+    }
+
     fn put_token_record(&mut self, token: Arc<Token>) -> Result<(), BadRecords> {
         let accessor = token.accessor;
         if self.acl.token(accessor, Timestamp::EPOCH).is_some() || self.acl.is_secret_taken(&token.secret).is_some() {
@@ -245,6 +313,10 @@ impl State {
 
 fn once<T>(what: &str, former: Option<T>) -> Result<(), BadRecords> {
     former.map_or(Ok(()), |_| Err(BadRecords::Twice { what: what.into() }))
+}
+
+fn no_history(table: Table) -> BadRecords {
+    contradiction(format!("a change in the table {table}"), "it is followed as a whole")
 }
 
 fn contradiction(what: impl Into<String>, reason: impl Into<String>) -> BadRecords {

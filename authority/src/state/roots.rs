@@ -22,6 +22,7 @@ impl State {
                 Err(Rejection::AlreadyExists { what: format!("the root {}", made.id) })
             };
         }
+        self.only_own_roots(ca)?;
         check::room("roots", self.roots(ca).roots.len(), ROOTS_MAX)?;
         if self.roots(ca).roots.values().any(|root| root.phase == RootPhase::Prepared) {
             return Err(Rejection::AlreadyExists { what: "a prepared root".into() });
@@ -55,6 +56,7 @@ impl State {
         if root.phase == RootPhase::Active {
             return Ok(Outcome::Done);
         }
+        self.only_own_roots(ca)?;
         check::unchanged(format!("root {id}"), expected, root.modified)?;
         let active = self.roots(ca).active().cloned();
         if active.as_ref().map(|active| &active.made.id) != expected_active {
@@ -103,6 +105,11 @@ impl State {
         Ok(Outcome::Done)
     }
 
+    /// The mesh CA's roots are the primary's; each datacenter has a server CA of its own.
+    fn only_own_roots(&self, ca: Ca) -> Result<(), Rejection> {
+        if ca == Ca::Mesh { self.only_in_primary("the mesh CA's roots") } else { Ok(()) }
+    }
+
     fn check_recipients(&self, sealed: &SealedKey) -> Result<(), Rejection> {
         let recovery = self.cluster.as_ref().and_then(|cluster| cluster.recovery.as_ref());
         let is_exact = sealed.slots == self.sealing_slots() && sealed.recovery.as_ref() == recovery;
@@ -113,7 +120,7 @@ impl State {
         self.roots(ca).find(id).cloned().ok_or_else(|| check::not_found(format!("root {id}")))
     }
 
-    fn put_root(&mut self, change: &mut Change, ca: Ca, mut root: Root) {
+    pub(super) fn put_root(&mut self, change: &mut Change, ca: Ca, mut root: Root) {
         root.modified = change.revision();
         self.roots_mut(ca).roots.insert(root.made.id, Arc::new(root));
         change.touch(WatchKey::Roots(ca));

@@ -4,6 +4,7 @@
 mod bounds;
 mod chooser;
 mod cost;
+mod federation;
 mod model;
 mod snapshots;
 mod stories;

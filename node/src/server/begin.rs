@@ -6,6 +6,7 @@ use carrack_authority::{
     Command, WatchKey,
     ca_config::CaConfig,
     command::Bootstrap,
+    federation::Datacenter,
     id::{FeatureLevel, NodeId, Revision, Serial},
     key::Der,
     member::{Addresses, Member, ServerCertificate},
@@ -44,6 +45,8 @@ pub struct Beginning {
     pub config: CaConfig,
     /// How long server certificates live.
     pub server_certificate_ttl: Duration,
+    /// In a secondary: the primary.
+    pub primary: Option<Datacenter>,
 }
 
 /// Begins the datacenter, if it has not begun. Only the first server can lead before that, so only it ever does.
@@ -74,8 +77,13 @@ impl Task for BeginTask {
             if observed.state.cluster().is_some() {
                 return Ok(Step::Idle(LOOK_AGAIN));
             }
-            let bootstrap = self.bootstrap()?;
-            propose(&self.replica, Command::Bootstrap(Box::new(bootstrap))).await?;
+            let bootstrap = Box::new(self.bootstrap()?);
+            let primary = self.beginning.as_ref().and_then(|beginning| beginning.primary.clone());
+            let command = match primary.map(Box::new) {
+                Some(primary) => Command::BootstrapSecondary { bootstrap, primary },
+                None => Command::Bootstrap(bootstrap),
+            };
+            propose(&self.replica, command).await?;
             tracing::info!(datacenter = %self.identity.datacenter, "the datacenter has begun");
             Ok(Step::Acted)
         }

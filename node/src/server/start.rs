@@ -324,7 +324,8 @@ impl Parts {
             Recovery::Without => None,
         };
         let (addresses, config) = (self.addresses(), self.config.ca);
-        Some(Beginning { addresses, recovery, config, server_certificate_ttl: SERVER_CERTIFICATE_TTL })
+        let server_certificate_ttl = SERVER_CERTIFICATE_TTL;
+        Some(Beginning { addresses, recovery, config, server_certificate_ttl, primary: None })
     }
 
     fn addresses(&self) -> Addresses {

@@ -148,10 +148,14 @@ fn of_rejection(rejection: &Rejection) -> (StatusCode, &'static str) {
         | Rejection::IssuerRefused { .. }
         | Rejection::DatesRefused { .. } => StatusCode::SERVICE_UNAVAILABLE,
         Rejection::NotFound { .. } => StatusCode::NOT_FOUND,
-        Rejection::Invalid { .. } | Rejection::BadCaConfig(_) | Rejection::BuiltIn { .. } => StatusCode::BAD_REQUEST,
-        Rejection::GrantRefused { .. } | Rejection::AclBootstrapped { .. } | Rejection::JoinTokenRefused { .. } => {
-            StatusCode::FORBIDDEN
-        }
+        Rejection::Invalid { .. }
+        | Rejection::BadCaConfig(_)
+        | Rejection::BuiltIn { .. }
+        | Rejection::InSecondary { .. } => StatusCode::BAD_REQUEST,
+        Rejection::GrantRefused { .. }
+        | Rejection::AclBootstrapped { .. }
+        | Rejection::JoinTokenRefused { .. }
+        | Rejection::FederationTokenRefused { .. } => StatusCode::FORBIDDEN,
         Rejection::WrongProposer { .. } => StatusCode::INTERNAL_SERVER_ERROR,
         Rejection::AlreadyBootstrapped
         | Rejection::Conflict { .. }

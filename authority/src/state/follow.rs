@@ -1,0 +1,277 @@
+//! A secondary takes over what its leader heard of the primary: one table a command, with the point up to which it is followed then.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use uuid::Uuid;
+
+use super::{
+    Change, State,
+    acl::{check_links, check_policy_bounds},
+    check,
+    federation::check_known_by,
+    roots::check_root,
+};
+use crate::{
+    acl::{
+        AccessorId, Policy, PolicyId, Token,
+        policy::{DESCRIPTION_BYTES_MAX, POLICIES_MAX},
+        token::TOKENS_MAX,
+    },
+    federation::{self, CaTable, DATACENTERS_MAX, Datacenter, Followed, Page, Progress, Table},
+    id::KeyId,
+    outcome::{Outcome, Rejection, WatchKey},
+    root::{Ca, ROOTS_MAX, Root, RootPhase},
+    time::Timestamp,
+};
+
+impl State {
+    pub(super) fn follow_primary(&mut self, change: &mut Change, followed: &Followed) -> Result<Outcome, Rejection> {
+        let Followed { primary, table, from, to, change: heard } = followed;
+        self.check_primary_cluster(primary)?;
+        let progress = self.progress(*table);
+        if progress.cursor != *from {
+            let (expected, found) = (from.revision, progress.cursor.revision);
+            return Err(Rejection::Conflict { what: format!("the followed table `{table}`"), expected, found });
+        }
+        self.check_heard(change, *table, heard)?;
+        match heard {
+            federation::Change::Nothing => {}
+            federation::Change::Ca(ca) => self.follow_ca(change, ca),
+            federation::Change::Datacenters(datacenters) => self.follow_datacenters(change, datacenters),
+            federation::Change::Policies { page, put, deleted } => {
+                self.follow_policies(change, page.as_ref(), put, deleted)
+            }
+            federation::Change::Tokens { page, put, deleted } => {
+                self.follow_tokens(change, page.as_ref(), put, deleted)
+            }
+        }
+        self.followed.insert(*table, Progress { cursor: *to, heard_at: change.now });
+        change.touch(WatchKey::Followed);
+        Ok(Outcome::Done)
+    }
+
+    fn check_primary_cluster(&self, cluster: &Uuid) -> Result<(), Rejection> {
+        let Some(name) = self.primary() else {
+            return Err(check::invalid("what was followed", "this datacenter is the primary"));
+        };
+        match self.datacenters.get(name) {
+            Some(primary) if primary.cluster == *cluster => Ok(()),
+            _ => Err(check::invalid(format!("what was followed of the cluster {cluster}"), "it is not the primary")),
+        }
+    }
+
+    /// Everything that could be wrong, before anything is changed.
+    fn check_heard(&self, change: &Change, table: Table, heard: &federation::Change) -> Result<(), Rejection> {
+        match (heard, table) {
+            (federation::Change::Nothing, _) => Ok(()),
+            (federation::Change::Ca(ca), Table::Ca) => self.check_ca(change, ca),
+            (federation::Change::Datacenters(datacenters), Table::Datacenters) => self.check_datacenters(datacenters),
+            (federation::Change::Policies { put, .. }, Table::Policies) => {
+                // Those that the primary has deleted meanwhile may still be here while its table is read anew.
+                check::at_most("policies", self.acl.policy_count() + put.len(), 2 * POLICIES_MAX)?;
+                put.iter().try_for_each(check_followed_policy)
+            }
+            (federation::Change::Tokens { put, .. }, Table::Tokens) => {
+                // The local ones of this datacenter have a bound of their own.
+                check::at_most("tokens", self.acl.token_count() + put.len(), 2 * TOKENS_MAX)?;
+                put.iter().try_for_each(check_followed_token)
+            }
+            _ => Err(check::invalid(format!("what was followed of the table `{table}`"), "it is of another table")),
+        }
+    }
+
+    fn check_ca(&self, change: &Change, ca: &CaTable) -> Result<(), Rejection> {
+        if let Some(cluster) = &self.cluster
+            && cluster.trust_domain != ca.trust_domain
+        {
+            let reason = format!("this datacenter's is `{}`, and it never changes", cluster.trust_domain);
+            return Err(check::invalid(format!("the primary's trust domain `{}`", ca.trust_domain), reason));
+        }
+        ca.config.validate().map_err(Rejection::BadCaConfig)?;
+        check::at_most("roots", ca.roots.len(), ROOTS_MAX)?;
+        let activation = self.mesh.activation;
+        if ca.activation < activation {
+            let reason = format!("this datacenter has followed activation {activation} already");
+            return Err(check::invalid(format!("the primary's activation {}", ca.activation), reason));
+        }
+        let active = ca.roots.iter().filter(|root| root.phase == RootPhase::Active).count();
+        if active > 1 {
+            return Err(check::invalid("the primary's roots", "more than one of them is active"));
+        }
+        for root in &ca.roots {
+            if root.made.sealed_key.is_some() || root.activation > ca.activation {
+                let reason = "it comes with a sealed key, or was activated after the last activation";
+                return Err(check::invalid(format!("root {}", root.made.id), reason));
+            }
+            // One that is here already may have ended.
+            if self.mesh.find(&root.made.id).is_none() {
+                check_root(change, &root.made)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn follow_ca(&mut self, change: &mut Change, ca: &CaTable) {
+        if self.config.config != ca.config {
+            self.config.config = ca.config;
+            self.config.modified = change.revision();
+            change.touch(WatchKey::CaConfig);
+        }
+        self.mesh.activation = ca.activation;
+        let kept = |id: &KeyId| ca.roots.iter().any(|root| root.made.id == *id);
+        let pruned: Vec<KeyId> = self.mesh.roots.keys().filter(|id| !kept(id)).copied().collect();
+        for id in pruned {
+            self.mesh.roots.remove(&id);
+            change.touch(WatchKey::Roots(Ca::Mesh));
+        }
+        for heard in &ca.roots {
+            let found = self.mesh.find(&heard.made.id).cloned();
+            let mut root = Root { created: change.revision(), phase_since: change.now, ..heard.clone() };
+            if let Some(found) = &found {
+                root.created = found.created;
+                root.modified = found.modified;
+                if found.phase == root.phase {
+                    root.phase_since = found.phase_since;
+                }
+            }
+            if found.as_deref() != Some(&root) {
+                self.put_root(change, Ca::Mesh, root);
+            }
+        }
+    }
+
+    fn check_datacenters(&self, datacenters: &[Datacenter]) -> Result<(), Rejection> {
+        check::at_most("datacenters", datacenters.len(), DATACENTERS_MAX + 1)?;
+        let known = self.primary().and_then(|name| self.datacenters.get(name));
+        let is_there = |known: &Arc<Datacenter>| {
+            datacenters
+                .iter()
+                .any(|other| other.is_primary && other.name == known.name && other.cluster == known.cluster)
+        };
+        if !known.is_some_and(is_there) || datacenters.iter().filter(|other| other.is_primary).count() != 1 {
+            return Err(check::invalid("the primary's list of datacenters", "the one primary in it is not this one's"));
+        }
+        datacenters.iter().try_for_each(|other| check_known_by(&other.server_roots, &other.wan_addresses))
+    }
+
+    fn follow_datacenters(&mut self, change: &mut Change, datacenters: &[Datacenter]) {
+        let own = self.cluster.as_ref().map(|cluster| cluster.id);
+        let others = datacenters.iter().filter(|other| Some(other.cluster) != own);
+        let others: Vec<&Datacenter> = others.collect();
+        let gone: Vec<_> =
+            self.datacenters.keys().filter(|name| others.iter().all(|other| other.name != **name)).cloned().collect();
+        for name in gone {
+            self.datacenters.remove(&name);
+            change.touch(WatchKey::Datacenters);
+        }
+        for heard in others {
+            let found = self.datacenters.get(&heard.name).cloned();
+            let mut other = heard.clone();
+            let first = (change.revision(), change.revision(), change.now);
+            (other.created, other.modified, other.joined_at) =
+                found.as_ref().map_or(first, |found| (found.created, found.modified, found.joined_at));
+            if found.as_deref() != Some(&other) {
+                other.modified = change.revision();
+                self.datacenters.insert(other.name.clone(), Arc::new(other));
+                change.touch(WatchKey::Datacenters);
+            }
+        }
+    }
+
+    fn follow_policies(&mut self, change: &mut Change, page: Option<&Page>, put: &[Policy], deleted: &[PolicyId]) {
+        let mut gone: Vec<PolicyId> = deleted.to_vec();
+        if let Some(page) = page {
+            let here = self.acl.policies_after(page.after.map(PolicyId)).map(|policy| policy.id);
+            let here = here.take_while(|id| page.contains(id.0));
+            gone.extend(here.filter(|id| put.iter().all(|policy| policy.id != *id)));
+        }
+        for id in gone {
+            if self.acl.delete_policy(id).is_some() {
+                change.touch(WatchKey::Policies);
+            }
+        }
+        for heard in put {
+            let found = self.acl.policy(heard.id).cloned();
+            let first = (change.revision(), change.revision());
+            let (created, modified) = found.as_ref().map_or(first, |found| (found.created, found.modified));
+            let mut policy = Policy { created, modified, ..heard.clone() };
+            if found.as_deref() == Some(&policy) {
+                continue;
+            }
+            policy.modified = change.revision();
+            // Names are unique in the primary: whoever has this one here has another one there, or is gone, and a later change says so.
+            if let Some(other) = self.acl.policy_of_name(&policy.name).map(|other| other.id) {
+                self.acl.delete_policy(other);
+            }
+            self.acl.put_policy(Arc::new(policy));
+            change.touch(WatchKey::Policies);
+        }
+    }
+
+    fn follow_tokens(&mut self, change: &mut Change, page: Option<&Page>, put: &[Token], deleted: &[AccessorId]) {
+        let is_global =
+            |state: &Self, id: AccessorId| state.acl.token(id, Timestamp::EPOCH).is_some_and(|token| !token.is_local);
+        let mut gone: Vec<AccessorId> = deleted.to_vec();
+        if let Some(page) = page {
+            let here = self.acl.tokens_after(page.after.map(AccessorId)).map(|token| token.accessor);
+            let here = here.take_while(|id| page.contains(id.0));
+            let heard: BTreeSet<AccessorId> = put.iter().map(|token| token.accessor).collect();
+            gone.extend(here.filter(|id| !heard.contains(id)));
+        }
+        for id in gone {
+            // A local token is this datacenter's own.
+            if is_global(self, id) {
+                self.forget_token(change, id);
+            }
+        }
+        for heard in put {
+            self.follow_token(change, heard);
+        }
+    }
+
+    fn follow_token(&mut self, change: &mut Change, heard: &Token) {
+        if heard.expires_at.is_some_and(|end| end <= change.now) {
+            return self.forget_token(change, heard.accessor);
+        }
+        let found = self.acl.token(heard.accessor, Timestamp::EPOCH).cloned();
+        let first = (change.revision(), change.revision());
+        let (created, modified) = found.as_ref().map_or(first, |found| (found.created, found.modified));
+        let mut token = Token { created, modified, ..heard.clone() };
+        if found.as_deref() == Some(&token) {
+            return;
+        }
+        token.modified = change.revision();
+        // A secret is random: two owners are one token that was made twice, and the primary's counts.
+        if let Some(other) = self.acl.is_secret_taken(&token.secret).filter(|other| *other != token.accessor) {
+            self.forget_token(change, other);
+        }
+        change.touch(WatchKey::Tokens);
+        change.touch(WatchKey::Token(token.accessor));
+        self.acl.put_token(Arc::new(token));
+    }
+
+    fn forget_token(&mut self, change: &mut Change, accessor: AccessorId) {
+        if self.acl.delete_token(accessor).is_some() {
+            change.touch(WatchKey::Tokens);
+            change.touch(WatchKey::Token(accessor));
+        }
+    }
+}
+
+fn check_followed_policy(policy: &Policy) -> Result<(), Rejection> {
+    if policy.id.is_reserved() {
+        return Err(Rejection::BuiltIn { what: format!("policy {}", policy.id) });
+    }
+    check_policy_bounds(policy)
+}
+
+fn check_followed_token(token: &Token) -> Result<(), Rejection> {
+    if token.accessor.is_reserved() {
+        return Err(Rejection::BuiltIn { what: format!("token {}", token.accessor) });
+    }
+    if token.is_local {
+        return Err(check::invalid(format!("token {}", token.accessor), "a local token does not leave its datacenter"));
+    }
+    check::text("token description", &token.description, DESCRIPTION_BYTES_MAX)?;
+    check_links(token)
+}

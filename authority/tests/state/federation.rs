@@ -1,0 +1,411 @@
+//! A primary and a secondary as two states: what the one has, the other takes over, from wherever it is, and nothing of its own is
+//! lost.
+
+use std::collections::BTreeSet;
+
+use carrack_authority::{
+    Command, Outcome, Rejection, State,
+    acl::{Policy, Token},
+    federation::{
+        AdmitDatacenter, Change, Cursor, Datacenter, DatacenterFacts, FederationToken, Followed, RemoteIssuer, Table,
+        next,
+    },
+    id::{NodeId, Revision},
+    root::{Ca, RootPhase},
+    state::StateRecord,
+    time::Timestamp,
+};
+use proptest::prelude::*;
+use uuid::Uuid;
+
+use crate::world::*;
+
+const PRIMARY: Uuid = Uuid::from_u128(7);
+const SECONDARY: Uuid = Uuid::from_u128(8);
+
+fn facts() -> DatacenterFacts {
+    let (server_roots, wan_addresses) = (vec![der("server root 2")], vec!["x:8302".into()]);
+    DatacenterFacts { name: name("dc2"), cluster: SECONDARY, server_roots, wan_addresses }
+}
+
+fn federation_token(of: &str) -> FederationToken {
+    let (secret, expires_at) = (digest(&format!("federation {of}")), START.plus(DAY));
+    FederationToken { secret, datacenter: name(of), expires_at, consumed: None, created: Revision(0) }
+}
+
+fn admit_dc2(primary: &mut State) {
+    let token = Command::CreateFederationToken(federation_token("dc2"));
+    assert_eq!(propose(primary, START, token), Outcome::Done);
+    let admit = AdmitDatacenter { secret: digest("federation dc2"), facts: facts() };
+    assert_eq!(propose(primary, START, Command::AdmitDatacenter(Box::new(admit))), Outcome::Done);
+}
+
+fn primary_as_seen() -> Datacenter {
+    Datacenter {
+        name: name("dc1"),
+        cluster: PRIMARY,
+        server_roots: vec![der("server root")],
+        wan_addresses: vec!["a:8302".into()],
+        is_primary: true,
+        joined_at: Timestamp::EPOCH,
+        created: Revision(0),
+        modified: Revision(0),
+    }
+}
+
+fn secondary() -> State {
+    let mut begin = bootstrap();
+    (begin.cluster, begin.datacenter) = (SECONDARY, name("dc2"));
+    let mut state = State::default();
+    let begin = Command::BootstrapSecondary { bootstrap: Box::new(begin), primary: Box::new(primary_as_seen()) };
+    assert_eq!(propose(&mut state, START, begin), Outcome::Done);
+    state
+}
+
+fn followed(table: Table, from: Cursor, to: Cursor, change: Change) -> Command {
+    Command::FollowPrimary(Box::new(Followed { primary: PRIMARY, table, from, to, change }))
+}
+
+/// Takes over the next change of a table; whether there was one.
+fn follow(primary: &State, secondary: &mut State, table: Table) -> bool {
+    let from = secondary.progress(table).cursor;
+    let Some(next) = next(primary, table, &from) else { return false };
+    let outcome = propose(secondary, START, followed(table, from, next.to, next.change));
+    assert_eq!(outcome, Outcome::Done);
+    true
+}
+
+fn follow_all(primary: &State, secondary: &mut State) {
+    for table in Table::ALL {
+        while follow(primary, secondary, table) {}
+    }
+}
+
+/// A token without what differs from datacenter to datacenter.
+fn bare(token: &Token) -> Token {
+    Token { created: Revision(0), modified: Revision(0), ..token.clone() }
+}
+
+fn bare_policy(policy: &Policy) -> Policy {
+    Policy { created: Revision(0), modified: Revision(0), ..policy.clone() }
+}
+
+fn expect_equal(primary: &State, secondary: &State) {
+    let tokens = |state: &State| {
+        let tokens = state.acl().tokens().filter(|token| !token.is_local);
+        tokens.map(|token| bare(token)).collect::<Vec<_>>()
+    };
+    assert_eq!(tokens(primary), tokens(secondary));
+    let policies = |state: &State| state.acl().policies().map(|policy| bare_policy(policy)).collect::<Vec<_>>();
+    assert_eq!(policies(primary), policies(secondary));
+    let roots = |state: &State| {
+        let roots = state.roots(Ca::Mesh).bundle();
+        roots.iter().map(|root| (root.made.id, root.phase, root.activation)).collect::<Vec<_>>()
+    };
+    assert_eq!(roots(primary), roots(secondary));
+    assert_eq!(primary.ca_config().config, secondary.ca_config().config);
+}
+
+fn rejection(outcome: Outcome) -> Rejection {
+    outcome.accepted().unwrap_err()
+}
+
+#[test]
+fn a_datacenter_joins_once_with_its_token_and_under_its_name() {
+    let mut primary = issuing();
+    admit_dc2(&mut primary);
+    let admit = |secret: &str, facts: DatacenterFacts| {
+        Command::AdmitDatacenter(Box::new(AdmitDatacenter { secret: digest(secret), facts }))
+    };
+    let again = propose(&mut primary, START, admit("federation dc2", facts()));
+    assert_eq!(again, Outcome::Done, "its answer was lost");
+    let other = DatacenterFacts { cluster: Uuid::from_u128(9), ..facts() };
+    let refused = rejection(propose(&mut primary, START, admit("federation dc2", other))).to_string();
+    assert!(refused.contains("it was used already"), "{refused}");
+    let unknown = rejection(propose(&mut primary, START, admit("federation x", facts()))).to_string();
+    assert!(unknown.contains("unknown or has ended") && unknown.contains("carrack federation token"), "{unknown}");
+    for taken in ["dc1", "dc2"] {
+        let token = FederationToken { secret: digest("another"), ..federation_token(taken) };
+        let token = Command::CreateFederationToken(token);
+        let taken = rejection(propose(&mut primary, START, token)).to_string();
+        assert!(taken.contains("exists already"), "{taken}");
+    }
+    assert_eq!(propose(&mut primary, START, Command::CreateFederationToken(federation_token("dc3"))), Outcome::Done);
+    let wrong = rejection(propose(&mut primary, START, admit("federation dc3", facts()))).to_string();
+    assert!(wrong.contains("it is for the datacenter `dc3`, not for `dc2`"), "{wrong}");
+    let mut known = primary.datacenters().map(|other| other.name.to_string());
+    assert_eq!((known.next().as_deref(), known.next()), (Some("dc2"), None));
+}
+
+#[test]
+fn a_secondary_writes_nothing_that_holds_everywhere() {
+    let mut state = secondary();
+    let local = Token { is_local: true, ..token(4) };
+    let outcome = propose(&mut state, START, Command::PutToken { expected: Revision(0), token: local });
+    assert_eq!(outcome, Outcome::Done);
+    let root = new_root("root 1", START.minus(HOUR), None);
+    let commands = [
+        Command::PutToken { expected: Revision(0), token: token(5) },
+        Command::PutPolicy { expected: Revision(0), policy: policy(1) },
+        Command::DeletePolicy { policy: policy_id(1) },
+        Command::BootstrapAcl { token: management_token(), reset: None },
+        Command::SetCaConfig {
+            expected: state.ca_config().modified,
+            config: carrack_authority::ca_config::CaConfig { leaf_ttl: HOUR, ..state.ca_config().config },
+        },
+        Command::PublishRoot { ca: Ca::Mesh, root },
+        Command::CreateFederationToken(federation_token("dc3")),
+        Command::AdmitDatacenter(Box::new(AdmitDatacenter { secret: digest("x"), facts: facts() })),
+        Command::RemoveDatacenter { name: name("dc1") },
+    ];
+    for command in commands {
+        let refused = rejection(propose(&mut state, START, command.clone()));
+        assert!(matches!(refused, Rejection::InSecondary { .. }), "{command:?}: {refused}");
+        assert!(refused.to_string().contains("`dc1`"), "{refused}");
+    }
+}
+
+#[test]
+fn a_secondary_takes_over_roots_and_configuration_and_issues_under_them() {
+    let mut primary = issuing();
+    admit_dc2(&mut primary);
+    let mut secondary = secondary();
+    follow_all(&primary, &mut secondary);
+    expect_equal(&primary, &secondary);
+    let root = secondary.roots(Ca::Mesh).active().unwrap().clone();
+    assert!(root.made.sealed_key.is_none(), "no key leaves the primary");
+    let known: Vec<_> = secondary.datacenters().map(|other| (other.name.to_string(), other.is_primary)).collect();
+    assert_eq!(known, [("dc1".to_owned(), true)], "a datacenter is not one of its others");
+    let commands = [
+        Command::RequestIssuer(issuer_request(1, "root 1", "issuer x")),
+        Command::RecordIssuer(signed_issuer(1, secondary.index() + 1, START.minus(HOUR))),
+    ];
+    for command in commands {
+        assert_eq!(propose(&mut secondary, START, command), Outcome::Done);
+    }
+    let mut issuance = issuance(1, "web", START);
+    (issuance.issuer, issuance.identity) = (key_id("issuer x"), service("dc2", "web"));
+    let outcome = propose(&mut secondary, START, Command::RecordIssuance(issuance.clone()));
+    assert!(matches!(outcome, Outcome::Recorded { .. }), "{outcome:?}");
+    let delete = Command::DeleteToken { accessor: accessor(1) };
+    assert!(matches!(rejection(propose(&mut secondary, START, delete.clone())), Rejection::InSecondary { .. }));
+    assert_eq!(propose(&mut primary, START, delete), Outcome::Done);
+    follow_all(&primary, &mut secondary);
+    issuance.serial = serial(2);
+    let refused = rejection(propose(&mut secondary, START, Command::RecordIssuance(issuance)));
+    assert!(matches!(refused, Rejection::GrantRefused { .. }), "{refused}");
+}
+
+#[test]
+fn what_cannot_be_of_the_primary_changes_nothing() {
+    let mut primary = issuing();
+    admit_dc2(&mut primary);
+    let mut secondary = secondary();
+    let begin = Cursor::default();
+    let ca = next(&primary, Table::Ca, &begin).unwrap();
+    let Change::Ca(table) = &ca.change else { panic!("{ca:?}") };
+    let mut foreign = table.clone();
+    foreign.trust_domain = "evil.org".parse().unwrap();
+    let mut sealed_key = table.clone();
+    sealed_key.roots[0].made.sealed_key = Some(sealed(&[(1, "a")]));
+    let mut two_active = table.clone();
+    let mut second = two_active.roots[0].clone();
+    second.made.id = key_id("root 2");
+    two_active.roots.push(second);
+    assert_eq!(two_active.roots.iter().filter(|root| root.phase == RootPhase::Active).count(), 2);
+    let mut orphan = primary_as_seen();
+    orphan.cluster = Uuid::from_u128(9);
+    let local = Token { is_local: true, ..token(3) };
+    let tokens = |token: Token| Change::Tokens { page: None, put: vec![token], deleted: Vec::new() };
+    let wrong = [
+        (Table::Ca, Change::Ca(foreign), "trust domain"),
+        (Table::Ca, Change::Ca(sealed_key), "sealed key"),
+        (Table::Ca, Change::Ca(two_active), "more than one"),
+        (Table::Ca, Change::Datacenters(vec![primary_as_seen()]), "another table"),
+        (Table::Datacenters, Change::Datacenters(Vec::new()), "primary"),
+        (Table::Datacenters, Change::Datacenters(vec![orphan]), "primary"),
+        (Table::Tokens, tokens(local), "local"),
+    ];
+    let before: Vec<StateRecord> = secondary.to_records().skip(1).collect();
+    for (table, change, reason) in wrong {
+        let refused = rejection(propose(&mut secondary, START, followed(table, begin, ca.to, change))).to_string();
+        assert!(refused.contains(reason), "{refused}");
+    }
+    let mut other =
+        Followed { primary: SECONDARY, table: Table::Ca, from: begin, to: ca.to, change: ca.change.clone() };
+    let refused = rejection(propose(&mut secondary, START, Command::FollowPrimary(Box::new(other.clone()))));
+    assert!(refused.to_string().contains("not the primary"), "{refused}");
+    other.primary = PRIMARY;
+    let refused = rejection(propose(&mut primary, START, Command::FollowPrimary(Box::new(other))));
+    assert!(refused.to_string().contains("is the primary"), "{refused}");
+    assert_eq!(before, secondary.to_records().skip(1).collect::<Vec<_>>());
+    assert_eq!(propose(&mut secondary, START, followed(Table::Ca, begin, ca.to, ca.change.clone())), Outcome::Done);
+    let late = rejection(propose(&mut secondary, START, followed(Table::Ca, begin, ca.to, ca.change)));
+    assert!(matches!(late, Rejection::Conflict { .. }), "a deposed leader's command: {late}");
+}
+
+#[test]
+fn an_issuer_for_another_datacenter_is_recorded_once_and_only_under_a_root_that_signs() {
+    let mut primary = issuing();
+    let issuer = |key: &str, root: &str| RemoteIssuer {
+        id: key_id(key),
+        datacenter: name("dc2"),
+        node: NodeId(1),
+        root: key_id(root),
+        certificate: der(&format!("issuer {key}")),
+        not_before: START,
+        not_after: START.plus(DAY * 365),
+        created: Revision(0),
+    };
+    let record = |issuer: &RemoteIssuer| Command::RecordRemoteIssuer(Box::new(issuer.clone()));
+    let first = issuer("x", "root 1");
+    let refused = rejection(propose(&mut primary, START, record(&first)));
+    assert!(refused.to_string().contains("datacenter `dc2` not found"), "{refused}");
+    admit_dc2(&mut primary);
+    assert_eq!(propose(&mut primary, START, record(&first)), Outcome::Done);
+    let index = primary.remote_issuer(&first.id).unwrap().created;
+    assert_eq!(propose(&mut primary, START, record(&first)), Outcome::Done, "an answer that was lost");
+    assert_eq!(primary.remote_issuer(&first.id).unwrap().created, index);
+    let again = RemoteIssuer { certificate: der("another"), ..first };
+    assert!(matches!(rejection(propose(&mut primary, START, record(&again))), Rejection::AlreadyExists { .. }));
+    let taken = issuer("issuer a", "root 1");
+    assert!(matches!(rejection(propose(&mut primary, START, record(&taken))), Rejection::AlreadyExists { .. }));
+    let unknown = issuer("y", "root 9");
+    assert!(matches!(rejection(propose(&mut primary, START, record(&unknown))), Rejection::NotFound { .. }));
+    let expected = Revision(primary.index() + 1);
+    let root = new_root("root 2", START.minus(HOUR), Some(sealed(&[(1, "a")])));
+    assert_eq!(propose(&mut primary, START, Command::PublishRoot { ca: Ca::Mesh, root }), Outcome::Done);
+    let (root, expected_active) = (key_id("root 2"), Some(key_id("root 1")));
+    let activate = Command::ActivateRoot { ca: Ca::Mesh, root, expected, expected_active };
+    assert_eq!(propose(&mut primary, START, activate), Outcome::Done);
+    let retired = issuer("z", "root 1");
+    assert!(matches!(rejection(propose(&mut primary, START, record(&retired))), Rejection::WrongPhase { .. }));
+    let ended = START.plus(DAY * 366);
+    propose(&mut primary, ended, Command::SetHalt { halted: true });
+    assert_eq!(primary.remote_issuers().count(), 0, "it is forgotten when it has ended");
+    let halted = issuer("w", "root 2");
+    assert!(matches!(rejection(propose(&mut primary, ended, record(&halted))), Rejection::Halted));
+}
+
+#[test]
+fn a_fresh_secondary_reads_many_tokens_in_pages_and_goes_on_in_the_middle() {
+    let mut primary = issuing();
+    for number in 10..1510 {
+        propose(&mut primary, START, Command::PutToken { expected: Revision(0), token: token(number) });
+    }
+    let mut secondary = secondary();
+    assert!(follow(&primary, &mut secondary, Table::Tokens));
+    let first = secondary.acl().token_count();
+    assert!((100..1500).contains(&first), "{first} tokens came at once");
+    assert!(secondary.progress(Table::Tokens).cursor.reading.is_some());
+    // Meanwhile: one that was read goes, one that was not read goes, one that was read changes.
+    let changed = primary.acl().token(accessor(11), START).unwrap().clone();
+    for command in [
+        Command::DeleteToken { accessor: accessor(10) },
+        Command::DeleteToken { accessor: accessor(1509) },
+        Command::PutToken {
+            expected: changed.modified,
+            token: Token { description: "changed".into(), ..Token::clone(&changed) },
+        },
+    ] {
+        assert_eq!(propose(&mut primary, START, command), Outcome::Done);
+    }
+    follow_all(&primary, &mut secondary);
+    expect_equal(&primary, &secondary);
+    let cursor = secondary.progress(Table::Tokens).cursor;
+    assert_eq!((cursor.reading, cursor.after), (None, None));
+}
+
+/// The state of a primary that remembers no change before its last entry.
+fn forgetful(primary: &State) -> State {
+    let index = Revision(primary.index());
+    let mut records: Vec<StateRecord> = primary
+        .to_records()
+        .filter(|record| !matches!(record, StateRecord::Changed(..) | StateRecord::Forgotten(..)))
+        .collect();
+    records.extend([Table::Policies, Table::Tokens].map(|table| StateRecord::Forgotten(table, index)));
+    State::from_records(records).unwrap()
+}
+
+#[derive(Clone, Debug)]
+enum Op {
+    Token(u128, bool),
+    DeleteToken(u128),
+    Policy(u128, u8),
+    DeletePolicy(u128),
+    LocalToken(u128),
+    Follow(usize),
+    Forget,
+    Restore,
+}
+
+fn op() -> impl Strategy<Value = Op> {
+    prop_oneof![
+        4 => (0..8_u128, any::<bool>()).prop_map(|(number, is_changed)| Op::Token(number, is_changed)),
+        2 => (0..8_u128).prop_map(Op::DeleteToken),
+        3 => (0..4_u128, 0..4_u8).prop_map(|(number, name)| Op::Policy(number, name)),
+        1 => (0..4_u128).prop_map(Op::DeletePolicy),
+        1 => (20..24_u128).prop_map(Op::LocalToken),
+        4 => (0..4_usize).prop_map(Op::Follow),
+        1 => Just(Op::Forget),
+        1 => Just(Op::Restore),
+    ]
+}
+
+fn perform(op: Op, primary: &mut State, secondary: &mut State, local: &mut BTreeSet<u128>) {
+    match op {
+        Op::Token(number, is_changed) => {
+            let found = primary.acl().token(accessor(number), START).cloned();
+            let expected = found.as_ref().map_or(Revision(0), |found| found.modified);
+            let description = if is_changed { format!("at {}", primary.index()) } else { String::new() };
+            let token = Token { description, ..token(number) };
+            assert_eq!(propose(primary, START, Command::PutToken { expected, token }), Outcome::Done);
+        }
+        Op::DeleteToken(number) => {
+            propose(primary, START, Command::DeleteToken { accessor: accessor(number) });
+        }
+        Op::Policy(number, name) => {
+            // May be refused: names are unique.
+            let expected = primary.acl().policy(policy_id(number)).map_or(Revision(0), |found| found.modified);
+            let policy = Policy { name: format!("name-{name}"), ..policy(number) };
+            propose(primary, START, Command::PutPolicy { expected, policy });
+        }
+        Op::DeletePolicy(number) => {
+            propose(primary, START, Command::DeletePolicy { policy: policy_id(number) });
+        }
+        Op::LocalToken(number) => {
+            let token = Token { is_local: true, ..token(number) };
+            propose(secondary, START, Command::PutToken { expected: Revision(0), token });
+            local.insert(number);
+        }
+        Op::Follow(table) => {
+            follow(primary, secondary, Table::ALL[table]);
+        }
+        Op::Forget => *primary = forgetful(primary),
+        Op::Restore => *secondary = State::from_records(secondary.to_records()).unwrap(),
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(256))]
+
+    #[test]
+    fn whatever_happens_a_secondary_that_catches_up_has_what_the_primary_has(
+        ops in proptest::collection::vec(op(), 0..60)
+    ) {
+        let mut primary = issuing();
+        admit_dc2(&mut primary);
+        let (mut secondary, mut local) = (secondary(), BTreeSet::new());
+        for op in ops {
+            perform(op, &mut primary, &mut secondary, &mut local);
+        }
+        follow_all(&primary, &mut secondary);
+        expect_equal(&primary, &secondary);
+        for number in local {
+            prop_assert!(secondary.acl().token(accessor(number), START).is_some(), "the local token {number} is gone");
+        }
+        let records: Vec<StateRecord> = secondary.to_records().collect();
+        let again = State::from_records(records.clone()).unwrap();
+        prop_assert_eq!(records, again.to_records().collect::<Vec<_>>());
+    }
+}
