@@ -88,6 +88,10 @@ impl Transport {
             datacenter: self.own.datacenter.clone(),
             roots,
             keys: state.members().map(|member| (member.node, recorded_keys(member))).collect::<BTreeMap<_, _>>(),
+            certified_from: state
+                .members()
+                .filter_map(|member| Some((member.node, member.certificate.as_ref()?.not_before)))
+                .collect(),
             removed: state.removed_members().map(|removed| removed.node).collect(),
         }
     }

@@ -215,7 +215,7 @@ impl Shared {
 
     fn alarm_if_expired(&self, server: &VerifiedServer) {
         if let Acceptance::RecordedKey { not_after } = server.acceptance {
-            warn!(server = %server.id, %not_after, "a peer's certificate has expired; it was accepted by its recorded key");
+            warn!(server = %server.id, %not_after, "a peer's certificate has expired; it was accepted as the recorded one or a newer one");
             self.metrics.count_expired_peer();
         }
     }

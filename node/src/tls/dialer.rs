@@ -69,7 +69,7 @@ impl Shared {
         let stream = timeout(HANDSHAKE_TIMEOUT, handshake).await.map_err(timed_out)??;
         let member = self.member(&stream, node)?;
         if let Acceptance::RecordedKey { not_after } = member.server.acceptance {
-            warn!(server = %member.server.id, %not_after, "a peer's certificate has expired; it was accepted by its recorded key");
+            warn!(server = %member.server.id, %not_after, "a peer's certificate has expired; it was accepted as the recorded one or a newer one");
             self.metrics.count_expired_peer();
         }
         Ok(Guarded::new(stream, member.ended()))

@@ -36,7 +36,8 @@ pub enum Acceptance {
         /// Its last second.
         not_after: Timestamp,
     },
-    /// Its certificate has expired, its key is the one recorded for this member. The connection does not end by itself.
+    /// Its certificate has expired, and its key is the one recorded for this member, or it is newer than the recorded one. The
+    /// connection does not end by itself.
     RecordedKey {
         /// When the certificate ended.
         not_after: Timestamp,
@@ -105,8 +106,10 @@ pub enum PeerRefusal {
         /// Who was dialled.
         expected: NodeId,
     },
-    /// The certificate has expired, and its key is not the recorded one.
-    #[error("the certificate of server {node} expired at {not_after}, and its key is not the one recorded for it")]
+    /// The certificate has expired, its key is not the recorded one, and it is no newer than that one's.
+    #[error(
+        "the certificate of server {node} expired at {not_after}; its key is not the one recorded for it, nor is it a newer certificate"
+    )]
     Expired {
         /// Its id.
         node: NodeId,

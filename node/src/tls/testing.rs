@@ -142,6 +142,10 @@ impl ServerCa {
             datacenter: self.datacenter.clone(),
             roots: vec![self.root.clone()],
             keys,
+            certified_from: members
+                .iter()
+                .map(|(node, _)| (NodeId(*node), START.minus(Duration::from_secs(60))))
+                .collect(),
             removed: BTreeSet::new(),
         }
     }

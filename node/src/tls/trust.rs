@@ -12,6 +12,7 @@ use carrack_authority::{
     id::{Digest, NodeId},
     key::Der,
     spiffe::Name,
+    time::Timestamp,
 };
 use rustls::pki_types::TrustAnchor;
 use tokio::sync::watch;
@@ -30,8 +31,29 @@ pub struct TrustedServers {
     pub roots: Vec<Der>,
     /// The digests of the SubjectPublicKeyInfos recorded for each member: of its certificate, and of its next one.
     pub keys: BTreeMap<NodeId, BTreeSet<Digest>>,
+    /// The first second of each member's certificate: one that begins later was signed after what this server knows.
+    pub certified_from: BTreeMap<NodeId, Timestamp>,
     /// The members that were removed.
     pub removed: BTreeSet<NodeId>,
+}
+
+impl TrustedServers {
+    /// Whether a server may be let in by a certificate that has expired: its key is recorded, or the server CA signed the
+    /// certificate after what this server knows. A server that missed renewals of the others, and then slept with them past the
+    /// end of every certificate, has no other way to know them.
+    pub(super) fn excuses_expiry(&self, node: NodeId, key: &Digest, not_before: Timestamp) -> bool {
+        if self.keys.get(&node).is_some_and(|keys| keys.contains(key)) {
+            return true;
+        }
+        match self.certified_from.get(&node) {
+            Some(recorded) => not_before > *recorded,
+            // Ids are given in ascending order: a higher one was given later.
+            None => {
+                let known = self.certified_from.keys().next_back().max(self.removed.last());
+                known.is_some_and(|last| node > *last) && !self.keys.contains_key(&node)
+            }
+        }
+    }
 }
 
 /// A root of the bundle cannot be used.

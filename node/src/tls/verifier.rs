@@ -91,8 +91,7 @@ impl MemberVerifier {
         let acceptance = match verdict {
             ChainVerdict::Valid => Acceptance::Certificate { not_after },
             ChainVerdict::ExpiredAt(not_after) => {
-                let recorded = trust.servers.keys.get(&id.node);
-                if recorded.is_none_or(|keys| !keys.contains(&facts.public_key_digest())) {
+                if !trust.servers.excuses_expiry(id.node, &facts.public_key_digest(), facts.not_before) {
                     return Err(PeerRefusal::Expired { node: id.node, not_after });
                 }
                 Acceptance::RecordedKey { not_after }

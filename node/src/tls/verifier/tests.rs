@@ -162,6 +162,36 @@ fn an_expired_certificate_counts_only_with_the_recorded_key_and_no_other_fault()
     assert_eq!(verdict(&agent).unwrap_err().code(), "not_a_server");
 }
 
+/// Every certificate has ended, and this server missed the renewals before that: the others are not shut out by what it missed.
+#[test]
+fn an_expired_certificate_that_is_newer_than_the_recorded_one_counts() {
+    let ca = ServerCa::new(1, "dc1");
+    let from = |node: u64, not_before: Timestamp| {
+        ca.forged(|params| {
+            params.subject_alt_names = vec![uri(&ca.id(node).to_string())];
+            params.not_before = not_before.to_date_time().unwrap();
+            params.not_after = START.plus(SERVER_TTL).plus(SERVER_TTL).to_date_time().unwrap();
+        })
+    };
+    let now = START.plus(SERVER_TTL * 3);
+    let trust = ca.trust();
+    trust
+        .replace(TrustedServers { removed: BTreeSet::from([NodeId(4)]), ..ca.trusted(&[(2, &ca.server(2))]) })
+        .unwrap();
+    let verifier = MemberVerifier::new(trust.clone(), None);
+    let code = |credential: &ServerCredential| {
+        let verdict = verifier.verify(&presented(credential), now, PeerSide::Client);
+        verdict.map_or_else(|refusal| refusal.code(), |_| "accepted")
+    };
+    assert_eq!(code(&from(2, START)), "accepted", "renewed while this server was away");
+    assert_eq!(code(&from(2, START.minus(Duration::from_secs(120)))), "expired", "older than the recorded one");
+    assert_eq!(code(&from(5, START)), "accepted", "admitted while this server was away");
+    assert_eq!(code(&from(3, START)), "expired", "neither a member nor admitted later");
+    assert_eq!(code(&from(4, START)), "removed");
+    trust.replace(ca.trusted(&[])).unwrap();
+    assert_eq!(code(&from(5, START)), "expired", "this server knows nobody");
+}
+
 #[test]
 fn nobody_is_let_in_before_there_is_a_bundle_and_long_chains_are_not_walked() {
     let ca = ServerCa::new(1, "dc1");
