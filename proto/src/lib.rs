@@ -1,5 +1,6 @@
 //! The wire (protobuf) and the store (versioned, checksummed envelopes).
 
+pub mod convert;
 pub mod stored;
 
 /// The services and messages between the servers of one datacenter.

@@ -1,0 +1,133 @@
+//! What this crate needs: the replicated log of its own datacenter, the way to the primary, and whoever keeps the roots' keys.
+
+use std::time::Duration;
+
+use carrack_authority::{
+    Command, Outcome, State, WatchKey,
+    federation::{Change, Cursor, Datacenter, DatacenterFacts, Table},
+    id::{KeyId, NodeId, Revision},
+    key::Der,
+    root::Root,
+    spiffe::Name,
+    time::Timestamp,
+    x509::{authority::SignedCertificate, csr::VerifiedIssuerCsr},
+};
+use futures::{future::BoxFuture, stream::BoxStream};
+use tokio::time::Instant;
+
+/// The replicated log of this datacenter.
+pub trait Log: Send + Sync {
+    /// The state as this server has applied it.
+    fn state(&self) -> State;
+
+    /// The log's time.
+    fn log_time(&self) -> Timestamp;
+
+    /// The committed state, confirmed by a majority after this was called.
+    fn confirmed(&self, within: Duration) -> BoxFuture<'_, Result<State, LogError>>;
+
+    /// Waits until one of the tables has changed after the revision beside it, or until the deadline.
+    fn changed(&self, after: Vec<(WatchKey, Revision)>, deadline: Instant) -> BoxFuture<'_, ()>;
+
+    /// Waits until this server has applied an index; whether it has by the deadline.
+    fn applied(&self, index: u64, deadline: Instant) -> BoxFuture<'_, bool>;
+
+    /// Proposes a command, and waits for its outcome and until this server has applied it.
+    fn propose(&self, command: Command, within: Duration) -> BoxFuture<'_, Result<Outcome, LogError>>;
+}
+
+/// The log did not answer.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct LogError(pub String);
+
+/// A part of a table, as the primary sent it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Heard {
+    /// What changed.
+    pub change: Change,
+    /// How far the table is followed then.
+    pub to: Cursor,
+    /// The revision of the primary's log when it was sent.
+    pub primary_revision: Revision,
+}
+
+/// A request for an issuer, as a secondary sends it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IssuerAsked {
+    /// The server that made the key.
+    pub node: NodeId,
+    /// Its name.
+    pub node_name: Name,
+    /// The root that shall sign.
+    pub root: KeyId,
+    /// The PKCS#10 request.
+    pub csr: Der,
+}
+
+/// The way from a secondary to the primary.
+pub trait FromPrimary: Send + Sync {
+    /// A table and each of its changes, from where this datacenter is.
+    fn follow<'a>(
+        &'a self,
+        primary: &'a Datacenter,
+        table: Table,
+        from: Cursor,
+    ) -> BoxFuture<'a, Result<BoxStream<'static, Result<Heard, WanError>>, WanError>>;
+
+    /// Has an issuer signed.
+    fn sign_issuer<'a>(&'a self, primary: &'a Datacenter, asked: IssuerAsked) -> BoxFuture<'a, Result<Der, WanError>>;
+
+    /// Tells where this datacenter is and how its servers are known.
+    fn announce<'a>(&'a self, primary: &'a Datacenter, facts: DatacenterFacts) -> BoxFuture<'a, Result<(), WanError>>;
+}
+
+/// Another datacenter did not do what it was asked for.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum WanError {
+    /// No server of it could be reached.
+    #[error("datacenter `{datacenter}` cannot be reached: {reason}")]
+    Unreachable {
+        /// Which.
+        datacenter: Name,
+        /// Each server and what happened.
+        reason: String,
+    },
+    /// It refuses.
+    #[error("datacenter `{datacenter}` refuses: {reason}")]
+    Refused {
+        /// Which.
+        datacenter: Name,
+        /// Why.
+        reason: String,
+    },
+    /// What it sent is not in its form.
+    #[error("datacenter `{datacenter}` sent what cannot be read: {reason}")]
+    Unreadable {
+        /// Which.
+        datacenter: Name,
+        /// What is wrong.
+        reason: String,
+    },
+}
+
+/// Whoever keeps the keys of the roots, in the primary.
+pub trait IssuerSigner: Send + Sync {
+    /// Signs an issuer of another datacenter.
+    fn sign<'a>(&'a self, root: &'a Root, issuer: IssuerToSign) -> BoxFuture<'a, Result<SignedCertificate, String>>;
+}
+
+/// An issuer of another datacenter to sign.
+#[derive(Clone, Debug)]
+pub struct IssuerToSign {
+    /// The request, checked.
+    pub csr: VerifiedIssuerCsr,
+    /// The datacenter of its server.
+    pub datacenter: Name,
+    /// The server's name.
+    pub server: Name,
+    /// The time now.
+    pub now: Timestamp,
+    /// How long it may live.
+    pub ttl: Duration,
+}

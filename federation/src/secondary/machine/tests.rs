@@ -1,0 +1,269 @@
+//! Tests of the machine: what it does about each input, and that nothing but a recorded answer is success.
+
+use carrack_authority::{
+    Entry, Outcome, Proposal,
+    ca_config::CaConfig,
+    command::Bootstrap,
+    federation::{CaTable, Cursor},
+    id::{FeatureLevel, KeyId, StoreId},
+    issuer::IssuerRequest,
+    key::KeyKind,
+    member::{Addresses, Member},
+    root::{NewRoot, Root, RootPhase},
+    spiffe::Name,
+};
+use uuid::Uuid;
+
+use super::*;
+
+const START: Timestamp = Timestamp(1_767_225_600_000);
+const ROOT: KeyId = KeyId([1; 20]);
+
+fn name(text: &str) -> Name {
+    Name::parse("name", text).expect("a name")
+}
+
+fn der(text: &str) -> Der {
+    Der::from(text.as_bytes())
+}
+
+fn propose(state: &mut State, command: Command) {
+    let entry = Entry { stamp: START, proposals: vec![Proposal { proposer: NodeId(1), command }] };
+    assert_eq!(state.apply(state.index() + 1, &entry).outcomes, [Outcome::Done]);
+}
+
+fn new_root(of: &str, id: KeyId) -> NewRoot {
+    NewRoot {
+        id,
+        provider: "builtin".into(),
+        certificate: der(of),
+        chain: Vec::new(),
+        key_kind: KeyKind::EcP256,
+        not_before: START,
+        not_after: START.plus(Duration::from_secs(86_400 * 3650)),
+        sealed_key: None,
+    }
+}
+
+/// A secondary of one server.
+fn secondary() -> State {
+    let primary = Datacenter {
+        name: name("dc1"),
+        cluster: Uuid::from_u128(7),
+        server_roots: vec![der("server root 1")],
+        wan_addresses: vec!["a:8302".into()],
+        is_primary: true,
+        joined_at: START,
+        created: Revision(0),
+        modified: Revision(0),
+    };
+    let member = Member {
+        node: NodeId(1),
+        name: name("x"),
+        store: StoreId([3; 16]),
+        addresses: Addresses { raft: "x:8300".into(), grpc: "x:8503".into(), wan: Some("x:8302".into()) },
+        sealing_recipient: "age1x".into(),
+        supports: FeatureLevel(1),
+        certificate: None,
+        former_key: None,
+        request: None,
+        is_leaving: false,
+        admitted_at: START,
+        created: Revision(0),
+        modified: Revision(0),
+    };
+    let bootstrap = Bootstrap {
+        cluster: Uuid::from_u128(8),
+        datacenter: name("dc2"),
+        trust_domain: "example.org".parse().expect("a trust domain"),
+        feature_level: FeatureLevel(1),
+        recovery: None,
+        member,
+        server_root: new_root("server root 2", KeyId([2; 20])),
+        config: CaConfig::default(),
+    };
+    let mut state = State::default();
+    let begin = Command::BootstrapSecondary { bootstrap: Box::new(bootstrap), primary: Box::new(primary) };
+    propose(&mut state, begin);
+    state
+}
+
+fn ca(revision: u64) -> Heard {
+    let root = Root {
+        made: new_root("root", ROOT),
+        phase: RootPhase::Active,
+        activation: 1,
+        bridge: None,
+        phase_since: START,
+        created: Revision(0),
+        modified: Revision(0),
+    };
+    let trust_domain = "example.org".parse().expect("a trust domain");
+    let table = CaTable { trust_domain, config: CaConfig::default(), roots: vec![root], activation: 1 };
+    let to = Cursor { revision: Revision(revision), ..Cursor::default() };
+    Heard { change: Change::Ca(Box::new(table)), to, primary_revision: Revision(revision) }
+}
+
+fn alive(revision: u64) -> Heard {
+    let to = Cursor { revision: Revision(revision), ..Cursor::default() };
+    Heard { change: Change::Nothing, to, primary_revision: Revision(revision) }
+}
+
+fn opened(verdict: &Verdict) -> Vec<Table> {
+    let tables = verdict.actions.iter().filter_map(|action| match action {
+        Action::Open(table) => Some(*table),
+        _ => None,
+    });
+    tables.collect()
+}
+
+fn take(machine: &mut Machine, state: &State, now: Instant, input: Input) -> Vec<Action> {
+    machine.take(state, START, now, input).actions
+}
+
+#[tokio::test(start_paused = true)]
+async fn every_table_is_followed_and_what_is_heard_goes_into_the_log_before_more_is_read() {
+    let (mut machine, mut state, now) = (Machine::default(), secondary(), Instant::now());
+    assert_eq!(opened(&machine.look(&state, now)), Table::ALL);
+    assert_eq!(opened(&machine.look(&state, now)), [], "they are being opened");
+    let actions = take(&mut machine, &state, now, Input::Heard(Table::Ca, ca(5)));
+    let [Action::Follow(Table::Ca, command)] = actions.as_slice() else { panic!("{actions:?}") };
+    propose(&mut state, command.clone());
+    assert_eq!(state.roots(carrack_authority::root::Ca::Mesh).bundle().len(), 1);
+    let actions = take(&mut machine, &state, now, Input::Followed(Table::Ca, Ok(())));
+    assert_eq!(actions, [Action::Continue(Table::Ca)]);
+    let actions = take(&mut machine, &state, now, Input::Heard(Table::Ca, alive(5)));
+    assert_eq!(actions, [Action::Continue(Table::Ca)], "nothing new");
+    assert_eq!(machine.status().streams[&Table::Ca].primary_revision, Revision(5));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_that_ends_is_silent_or_brings_what_is_refused_is_opened_again_later() {
+    let (mut machine, state, now) = (Machine::default(), secondary(), Instant::now());
+    machine.look(&state, now);
+    for (at, pause) in [(0, 500), (500, 1000), (1500, 2000), (3500, 4000), (7500, 8000), (15_500, 15_000)] {
+        let now = now + Duration::from_millis(at);
+        let verdict = machine.take(&state, START, now, Input::Ended(Table::Tokens, "cut".into()));
+        assert_eq!(opened(&verdict), [], "at {at} ms");
+        assert_eq!(machine.status().streams[&Table::Tokens].trouble.as_deref(), Some("cut"));
+        let due = now + Duration::from_millis(pause);
+        assert!(verdict.wake_at.is_some_and(|wake| wake <= due));
+        for table in [Table::Ca, Table::Datacenters, Table::Policies] {
+            machine.take(&state, START, now, Input::Heard(table, alive(1)));
+        }
+        assert_eq!(opened(&machine.look(&state, due - Duration::from_millis(1))), [], "before the pause is over");
+        assert_eq!(opened(&machine.look(&state, due)), [Table::Tokens]);
+    }
+    let late = now + Duration::from_secs(100);
+    let verdict = machine.look(&state, late);
+    assert!(verdict.actions.contains(&Action::Close(Table::Tokens)), "nothing was heard: {verdict:?}");
+    let late = late + PAUSE_MAX;
+    assert!(opened(&machine.look(&state, late)).contains(&Table::Tokens));
+    let refused = Input::Followed(Table::Tokens, Err("too many".into()));
+    let actions = take(&mut machine, &state, late, refused);
+    assert!(actions.contains(&Action::Close(Table::Tokens)) && !actions.contains(&Action::Continue(Table::Tokens)));
+    assert_eq!(machine.status().streams[&Table::Tokens].trouble.as_deref(), Some("too many"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn that_the_primary_was_heard_is_written_now_and_then() {
+    let (mut machine, mut state, now) = (Machine::default(), secondary(), Instant::now());
+    machine.look(&state, now);
+    let actions = take(&mut machine, &state, now, Input::Heard(Table::Policies, alive(0)));
+    let [Action::Follow(Table::Policies, command)] = actions.as_slice() else { panic!("the first time: {actions:?}") };
+    propose(&mut state, command.clone());
+    assert_eq!(state.progress(Table::Policies).heard_at, START);
+    let actions = take(&mut machine, &state, now, Input::Heard(Table::Policies, alive(0)));
+    assert_eq!(actions, [Action::Continue(Table::Policies)]);
+    let later = Entry { stamp: START.plus(HEARD_EVERY), proposals: Vec::new() };
+    state.apply(state.index() + 1, &later);
+    let actions = take(&mut machine, &state, now, Input::Heard(Table::Policies, alive(0)));
+    assert!(matches!(actions.as_slice(), [Action::Follow(Table::Policies, _)]), "{actions:?}");
+}
+
+/// The state of a secondary whose server waits for an issuer.
+fn waiting() -> State {
+    let mut state = secondary();
+    let mut machine = Machine::default();
+    machine.look(&state, Instant::now());
+    let actions = take(&mut machine, &state, Instant::now(), Input::Heard(Table::Ca, ca(5)));
+    let [Action::Follow(_, command)] = actions.as_slice() else { panic!("{actions:?}") };
+    propose(&mut state, command.clone());
+    let request = IssuerRequest {
+        node: NodeId(1),
+        root: ROOT,
+        csr: der("csr"),
+        key: KeyId([9; 20]),
+        key_kind: KeyKind::EcP256,
+        revision: Revision(0),
+    };
+    propose(&mut state, Command::RequestIssuer(request));
+    state
+}
+
+fn asks(actions: &[Action]) -> Option<Revision> {
+    actions.iter().find_map(|action| match action {
+        Action::Sign(revision, asked) => {
+            assert_eq!((asked.node, asked.root, &asked.csr), (NodeId(1), ROOT, &der("csr")));
+            Some(*revision)
+        }
+        _ => None,
+    })
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refusal_a_timeout_and_a_wrong_answer_leave_the_request_open_and_show() {
+    let (mut machine, state, mut now) = (Machine::default(), waiting(), Instant::now());
+    let revision = state.issuer_requests().next().expect("a request").revision;
+    assert_eq!(asks(&machine.look(&state, now).actions), Some(revision));
+    assert_eq!(asks(&machine.look(&state, now).actions), None, "it is under way");
+    let dc1 = || name("dc1");
+    let answers = [
+        (Err(WanError::Refused { datacenter: dc1(), reason: "rate".into() }), "refuses: rate"),
+        (Err(WanError::Unreachable { datacenter: dc1(), reason: "timeout".into() }), "cannot be reached: timeout"),
+        (Ok(der("no certificate")), "the own request cannot be read"),
+    ];
+    for (answer, shown) in answers {
+        let actions = take(&mut machine, &state, now, Input::Signed(NodeId(1), revision, answer));
+        assert!(!actions.iter().any(|action| matches!(action, Action::Record(..))), "{actions:?}");
+        assert_eq!(asks(&actions), None, "not at once");
+        let trouble = &machine.status().unsigned[&NodeId(1)];
+        assert!(trouble.contains(shown), "{trouble}");
+        now += PAUSE_MAX;
+        assert_eq!(asks(&machine.look(&state, now).actions), Some(revision), "but again");
+    }
+    let actions = take(&mut machine, &state, now, Input::Recorded(NodeId(1), Err("conflict".into())));
+    assert_eq!(asks(&actions), None);
+    assert_eq!(machine.status().unsigned[&NodeId(1)], "conflict");
+}
+
+#[tokio::test(start_paused = true)]
+async fn where_this_datacenter_is_and_how_its_servers_are_known_is_told_once_and_after_each_change() {
+    let (mut machine, mut state, now) = (Machine::default(), secondary(), Instant::now());
+    let told = |verdict: &Verdict| {
+        verdict.actions.iter().find_map(|action| match action {
+            Action::Announce(facts) => Some(facts.clone()),
+            _ => None,
+        })
+    };
+    let facts = told(&machine.look(&state, now)).expect("at the beginning");
+    assert_eq!((facts.name.as_str(), facts.wan_addresses.as_slice()), ("dc2", ["x:8302".to_owned()].as_slice()));
+    let unreachable = WanError::Unreachable { datacenter: name("dc1"), reason: "cut".into() };
+    machine.take(&state, START, now, Input::Announced(facts.clone(), Err(unreachable)));
+    assert!(machine.status().unannounced.is_some());
+    let later = now + PAUSE_MAX;
+    assert_eq!(told(&machine.look(&state, later)), Some(facts.clone()));
+    machine.take(&state, START, later, Input::Announced(facts, Ok(())));
+    assert_eq!((told(&machine.look(&state, later)), machine.status().unannounced.clone()), (None, None));
+    let addresses = Addresses { raft: "x:8300".into(), grpc: "x:8503".into(), wan: Some("y:8302".into()) };
+    let announce = Command::AnnounceServer { node: NodeId(1), addresses, supports: FeatureLevel(1) };
+    propose(&mut state, announce);
+    let changed = told(&machine.look(&state, later)).expect("after a change");
+    assert_eq!(changed.wan_addresses, ["y:8302"]);
+}
+
+#[test]
+fn a_primary_has_nothing_to_follow() {
+    let state = State::default();
+    assert_eq!(Machine::default().look(&state, Instant::now()), Verdict::default());
+}
