@@ -14,6 +14,7 @@ pub mod guarded;
 pub mod identity;
 pub mod peer;
 pub mod raft_port;
+mod rule;
 #[cfg(test)]
 mod testing;
 pub mod trust;

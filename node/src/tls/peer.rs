@@ -114,10 +114,10 @@ pub enum PeerRefusal {
         not_after: Timestamp,
     },
     /// The certificate ended while the connection was open.
-    #[error("the certificate of server {node} ended at {not_after}, and with it this connection")]
+    #[error("the certificate of {server} ended at {not_after}, and with it this connection")]
     Ended {
-        /// Its id.
-        node: NodeId,
+        /// Who it was.
+        server: ServerId,
         /// When it ended.
         not_after: Timestamp,
     },
@@ -145,7 +145,7 @@ impl PeerRefusal {
     /// The refusal of a server whose certificate ended while it was connected.
     pub(super) fn expired(server: &VerifiedServer) -> Self {
         let (Acceptance::Certificate { not_after } | Acceptance::RecordedKey { not_after }) = server.acceptance;
-        Self::Ended { node: server.id.node, not_after }
+        Self::Ended { server: server.id.clone(), not_after }
     }
 
     /// The refusal inside the error of a handshake or of an ended connection, if that is what it was.
