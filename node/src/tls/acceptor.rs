@@ -27,6 +27,8 @@ use super::{
     rule::{LiveRule, PeerSide},
     trust::ServerTrust,
     verifier::MemberVerifier,
+    wan_trust::WanTrust,
+    wan_verifier::WanVerifier,
 };
 use crate::{
     network::Listen,
@@ -55,6 +57,9 @@ pub struct Limits {
 impl Limits {
     /// Raft: each member keeps a few connections, and there are at most eleven.
     pub const RAFT: Self = Self { connections: 256, ..Self::RPC };
+    /// WAN: of 64 other datacenters, three to five servers each, with two or three connections each: for what they
+    /// follow and for the rest. One address may be the router of a whole datacenter, which has at most eleven servers.
+    pub const WAN: Self = Self { connections: 1024, ..Self::RPC };
     /// gRPC: Consul's 100 for each client. In all, an agent on each of 8,192 hosts; a TLS connection takes about 40 KiB.
     pub const RPC: Self = Self {
         connections_per_address: 100,
@@ -100,6 +105,17 @@ impl Acceptor {
         metrics: Arc<Metrics>,
     ) -> Self {
         Self::mutual(Port::Raft, identity, Arc::new(MemberVerifier::new(trust, None)), clock, limits, metrics)
+    }
+
+    /// For the WAN port: servers of other datacenters that are trusted only, shown by their certificates.
+    pub fn wan(
+        identity: Arc<ServerIdentity>,
+        trust: Arc<WanTrust>,
+        clock: TlsClock,
+        limits: Limits,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        Self::mutual(Port::Wan, identity, Arc::new(WanVerifier::new(trust, None)), clock, limits, metrics)
     }
 
     fn mutual(

@@ -37,6 +37,7 @@ use super::{
     connection::Connection,
     identity::ServerIdentity,
     trust::{ServerTrust, TrustedServers},
+    wan_trust::{TrustedDatacenter, WanTrust},
 };
 use crate::keys::{
     aws_lc::AwsLcKeyMaker,
@@ -158,12 +159,24 @@ impl ServerCa {
         }
     }
 
+    /// What servers of other datacenters trust of this one.
+    pub(super) fn as_trusted(&self) -> TrustedDatacenter {
+        TrustedDatacenter { name: self.datacenter.clone(), cluster: self.cluster, roots: vec![self.root.clone()] }
+    }
+
     /// The handle of what a server of this datacenter trusts, with nothing recorded.
     pub(super) fn trust(&self) -> Arc<ServerTrust> {
         let trust = ServerTrust::default();
         trust.replace(self.trusted(&[])).unwrap();
         Arc::new(trust)
     }
+}
+
+/// The handle of which other datacenters a server of `own`'s datacenter trusts.
+pub(super) fn wan_trust(own: &ServerCa, others: &[&ServerCa]) -> Arc<WanTrust> {
+    let trust = WanTrust::new(own.datacenter.clone(), own.cluster);
+    assert_eq!(trust.replace(others.iter().map(|other| other.as_trusted()).collect()), []);
+    Arc::new(trust)
 }
 
 /// A handle that shows this credential.
