@@ -204,6 +204,7 @@ impl Dev {
             ("recovery_recipient", self.recovery()?),
             ("listen.raft", at(8300)),
             ("listen.grpc", at(8503)),
+            ("listen.wan", at(8302)),
             ("listen.http", at(8500)),
             ("listen.https", at(8501)),
         ];

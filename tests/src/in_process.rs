@@ -75,6 +75,7 @@ impl Place {
             ("without_recovery", "true".to_owned()),
             ("listen.raft", at()),
             ("listen.grpc", at()),
+            ("listen.wan", at()),
             ("listen.http", at()),
             ("listen.https", "off".to_owned()),
         ]);

@@ -42,6 +42,8 @@ pub struct Server {
     pub raft: SocketAddr,
     /// Its gRPC listener.
     pub grpc: SocketAddr,
+    /// Its WAN listener.
+    pub wan: SocketAddr,
     /// Its plain HTTP listener.
     pub http: SocketAddr,
     /// Its HTTPS listener.
@@ -60,6 +62,7 @@ impl Server {
             name: name.into(),
             raft: free_address(),
             grpc: free_address(),
+            wan: free_address(),
             http: free_address(),
             https: free_address(),
             flags: Vec::new(),
@@ -114,6 +117,7 @@ impl Server {
             ("--listen-address", "127.0.0.1".into()),
             ("--listen-raft", self.raft.to_string()),
             ("--listen-grpc", self.grpc.to_string()),
+            ("--listen-wan", self.wan.to_string()),
             ("--listen-http", self.http.to_string()),
             ("--listen-https", self.https.to_string()),
         ];

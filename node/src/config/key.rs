@@ -58,11 +58,13 @@ keys! {
     "without_recovery", "without-recovery", SWITCH, "false":
         "At bootstrap: no recovery key; the root key is lost with the servers' keys";
     "listen.address", "listen-address", "IP", "0.0.0.0":
-        "Address of the raft, grpc and https listeners that have none of their own";
+        "Address of the raft, grpc, wan and https listeners that have none of their own";
     "listen.raft", "listen-raft", "IP:PORT", "":
         "Raft and cluster, between servers; default port 8300";
     "listen.grpc", "listen-grpc", "IP:PORT", "":
         "gRPC of agents and first contact of joining servers; default port 8503";
+    "listen.wan", "listen-wan", "IP:PORT|off", "":
+        "Servers of other datacenters; default port 8302";
     "listen.http", "listen-http", "IP:PORT|off", "127.0.0.1:8500":
         "Consul-compatible HTTP, loopback only";
     "listen.https", "listen-https", "IP:PORT|off", "":
@@ -75,6 +77,8 @@ keys! {
         "Where other servers reach listen.raft; default: advertise.address and its port";
     "advertise.grpc", "advertise-grpc", "HOST:PORT", "":
         "Where others reach listen.grpc; default: advertise.address and its port";
+    "advertise.wan", "advertise-wan", "HOST:PORT", "":
+        "Where servers of other datacenters reach listen.wan; default: advertise.address and its port";
     "ca.leaf_cert_ttl", "leaf-cert-ttl", "DURATION", "72h":
         "At bootstrap: life of leaves";
     "ca.intermediate_cert_ttl", "intermediate-cert-ttl", "DURATION", "8760h":

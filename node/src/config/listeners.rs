@@ -7,12 +7,14 @@ use super::{Advertise, HostPort, Listen, host_name, read::Reader};
 /// The port of each listener that has no setting of its own.
 const RAFT_PORT: u16 = 8300;
 const GRPC_PORT: u16 = 8503;
+const WAN_PORT: u16 = 8302;
 const HTTPS_PORT: u16 = 8501;
 
 /// What was read of each listener: `None` is a problem that was told, `Some(None)` a listener that is off.
 pub(super) struct Listeners {
     raft: Option<SocketAddr>,
     grpc: Option<SocketAddr>,
+    wan: Option<Option<SocketAddr>>,
     http: Option<Option<SocketAddr>>,
     https: Option<Option<SocketAddr>>,
     metrics: Option<Option<SocketAddr>>,
@@ -25,6 +27,7 @@ impl Listeners {
         let listeners = Self {
             raft: needed(reader, "listen.raft", at(RAFT_PORT)),
             grpc: needed(reader, "listen.grpc", at(GRPC_PORT)),
+            wan: listener(reader, "listen.wan", at(WAN_PORT)),
             http: listener(reader, "listen.http", None),
             https: listener(reader, "listen.https", at(HTTPS_PORT)),
             metrics: listener(reader, "listen.metrics", None),
@@ -35,8 +38,8 @@ impl Listeners {
     }
 
     pub(super) fn complete(self) -> Option<Listen> {
-        let Self { raft, grpc, http, https, metrics } = self;
-        Some(Listen { raft: raft?, grpc: grpc?, http: http?, https: https?, metrics: metrics? })
+        let Self { raft, grpc, wan, http, https, metrics } = self;
+        Some(Listen { raft: raft?, grpc: grpc?, wan: wan?, http: http?, https: https?, metrics: metrics? })
     }
 
     fn refuse_http_beyond_loopback(&self, reader: &mut Reader) {
@@ -49,6 +52,7 @@ impl Listeners {
         let all = [
             ("listen.raft", self.raft),
             ("listen.grpc", self.grpc),
+            ("listen.wan", self.wan.flatten()),
             ("listen.http", self.http.flatten()),
             ("listen.https", self.https.flatten()),
             ("listen.metrics", self.metrics.flatten()),
@@ -68,8 +72,8 @@ impl Listeners {
         let host = host.filter(|host| !refuse_unspecified(reader, "advertise.address", host));
         let raft = advertised(reader, "advertise.raft", host.as_deref(), self.raft);
         let grpc = advertised(reader, "advertise.grpc", host.as_deref(), self.grpc);
-        let is_telling_nothing = |address: &Option<HostPort>| address.as_ref().is_some_and(is_unspecified);
-        if is_telling_nothing(&raft) || is_telling_nothing(&grpc) {
+        let wan = self.advertised_wan(reader, host.as_deref());
+        if [&raft, &grpc, &wan].into_iter().flatten().any(is_unspecified) {
             // Where the host was given and refused, that has been told.
             if reader.text("advertise.address").is_none() {
                 let why = "this server listens on every address of its machine and cannot know which one others reach";
@@ -78,7 +82,18 @@ impl Listeners {
             }
             return None;
         }
-        Some(Advertise { raft: raft?, grpc: grpc? })
+        Some(Advertise { raft: raft?, grpc: grpc?, wan })
+    }
+
+    /// `None` if the listener is off, or a problem was told.
+    fn advertised_wan(&self, reader: &mut Reader, host: Option<&str>) -> Option<HostPort> {
+        const NAME: &str = "advertise.wan";
+        if self.wan == Some(None) && reader.text(NAME).is_some() {
+            let why = "listen.wan is off, so no server of another datacenter can be answered there";
+            reader.refuse(NAME, why, "leave it out, or give listen.wan an address and a port");
+            return None;
+        }
+        advertised(reader, NAME, host, self.wan.flatten())
     }
 }
 

@@ -61,6 +61,8 @@ pub struct Listen {
     pub raft: SocketAddr,
     /// gRPC of agents and of joining servers.
     pub grpc: SocketAddr,
+    /// Servers of other datacenters; `None`: off.
+    pub wan: Option<SocketAddr>,
     /// Plain HTTP, on loopback; `None`: off.
     pub http: Option<SocketAddr>,
     /// HTTP over TLS; `None`: off.
@@ -76,6 +78,8 @@ pub struct Advertise {
     pub raft: HostPort,
     /// Of the gRPC listener.
     pub grpc: HostPort,
+    /// Of the WAN listener; `None`: it is off.
+    pub wan: Option<HostPort>,
 }
 
 /// Timings and sizes of the replicated log.

@@ -38,6 +38,8 @@ fn a_directory_and_an_address_are_enough() {
     assert_eq!(config.listen.metrics, None);
     assert_eq!(config.advertise.raft.to_string(), "10.0.0.1:8300");
     assert_eq!(config.advertise.grpc.to_string(), "10.0.0.1:8503");
+    assert_eq!(config.listen.wan.map(|address| address.to_string()), Some("0.0.0.0:8302".into()));
+    assert_eq!(config.advertise.wan.map(|address| address.to_string()), Some("10.0.0.1:8302".into()));
     assert_eq!(config.ca, CaConfig::default());
 }
 
@@ -126,12 +128,16 @@ fn each_rule_refuses_what_breaks_it() {
         ("listen.address", "localhost"),
         ("listen.raft", "127.0.0.1:0"),
         ("listen.raft", "off"),
+        ("listen.wan", "127.0.0.1:0"),
+        ("listen.wan", "127.0.0.1:8300"),
         ("listen.http", "192.0.2.1:8500"),
         ("listen.https", "127.0.0.1"),
         ("listen.metrics", "127.0.0.1:8300"),
         ("advertise.address", "0.0.0.0"),
         ("advertise.raft", "10.0.0.1"),
         ("advertise.raft", "bad host:8300"),
+        ("advertise.wan", "10.0.0.1"),
+        ("advertise.wan", "0.0.0.0:8302"),
         ("ca.leaf_cert_ttl", "59m"),
         ("ca.leaf_cert_ttl", "8761h"),
         ("ca.intermediate_cert_ttl", "100h"),
@@ -161,16 +167,41 @@ fn two_listeners_never_share_a_port() {
 }
 
 #[test]
+fn a_server_without_a_wan_listener_tells_no_wan_address() {
+    let off = with_flags(&[("listen.wan", "off")]).expect("it is valid").config;
+    assert_eq!((off.listen.wan, off.advertise.wan), (None, None));
+    let found = problems(with_flags(&[("listen.wan", "off"), ("advertise.wan", "192.0.2.1:8302")]));
+    assert_eq!(
+        found.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        [
+            "advertise.wan = \"192.0.2.1:8302\" (--advertise-wan): listen.wan is off, so no server of another datacenter \
+          can be answered there; leave it out, or give listen.wan an address and a port"
+        ]
+    );
+    let behind_a_router = with_flags(&[("advertise.wan", "wan.example.org:443")]).expect("it is valid").config;
+    assert_eq!(behind_a_router.advertise.wan.map(|address| address.to_string()), Some("wan.example.org:443".into()));
+}
+
+#[test]
+fn an_address_that_means_every_address_is_never_told_to_other_datacenters() {
+    let flags = [("listen.raft", "127.0.0.1:8300"), ("listen.grpc", "127.0.0.1:8503"), ("listen.wan", "0.0.0.0:8302")];
+    assert_eq!(keys(&problems(with_flags(&flags))), ["advertise.address"]);
+}
+
+#[test]
 fn what_is_shown_reads_back_as_the_same_configuration() {
-    let flags = [("recovery_recipient", RECIPIENT), ("listen.https", "off"), ("ca.leaf_cert_ttl", "1h30m")];
-    let loaded = with_flags(&flags).expect("it is valid");
-    let directory = tempfile::tempdir().expect("a directory");
-    let file = directory.path().join("shown.toml");
-    fs::write(&file, loaded.to_toml()).expect("the file is written");
-    let again = load(&layers(Some(file), &[], &[]), Purpose::Start).expect("it is valid");
-    assert_eq!(again.config, loaded.config);
-    let table: toml::Table = loaded.to_toml().parse().expect("it is TOML");
-    assert_eq!(table, loaded.to_table());
+    for wan in ["off", "127.0.0.1:9302"] {
+        let off = ("listen.https", "off");
+        let flags = [("recovery_recipient", RECIPIENT), off, ("listen.wan", wan), ("ca.leaf_cert_ttl", "1h30m")];
+        let loaded = with_flags(&flags).expect("it is valid");
+        let directory = tempfile::tempdir().expect("a directory");
+        let file = directory.path().join("shown.toml");
+        fs::write(&file, loaded.to_toml()).expect("the file is written");
+        let again = load(&layers(Some(file), &[], &[]), Purpose::Start).expect("it is valid");
+        assert_eq!(again.config, loaded.config);
+        let table: toml::Table = loaded.to_toml().parse().expect("it is TOML");
+        assert_eq!(table, loaded.to_table());
+    }
 }
 
 #[test]

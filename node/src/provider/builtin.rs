@@ -7,7 +7,7 @@ use std::{net::IpAddr, sync::Arc, time::Duration};
 use carrack_authority::{
     id::Serial,
     key::{Der, KeyKind, Signer},
-    member::Member,
+    member::{Addresses, Member},
     root::{NewRoot, Root, SealedKey},
     spiffe::Name,
     state::Cluster,
@@ -218,7 +218,8 @@ fn names_of(cluster: &Cluster, member: &Member) -> (Vec<DnsName>, Vec<IpAddr>) {
         format!("server.{}.{}", cluster.datacenter, cluster.trust_domain),
     ];
     let mut addresses = vec![IpAddr::from([127, 0, 0, 1]), IpAddr::from([0, 0, 0, 0, 0, 0, 0, 1])];
-    for address in [&member.addresses.raft, &member.addresses.grpc] {
+    let Addresses { raft, grpc, wan } = &member.addresses;
+    for address in [raft, grpc].into_iter().chain(wan) {
         let host = address.rsplit_once(':').map_or(address.as_str(), |(host, _)| host);
         match host.trim_matches(['[', ']']).parse::<IpAddr>() {
             Ok(address) => addresses.push(address),
@@ -232,4 +233,52 @@ fn names_of(cluster: &Cluster, member: &Member) -> (Vec<DnsName>, Vec<IpAddr>) {
     addresses.sort();
     addresses.dedup();
     (dns, addresses)
+}
+
+#[cfg(test)]
+mod tests {
+    use carrack_authority::id::{FeatureLevel, NodeId, Revision, StoreId};
+
+    use super::*;
+
+    #[test]
+    fn a_server_certificate_names_the_host_of_every_address_that_is_told() {
+        let supports = FeatureLevel::SUPPORTED;
+        let cluster = Cluster {
+            id: Uuid::nil(),
+            datacenter: Name::parse("datacenter", "dc1").unwrap(),
+            trust_domain: "example.org".parse().unwrap(),
+            recovery: None,
+            feature_level: supports,
+            is_halted: false,
+        };
+        let told = |wan: Option<&str>| Member {
+            node: NodeId(1),
+            name: Name::parse("node name", "a").unwrap(),
+            store: StoreId([0; 16]),
+            addresses: Addresses {
+                raft: "10.0.0.1:8300".into(),
+                grpc: "a.internal:8503".into(),
+                wan: wan.map(Into::into),
+            },
+            sealing_recipient: String::new(),
+            supports,
+            certificate: None,
+            former_key: None,
+            request: None,
+            is_leaving: false,
+            admitted_at: Timestamp::EPOCH,
+            created: Revision::default(),
+            modified: Revision::default(),
+        };
+        let (dns, ips) = names_of(&cluster, &told(None));
+        let own = ["a", "a.internal", "a.server.dc1.example.org", "localhost", "server.dc1.example.org"];
+        assert_eq!(dns.iter().map(ToString::to_string).collect::<Vec<_>>(), own);
+        assert_eq!(ips.iter().map(ToString::to_string).collect::<Vec<_>>(), ["10.0.0.1", "127.0.0.1", "::1"]);
+
+        let (named, _) = names_of(&cluster, &told(Some("wan.example.org:443")));
+        assert_eq!((named.len(), named.last().map(ToString::to_string)), (6, Some("wan.example.org".into())));
+        let (_, numbered) = names_of(&cluster, &told(Some("[2001:db8::1]:8302")));
+        assert!(numbered.contains(&"2001:db8::1".parse().unwrap()), "{numbered:?}");
+    }
 }

@@ -124,6 +124,7 @@ fn request(
         sealing_recipient: keys.sealing()?.recipient().to_string(),
         feature_level: FeatureLevel::SUPPORTED.0,
         csr: csr.as_bytes().to_vec().into(),
+        wan_address: addresses.wan.clone(),
     })
 }
 

@@ -330,7 +330,8 @@ impl Parts {
 
     fn addresses(&self) -> Addresses {
         let advertise = &self.config.advertise;
-        Addresses { raft: advertise.raft.to_string(), grpc: advertise.grpc.to_string(), wan: None }
+        let wan = advertise.wan.as_ref().map(ToString::to_string);
+        Addresses { raft: advertise.raft.to_string(), grpc: advertise.grpc.to_string(), wan }
     }
 
     fn has_server(&self, identity: &NodeIdentity, flag: &'static str) -> StartError {

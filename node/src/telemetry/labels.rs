@@ -43,6 +43,8 @@ label_values!(
         Raft = "raft",
         /// 8503.
         Grpc = "grpc",
+        /// 8302.
+        Wan = "wan",
         /// 8501.
         Https = "https",
         /// 8500.

@@ -18,14 +18,17 @@ use super::{
     HANDSHAKE_TIMEOUT,
     client::{Alpn, timed_out},
     clock::TlsClock,
-    config::{member_server, public_server},
+    config::{mutual_server, public_server},
     connection::{Connection, Transport},
     counted::{Admitted, Connections},
-    guarded::{Guarded, MemberConnection},
+    guarded::{Guarded, PeerConnection},
     identity::ServerIdentity,
     peer::{Acceptance, PeerIdentity, PeerRefusal, VerifiedServer},
+    rule::{LiveRule, PeerSide},
     trust::ServerTrust,
-    verifier::{MemberVerifier, PeerSide},
+    verifier::MemberVerifier,
+    wan_trust::WanTrust,
+    wan_verifier::WanVerifier,
 };
 use crate::{
     network::Listen,
@@ -54,6 +57,9 @@ pub struct Limits {
 impl Limits {
     /// Raft: each member keeps a few connections, and there are at most eleven.
     pub const RAFT: Self = Self { connections: 256, ..Self::RPC };
+    /// WAN: of 64 other datacenters, three to five servers each, with two or three connections each: for what they
+    /// follow and for the rest. One address may be the router of a whole datacenter, which has at most eleven servers.
+    pub const WAN: Self = Self { connections: 1024, ..Self::RPC };
     /// gRPC: Consul's 100 for each client. In all, an agent on each of 8,192 hosts; a TLS connection takes about 40 KiB.
     pub const RPC: Self = Self {
         connections_per_address: 100,
@@ -71,8 +77,8 @@ enum Security {
     Plain,
     /// The server shows its certificate.
     Public(TlsAcceptor),
-    /// Both show server certificates of this cluster.
-    Members { tls: TlsAcceptor, trust: Arc<ServerTrust>, clock: TlsClock },
+    /// Both show server certificates, and the rule decides on the peer's.
+    Mutual { tls: TlsAcceptor, rule: Arc<dyn LiveRule>, clock: TlsClock },
 }
 
 /// Accepts the connections of one port.
@@ -98,8 +104,30 @@ impl Acceptor {
         limits: Limits,
         metrics: Arc<Metrics>,
     ) -> Self {
-        let tls = TlsAcceptor::from(member_server(identity, trust.clone(), &clock));
-        Self::new(Port::Raft, Security::Members { tls, trust, clock }, limits, metrics)
+        Self::mutual(Port::Raft, identity, Arc::new(MemberVerifier::new(trust, None)), clock, limits, metrics)
+    }
+
+    /// For the WAN port: servers of other datacenters that are trusted only, shown by their certificates.
+    pub fn wan(
+        identity: Arc<ServerIdentity>,
+        trust: Arc<WanTrust>,
+        clock: TlsClock,
+        limits: Limits,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        Self::mutual(Port::Wan, identity, Arc::new(WanVerifier::new(trust, None)), clock, limits, metrics)
+    }
+
+    fn mutual(
+        port: Port,
+        identity: Arc<ServerIdentity>,
+        rule: Arc<dyn LiveRule>,
+        clock: TlsClock,
+        limits: Limits,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        let tls = TlsAcceptor::from(mutual_server(identity, rule.clone(), &clock));
+        Self::new(port, Security::Mutual { tls, rule, clock }, limits, metrics)
     }
 
     /// For a client-facing port: the server shows its certificate, clients show none.
@@ -196,12 +224,12 @@ impl Shared {
                 let stream = self.handshake(tls, stream).await?;
                 Ok((Guarded::unguarded(Transport::Tls(Box::new(stream))), PeerIdentity { address, server: None }))
             }
-            Security::Members { tls, trust, clock } => {
+            Security::Mutual { tls, rule, clock } => {
                 let stream = self.handshake(tls, stream).await?;
-                let member = member(&stream, trust, clock)?;
-                self.alarm_if_expired(&member.server);
-                let server = Some(Arc::new(member.server.id.clone()));
-                Ok((Guarded::new(Transport::Tls(Box::new(stream)), member.ended()), PeerIdentity { address, server }))
+                let peer = PeerConnection::of(stream.get_ref().1, rule.clone(), PeerSide::Client, clock)?;
+                self.alarm_if_expired(&peer.server);
+                let server = Some(Arc::new(peer.server.id.clone()));
+                Ok((Guarded::new(Transport::Tls(Box::new(stream)), peer.ended()), PeerIdentity { address, server }))
             }
         }
     }
@@ -233,16 +261,6 @@ impl Shared {
             None => debug!(port = %self.port, %address, %error, "a handshake failed"),
         }
     }
-}
-
-/// Who the peer of a finished handshake is. The verifier has let it in; this asks it once more for the name.
-fn member<S>(stream: &TlsStream<S>, trust: &Arc<ServerTrust>, clock: &TlsClock) -> io::Result<MemberConnection> {
-    let presented = stream.get_ref().1.peer_certificates().unwrap_or_default().to_vec();
-    let verifier = MemberVerifier::new(trust.clone(), None);
-    let side = PeerSide::Client;
-    let verified = verifier.verify(&presented, clock.now(), side);
-    let server = verified.map_err(|refusal| io::Error::new(io::ErrorKind::InvalidData, refusal))?;
-    Ok(MemberConnection { server, presented, verifier, trust: trust.clone(), side, clock: clock.clone() })
 }
 
 #[cfg(test)]

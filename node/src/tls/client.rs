@@ -6,14 +6,13 @@ use std::{io, sync::Arc};
 use carrack_authority::{
     id::Digest,
     key::Der,
+    time::Timestamp,
     x509::{CertificateError, CertificateFacts, pem},
 };
 use carrack_raft::ports::BoxedStream;
 use rustls::{
-    ClientConfig, DigitallySignedStruct, Error, SignatureScheme,
-    client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
-    crypto::verify_tls13_signature,
-    pki_types::{CertificateDer, ServerName, TrustAnchor, UnixTime},
+    ClientConfig,
+    pki_types::{CertificateDer, ServerName, TrustAnchor},
 };
 use tokio::time::timeout;
 use tokio_rustls::{TlsConnector, client::TlsStream};
@@ -21,11 +20,12 @@ use tokio_rustls::{TlsConnector, client::TlsStream};
 pub use super::config::Alpn;
 use super::{
     CONNECT_TIMEOUT, HANDSHAKE_TIMEOUT,
-    clock::{TlsClock, timestamp},
-    config::{client, signature_algorithms},
-    peer::PeerRefusal,
+    clock::TlsClock,
+    config::client,
+    peer::{PeerRefusal, VerifiedServer},
+    rule::{PeerRule, PeerSide, Verifier},
     trust::{BadRoot, anchor},
-    verifier::{joined, no_tls12, verify_for_client},
+    verifier::verify_for_client,
 };
 use crate::network::Network;
 
@@ -110,7 +110,7 @@ impl ServerRoots {
 
 /// The TLS configuration of a client, for an HTTP library that takes rustls's.
 pub fn client_config(roots: ServerRoots, clock: &TlsClock, alpn: Alpn) -> ClientConfig {
-    client(Arc::new(ServerVerifier { roots }), clock, alpn)
+    client(Verifier::new(Arc::new(KnownRoots(roots))), clock, alpn)
 }
 
 /// Opens connections to servers as a client that shows no certificate.
@@ -155,44 +155,17 @@ pub(super) fn timed_out(_: tokio::time::error::Elapsed) -> io::Error {
     io::Error::from(io::ErrorKind::TimedOut)
 }
 
+/// The rule of clients.
 #[derive(Debug)]
-struct ServerVerifier {
-    roots: ServerRoots,
-}
+struct KnownRoots(ServerRoots);
 
-impl ServerCertVerifier for ServerVerifier {
-    fn verify_server_cert(
+impl PeerRule for KnownRoots {
+    fn verify(
         &self,
-        end_entity: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        _server_name: &ServerName<'_>,
-        _ocsp_response: &[u8],
-        now: UnixTime,
-    ) -> Result<ServerCertVerified, Error> {
-        let presented = joined(end_entity, intermediates);
-        verify_for_client(&presented, &self.roots.anchors(&presented)?, timestamp(now))?;
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        _message: &[u8],
-        _certificate: &CertificateDer<'_>,
-        _signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        Err(no_tls12())
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls13_signature(message, certificate, signature, signature_algorithms())
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        signature_algorithms().supported_schemes()
+        presented: &[CertificateDer<'_>],
+        now: Timestamp,
+        _side: PeerSide,
+    ) -> Result<VerifiedServer, PeerRefusal> {
+        verify_for_client(presented, &self.0.anchors(presented)?, now)
     }
 }

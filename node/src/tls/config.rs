@@ -10,7 +10,11 @@ use rustls::{
     version::TLS13,
 };
 
-use super::{clock::TlsClock, identity::ServerIdentity, trust::ServerTrust, verifier::MemberVerifier};
+use super::{
+    clock::TlsClock,
+    identity::ServerIdentity,
+    rule::{LiveRule, Verifier},
+};
 
 /// The application protocols of a port, in the order of preference.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,13 +51,12 @@ pub(super) fn signature_algorithms() -> &'static WebPkiSupportedAlgorithms {
     &ALGORITHMS
 }
 
-/// For the Raft port: both sides show a server certificate of this cluster.
-pub(super) fn member_server(identity: Arc<ServerIdentity>, trust: Arc<ServerTrust>, clock: &TlsClock) -> Arc<Config> {
-    let verifier = Arc::new(MemberVerifier::new(trust, None));
+/// For the ports between servers: both sides show a server certificate, and the rule decides on the client's.
+pub(super) fn mutual_server(identity: Arc<ServerIdentity>, rule: Arc<dyn LiveRule>, clock: &TlsClock) -> Arc<Config> {
     let mut config = ServerConfig::builder_with_details(provider(), Arc::new(clock.clone()))
         .with_protocol_versions(&[&TLS13])
         .expect("the provider has TLS 1.3")
-        .with_client_cert_verifier(verifier)
+        .with_client_cert_verifier(Verifier::new(rule))
         .with_cert_resolver(identity);
     harden(&mut config, Alpn::Http2);
     Arc::new(config)
@@ -78,17 +81,17 @@ fn harden(config: &mut Config, alpn: Alpn) {
     config.max_early_data_size = 0;
 }
 
-/// For dialling other servers of this cluster.
-pub(super) fn member_client(
+/// For dialling the ports between servers: both sides show a server certificate, and the rule decides on the server's.
+pub(super) fn mutual_client(
     identity: Arc<ServerIdentity>,
-    verifier: MemberVerifier,
+    rule: Arc<dyn LiveRule>,
     clock: &TlsClock,
 ) -> Arc<ClientConfig> {
     let mut config = ClientConfig::builder_with_details(provider(), Arc::new(clock.clone()))
         .with_protocol_versions(&[&TLS13])
         .expect("the provider has TLS 1.3")
         .dangerous()
-        .with_custom_certificate_verifier(Arc::new(verifier))
+        .with_custom_certificate_verifier(Verifier::new(rule))
         .with_client_cert_resolver(identity);
     config.alpn_protocols = Alpn::Http2.protocols();
     config.resumption = Resumption::disabled();

@@ -12,12 +12,13 @@ use super::{
     CONNECT_TIMEOUT, HANDSHAKE_TIMEOUT,
     client::{any_name, timed_out},
     clock::TlsClock,
-    config::member_client,
-    guarded::{Guarded, MemberConnection},
+    config::mutual_client,
+    guarded::{Guarded, PeerConnection},
     identity::ServerIdentity,
     peer::{Acceptance, PeerRefusal},
+    rule::{LiveRule, PeerSide},
     trust::ServerTrust,
-    verifier::{MemberVerifier, PeerSide},
+    verifier::MemberVerifier,
 };
 use crate::{
     network::Network,
@@ -27,15 +28,8 @@ use crate::{
 /// Dials the other servers of this cluster.
 #[derive(Clone)]
 pub struct ServerDialer {
-    shared: Arc<Shared>,
-}
-
-struct Shared {
-    network: Arc<dyn Network>,
-    identity: Arc<ServerIdentity>,
+    dialing: Arc<MutualDialing>,
     trust: Arc<ServerTrust>,
-    clock: TlsClock,
-    metrics: Arc<Metrics>,
 }
 
 impl ServerDialer {
@@ -47,44 +41,50 @@ impl ServerDialer {
         clock: TlsClock,
         metrics: Arc<Metrics>,
     ) -> Self {
-        Self { shared: Arc::new(Shared { network, identity, trust, clock, metrics }) }
+        Self { dialing: Arc::new(MutualDialing { port: Port::Raft, network, identity, clock, metrics }), trust }
     }
 
     /// Connects to server `node` at `host:port`. The error of a refused peer holds a [`PeerRefusal`].
     pub async fn connect(&self, node: NodeId, address: &str) -> io::Result<Guarded<TlsStream<BoxedStream>>> {
-        let connected = self.shared.connect(node, address).await;
-        if let Some(refusal) = connected.as_ref().err().and_then(PeerRefusal::inside) {
-            self.shared.metrics.count_refused_handshake(Port::Raft, refusal.code());
-        }
-        connected
+        self.dialing.connect(Arc::new(MemberVerifier::new(self.trust.clone(), Some(node))), address).await
     }
 }
 
-impl Shared {
-    async fn connect(&self, node: NodeId, address: &str) -> io::Result<Guarded<TlsStream<BoxedStream>>> {
+/// What it takes to dial a port on which both sides show a server certificate.
+pub(super) struct MutualDialing {
+    /// The port that is dialled.
+    pub(super) port: Port,
+    pub(super) network: Arc<dyn Network>,
+    pub(super) identity: Arc<ServerIdentity>,
+    pub(super) clock: TlsClock,
+    pub(super) metrics: Arc<Metrics>,
+}
+
+impl MutualDialing {
+    /// Connects to whom the rule lets in at `host:port`, and counts a refusal.
+    pub(super) async fn connect(
+        &self,
+        rule: Arc<dyn LiveRule>,
+        address: &str,
+    ) -> io::Result<Guarded<TlsStream<BoxedStream>>> {
+        let connected = self.verified(rule, address).await;
+        if let Some(refusal) = connected.as_ref().err().and_then(PeerRefusal::inside) {
+            self.metrics.count_refused_handshake(self.port, refusal.code());
+        }
+        connected
+    }
+
+    async fn verified(&self, rule: Arc<dyn LiveRule>, address: &str) -> io::Result<Guarded<TlsStream<BoxedStream>>> {
         let connecting = self.network.connect(address);
         let stream = timeout(CONNECT_TIMEOUT, connecting).await.map_err(timed_out)??;
-        let config = member_client(self.identity.clone(), self.verifier(node), &self.clock);
+        let config = mutual_client(self.identity.clone(), rule.clone(), &self.clock);
         let handshake = TlsConnector::from(config).connect(any_name(), stream);
         let stream = timeout(HANDSHAKE_TIMEOUT, handshake).await.map_err(timed_out)??;
-        let member = self.member(&stream, node)?;
-        if let Acceptance::RecordedKey { not_after } = member.server.acceptance {
-            warn!(server = %member.server.id, %not_after, "a peer's certificate has expired; it was accepted as the recorded one or a newer one");
+        let peer = PeerConnection::of(stream.get_ref().1, rule, PeerSide::Server, &self.clock)?;
+        if let Acceptance::RecordedKey { not_after } = peer.server.acceptance {
+            warn!(server = %peer.server.id, %not_after, "a peer's certificate has expired; it was accepted as the recorded one or a newer one");
             self.metrics.count_expired_peer();
         }
-        Ok(Guarded::new(stream, member.ended()))
-    }
-
-    fn verifier(&self, node: NodeId) -> MemberVerifier {
-        MemberVerifier::new(self.trust.clone(), Some(node))
-    }
-
-    fn member(&self, stream: &TlsStream<BoxedStream>, node: NodeId) -> io::Result<MemberConnection> {
-        let presented = stream.get_ref().1.peer_certificates().unwrap_or_default().to_vec();
-        let (verifier, side) = (self.verifier(node), PeerSide::Server);
-        let verified = verifier.verify(&presented, self.clock.now(), side);
-        let server = verified.map_err(|refusal| io::Error::new(io::ErrorKind::InvalidData, refusal))?;
-        let (trust, clock) = (self.trust.clone(), self.clock.clone());
-        Ok(MemberConnection { server, presented, verifier, trust, side, clock })
+        Ok(Guarded::new(stream, peer.ended()))
     }
 }

@@ -9,7 +9,7 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use rustls::pki_types::CertificateDer;
+use rustls::{CommonState, pki_types::CertificateDer};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     time::sleep,
@@ -18,8 +18,7 @@ use tokio::{
 use super::{
     clock::TlsClock,
     peer::{Acceptance, PeerRefusal, VerifiedServer},
-    trust::ServerTrust,
-    verifier::{MemberVerifier, PeerSide},
+    rule::{LiveRule, PeerSide},
 };
 
 /// A stream with an end of its own. It is looked at with each read, so reads must go on for it to take effect.
@@ -105,20 +104,32 @@ fn ended() -> io::Error {
     io::Error::new(io::ErrorKind::ConnectionAborted, "the connection has ended with what it was accepted by")
 }
 
-/// A member at the other end, and what it takes to look at it again.
-pub(super) struct MemberConnection {
+/// A server at the other end, and what it takes to look at it again.
+pub(super) struct PeerConnection {
     pub(super) server: VerifiedServer,
-    pub(super) presented: Vec<CertificateDer<'static>>,
-    pub(super) verifier: MemberVerifier,
-    pub(super) trust: Arc<ServerTrust>,
-    pub(super) side: PeerSide,
-    pub(super) clock: TlsClock,
+    presented: Vec<CertificateDer<'static>>,
+    rule: Arc<dyn LiveRule>,
+    side: PeerSide,
+    clock: TlsClock,
 }
 
-impl MemberConnection {
-    /// Waits for the reason to end the connection: the certificate expires, or a new bundle or membership refuses it.
+impl PeerConnection {
+    /// Who the peer of a finished handshake is. The rule has let it in; this asks it once more for the name.
+    pub(super) fn of(
+        session: &CommonState,
+        rule: Arc<dyn LiveRule>,
+        side: PeerSide,
+        clock: &TlsClock,
+    ) -> io::Result<Self> {
+        let presented = session.peer_certificates().unwrap_or_default().to_vec();
+        let verified = rule.verify(&presented, clock.now(), side);
+        let server = verified.map_err(|refusal| io::Error::new(io::ErrorKind::InvalidData, refusal))?;
+        Ok(Self { server, presented, rule, side, clock: clock.clone() })
+    }
+
+    /// Waits for the reason to end the connection: the certificate expires, or the rule refuses it by now.
     pub(super) async fn ended(self) -> io::Error {
-        let mut changes = self.trust.subscribe();
+        let mut changes = self.rule.changes();
         // What changed between the handshake and this subscription is looked at first.
         changes.mark_changed();
         let expiry = expiry_of(&self.server, &self.clock);
@@ -129,7 +140,7 @@ impl MemberConnection {
                 () = &mut expiry => return aborted(&PeerRefusal::expired(&self.server)),
                 changed = changes.changed() => if changed.is_err() { std::future::pending::<()>().await },
             }
-            if let Err(refusal) = self.verifier.verify(&self.presented, self.clock.now(), self.side) {
+            if let Err(refusal) = self.rule.verify(&self.presented, self.clock.now(), self.side) {
                 return aborted(&refusal);
             }
         }

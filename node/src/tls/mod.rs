@@ -1,5 +1,6 @@
 //! TLS 1.3 between servers and towards clients. Between servers the certificate must name a server of this cluster and
-//! datacenter; clients see a server certificate and show none. Certificates and bundles are swapped under live listeners.
+//! datacenter, or on the WAN port one of another datacenter that is trusted; clients see a server certificate and show
+//! none. Certificates and bundles are swapped under live listeners.
 //!
 //! Architecture Invariant: rustls types do not leave this module; no setting switches verification off.
 
@@ -14,10 +15,15 @@ pub mod guarded;
 pub mod identity;
 pub mod peer;
 pub mod raft_port;
+mod rule;
 #[cfg(test)]
 mod testing;
 pub mod trust;
 mod verifier;
+pub mod wan_dialer;
+pub mod wan_port;
+pub mod wan_trust;
+mod wan_verifier;
 
 use std::time::Duration;
 

@@ -117,11 +117,63 @@ pub enum PeerRefusal {
         not_after: Timestamp,
     },
     /// The certificate ended while the connection was open.
-    #[error("the certificate of server {node} ended at {not_after}, and with it this connection")]
+    #[error("the certificate of {server} ended at {not_after}, and with it this connection")]
     Ended {
+        /// Who it was.
+        server: ServerId,
+        /// When it ended.
+        not_after: Timestamp,
+    },
+    /// A server of a datacenter that is not trusted.
+    #[error(
+        "the peer says that it is a server of datacenter {datacenter} (cluster {cluster}), which is not known here: it never joined, or was removed; `carrack federation list` shows those that are known"
+    )]
+    UnknownDatacenter {
+        /// Its datacenter.
+        datacenter: Name,
+        /// Its cluster.
+        cluster: Uuid,
+    },
+    /// A server of another cluster under the name of a known datacenter.
+    #[error(
+        "the peer says that it is a server of datacenter {datacenter} in cluster {found}, but the datacenter known by that name is cluster {expected}: if it was made anew, remove the former one (`carrack federation list`) and let it join again; otherwise give it another name"
+    )]
+    OtherClusterOf {
+        /// The name.
+        datacenter: Name,
+        /// Its cluster.
+        found: Uuid,
+        /// The cluster that is known here.
+        expected: Uuid,
+    },
+    /// A server of this datacenter on the port for others.
+    #[error(
+        "server {node} is of this datacenter, {datacenter}: its servers reach each other at listen.raft, not at listen.wan"
+    )]
+    OwnDatacenter {
         /// Its id.
         node: NodeId,
-        /// When it ended.
+        /// The datacenter here.
+        datacenter: Name,
+    },
+    /// The certificate does not chain to the server CA of the datacenter that it names, or is not for this use.
+    #[error(
+        "the peer says that it is a server of datacenter {datacenter}, but its certificate does not verify against that datacenter's server CA: {reason}"
+    )]
+    ChainElsewhere {
+        /// The datacenter that it names.
+        datacenter: Name,
+        /// What the verifier said.
+        reason: String,
+    },
+    /// The certificate of another datacenter's server has expired.
+    #[error(
+        "the certificate of {server} expired at {not_after}: its own datacenter must renew it, see `carrack status` there"
+    )]
+    ExpiredElsewhere {
+        /// Who it is.
+        server: ServerId,
+        /// When it expired.
         not_after: Timestamp,
     },
 }
@@ -132,23 +184,33 @@ impl PeerRefusal {
         match self {
             Self::NoTrust => "no_trust",
             Self::ChainTooLong { .. } => "chain_too_long",
-            Self::Chain { .. } => "chain",
+            Self::Chain { .. } | Self::ChainElsewhere { .. } => "chain",
             Self::NotPinned => "not_pinned",
             Self::Unreadable(_) => "unreadable",
             Self::NotAServer { .. } => "not_a_server",
-            Self::OtherCluster { .. } => "other_cluster",
+            Self::OtherCluster { .. } | Self::OtherClusterOf { .. } => "other_cluster",
             Self::OtherDatacenter { .. } => "other_datacenter",
             Self::Removed { .. } => "removed",
             Self::OtherServer { .. } => "other_server",
-            Self::Expired { .. } => "expired",
+            Self::Expired { .. } | Self::ExpiredElsewhere { .. } => "expired",
             Self::Ended { .. } => "ended",
+            Self::UnknownDatacenter { .. } => "unknown_datacenter",
+            Self::OwnDatacenter { .. } => "own_datacenter",
         }
     }
 
     /// The refusal of a server whose certificate ended while it was connected.
     pub(super) fn expired(server: &VerifiedServer) -> Self {
         let (Acceptance::Certificate { not_after } | Acceptance::RecordedKey { not_after }) = server.acceptance;
-        Self::Ended { node: server.id.node, not_after }
+        Self::Ended { server: server.id.clone(), not_after }
+    }
+
+    /// The same, where the chain was verified against the server CA of that datacenter.
+    pub(super) fn of_datacenter(self, datacenter: &Name) -> Self {
+        match self {
+            Self::Chain { reason } => Self::ChainElsewhere { datacenter: datacenter.clone(), reason },
+            other => other,
+        }
     }
 
     /// The refusal inside the error of a handshake or of an ended connection, if that is what it was.

@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    io,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -21,19 +22,31 @@ use carrack_authority::{
         server::{ServerProfile, ServerRootProfile, cluster_trust_domain, server, server_root},
     },
 };
+use carrack_raft::ports::BoxedStream;
 use rcgen::{CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, SanType};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt},
+    net::TcpListener,
+    sync::mpsc,
+};
 use uuid::Uuid;
 
 use super::{
+    acceptor::Acceptor,
     clock::TlsClock,
+    connection::Connection,
     identity::ServerIdentity,
     trust::{ServerTrust, TrustedServers},
+    wan_trust::{TrustedDatacenter, WanTrust},
 };
 use crate::keys::{
     aws_lc::AwsLcKeyMaker,
     secret::{KeyMaker, SecretKey},
     server_keys::ServerCredential,
 };
+
+/// What an acceptor has accepted.
+pub(super) type Accepted = mpsc::Receiver<io::Result<Connection<BoxedStream>>>;
 
 /// When the tests begin.
 pub(super) const START: Timestamp = Timestamp::from_seconds(1_800_000_000);
@@ -150,6 +163,11 @@ impl ServerCa {
         }
     }
 
+    /// What servers of other datacenters trust of this one.
+    pub(super) fn as_trusted(&self) -> TrustedDatacenter {
+        TrustedDatacenter { name: self.datacenter.clone(), cluster: self.cluster, roots: vec![self.root.clone()] }
+    }
+
     /// The handle of what a server of this datacenter trusts, with nothing recorded.
     pub(super) fn trust(&self) -> Arc<ServerTrust> {
         let trust = ServerTrust::default();
@@ -158,11 +176,36 @@ impl ServerCa {
     }
 }
 
+/// The handle of which other datacenters a server of `own`'s datacenter trusts.
+pub(super) fn wan_trust(own: &ServerCa, others: &[&ServerCa]) -> Arc<WanTrust> {
+    let trust = WanTrust::new(own.datacenter.clone(), own.cluster);
+    assert_eq!(trust.replace(others.iter().map(|other| other.as_trusted()).collect()), []);
+    Arc::new(trust)
+}
+
 /// A handle that shows this credential.
 pub(super) fn showing(credential: &ServerCredential) -> Arc<ServerIdentity> {
     let identity = ServerIdentity::default();
     identity.show(credential).unwrap();
     Arc::new(identity)
+}
+
+/// Runs the acceptor on loopback: its address, and what it has accepted.
+pub(super) async fn serve(acceptor: Acceptor) -> (String, Accepted) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let (sender, accepted) = mpsc::channel(16);
+    tokio::spawn(acceptor.run(Box::new(listener), sender));
+    (address, accepted)
+}
+
+/// What a read answers on a connection that the other end has refused or closed.
+pub(super) async fn read_error(stream: &mut (impl AsyncRead + Unpin)) -> Option<io::Error> {
+    match stream.read(&mut [0; 1]).await {
+        Ok(0) => None,
+        Ok(_) => panic!("nothing was written"),
+        Err(error) => Some(error),
+    }
 }
 
 /// The presented certificates of a credential.

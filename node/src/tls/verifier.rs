@@ -1,26 +1,23 @@
-//! Verifies servers: by each other, where both sides show a certificate, and by clients. One function decides; what is
-//! around it only speaks rustls.
+//! Verifies servers: of this cluster by each other, and any by clients. What both share with the rule of other
+//! datacenters is here too: the path to an anchor, and the one server that a certificate names.
 
 use std::{fmt, sync::Arc};
 
 use carrack_authority::{
     id::NodeId,
     time::Timestamp,
-    x509::{CertificateFacts, ServerId, extension::Purpose},
+    x509::{CertificateFacts, ServerId, server::cluster_trust_domain},
 };
-use rustls::{
-    CertificateError, DigitallySignedStruct, DistinguishedName, Error, SignatureScheme,
-    client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
-    crypto::verify_tls13_signature,
-    pki_types::{CertificateDer, ServerName, TrustAnchor, UnixTime},
-    server::danger::{ClientCertVerified, ClientCertVerifier},
-};
-use webpki::{EndEntityCert, KeyUsage};
+use rustls::pki_types::{CertificateDer, TrustAnchor};
+use tokio::sync::watch;
+use uuid::Uuid;
+use webpki::EndEntityCert;
 
 use super::{
     clock::{timestamp, unix},
     config::signature_algorithms,
     peer::{Acceptance, PeerRefusal, VerifiedServer},
+    rule::{LiveRule, PeerRule, PeerSide},
     trust::{ServerTrust, Trust},
 };
 
@@ -29,35 +26,8 @@ const CHAIN_LENGTH_MAX: usize = 8;
 /// How much of the foreign names in a certificate is worth repeating.
 const NAMES_SHOWN_CHARS: usize = 200;
 
-/// The end of a connection at which the peer stands (RFC 5280 section 4.2.1.12).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum PeerSide {
-    /// It has accepted the connection.
-    Server,
-    /// It has opened the connection.
-    Client,
-}
-
-impl PeerSide {
-    fn usage(self) -> KeyUsage {
-        match self {
-            Self::Server => KeyUsage::server_auth(),
-            Self::Client => KeyUsage::client_auth(),
-        }
-    }
-
-    /// The purpose that the peer's own certificate must name. webpki asks the same of each CA certificate on the way or of
-    /// none, and a bridge between two roots names no purpose.
-    fn purpose(self) -> Purpose {
-        match self {
-            Self::Server => Purpose::ServerAuth,
-            Self::Client => Purpose::ClientAuth,
-        }
-    }
-}
-
 /// How a chain verified.
-enum ChainVerdict {
+pub(super) enum ChainVerdict {
     Valid,
     /// It was valid until then, and has no other fault.
     ExpiredAt(Timestamp),
@@ -74,30 +44,6 @@ impl MemberVerifier {
     /// Takes any member if `expected` is `None`.
     pub(super) fn new(trust: Arc<ServerTrust>, expected: Option<NodeId>) -> Self {
         Self { trust, expected }
-    }
-
-    /// Decides on the certificates that a peer has presented, its own first.
-    pub(super) fn verify(
-        &self,
-        presented: &[CertificateDer<'_>],
-        now: Timestamp,
-        side: PeerSide,
-    ) -> Result<VerifiedServer, PeerRefusal> {
-        let trust = self.trust.current().ok_or(PeerRefusal::NoTrust)?;
-        let verdict = verify_chain(presented, &trust.anchors, now, side)?;
-        let (facts, id) = read_server(presented, side)?;
-        self.check_id(&trust, &id)?;
-        let not_after = facts.not_after;
-        let acceptance = match verdict {
-            ChainVerdict::Valid => Acceptance::Certificate { not_after },
-            ChainVerdict::ExpiredAt(not_after) => {
-                if !trust.servers.excuses_expiry(id.node, &facts.public_key_digest(), facts.not_before) {
-                    return Err(PeerRefusal::Expired { node: id.node, not_after });
-                }
-                Acceptance::RecordedKey { not_after }
-            }
-        };
-        Ok(VerifiedServer { id, acceptance })
     }
 
     fn check_id(&self, trust: &Trust, id: &ServerId) -> Result<(), PeerRefusal> {
@@ -119,9 +65,40 @@ impl MemberVerifier {
     }
 }
 
+impl PeerRule for MemberVerifier {
+    fn verify(
+        &self,
+        presented: &[CertificateDer<'_>],
+        now: Timestamp,
+        side: PeerSide,
+    ) -> Result<VerifiedServer, PeerRefusal> {
+        let trust = self.trust.current().ok_or(PeerRefusal::NoTrust)?;
+        let verdict = verify_chain(presented, &trust.anchors, now, side)?;
+        let (facts, id) = read_server(presented, side)?;
+        self.check_id(&trust, &id)?;
+        let not_after = facts.not_after;
+        let acceptance = match verdict {
+            ChainVerdict::Valid => Acceptance::Certificate { not_after },
+            ChainVerdict::ExpiredAt(not_after) => {
+                if !trust.servers.excuses_expiry(id.node, &facts.public_key_digest(), facts.not_before) {
+                    return Err(PeerRefusal::Expired { node: id.node, not_after });
+                }
+                Acceptance::RecordedKey { not_after }
+            }
+        };
+        Ok(VerifiedServer { id, acceptance })
+    }
+}
+
+impl LiveRule for MemberVerifier {
+    fn changes(&self) -> watch::Receiver<u64> {
+        self.trust.subscribe()
+    }
+}
+
 /// Verifies the path to an anchor, the dates and the use. A chain whose only fault is that it has expired is told apart:
 /// it is verified a second time, as of its own last second.
-fn verify_chain(
+pub(super) fn verify_chain(
     presented: &[CertificateDer<'_>],
     anchors: &[TrustAnchor<'_>],
     now: Timestamp,
@@ -151,7 +128,10 @@ fn bad_chain(reason: impl fmt::Debug) -> PeerRefusal {
 }
 
 /// The one server that the first certificate names, by exactly one URI.
-fn read_server(presented: &[CertificateDer<'_>], side: PeerSide) -> Result<(CertificateFacts, ServerId), PeerRefusal> {
+pub(super) fn read_server(
+    presented: &[CertificateDer<'_>],
+    side: PeerSide,
+) -> Result<(CertificateFacts, ServerId), PeerRefusal> {
     let first = presented.first().ok_or_else(|| bad_chain("no certificate was presented"))?;
     let facts = CertificateFacts::read(first).map_err(PeerRefusal::Unreadable)?;
     if !facts.purposes.contains(&side.purpose()) {
@@ -175,100 +155,22 @@ pub(super) fn verify_for_client(
     presented: &[CertificateDer<'_>],
     anchors: &[(TrustAnchor<'static>, CertificateFacts)],
     now: Timestamp,
-) -> Result<ServerId, PeerRefusal> {
-    let (_, id) = read_server(presented, PeerSide::Server)?;
+) -> Result<VerifiedServer, PeerRefusal> {
+    let (facts, id) = read_server(presented, PeerSide::Server)?;
     // Only the roots of the server's own cluster vouch for it: a client may know several clusters.
-    let own = format!("spiffe://{}", carrack_authority::x509::server::cluster_trust_domain(&id.cluster));
     let anchors: Vec<TrustAnchor<'_>> =
-        anchors.iter().filter(|(_, root)| root.uris == [own.clone()]).map(|(anchor, _)| anchor.clone()).collect();
+        anchors.iter().filter(|(_, root)| is_root_of(root, &id.cluster)).map(|(anchor, _)| anchor.clone()).collect();
     match verify_chain(presented, &anchors, now, PeerSide::Server)? {
-        ChainVerdict::Valid => Ok(id),
+        ChainVerdict::Valid => {
+            Ok(VerifiedServer { id, acceptance: Acceptance::Certificate { not_after: facts.not_after } })
+        }
         ChainVerdict::ExpiredAt(not_after) => Err(PeerRefusal::Expired { node: id.node, not_after }),
     }
 }
 
-/// A certificate and those after it, as one list.
-pub(super) fn joined<'a>(first: &CertificateDer<'a>, others: &[CertificateDer<'a>]) -> Vec<CertificateDer<'a>> {
-    std::iter::once(first).chain(others).cloned().collect()
-}
-
-impl ClientCertVerifier for MemberVerifier {
-    fn root_hint_subjects(&self) -> &[DistinguishedName] {
-        &[]
-    }
-
-    fn verify_client_cert(
-        &self,
-        end_entity: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        now: UnixTime,
-    ) -> Result<ClientCertVerified, Error> {
-        self.verify(&joined(end_entity, intermediates), timestamp(now), PeerSide::Client)?;
-        Ok(ClientCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        _message: &[u8],
-        _certificate: &CertificateDer<'_>,
-        _signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        Err(no_tls12())
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls13_signature(message, certificate, signature, signature_algorithms())
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        signature_algorithms().supported_schemes()
-    }
-}
-
-impl ServerCertVerifier for MemberVerifier {
-    fn verify_server_cert(
-        &self,
-        end_entity: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        _server_name: &ServerName<'_>,
-        _ocsp_response: &[u8],
-        now: UnixTime,
-    ) -> Result<ServerCertVerified, Error> {
-        self.verify(&joined(end_entity, intermediates), timestamp(now), PeerSide::Server)?;
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        _message: &[u8],
-        _certificate: &CertificateDer<'_>,
-        _signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        Err(no_tls12())
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls13_signature(message, certificate, signature, signature_algorithms())
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        signature_algorithms().supported_schemes()
-    }
-}
-
-/// TLS 1.2 is never negotiated here, so nothing asks for its signatures.
-pub(super) fn no_tls12() -> Error {
-    Error::InvalidCertificate(CertificateError::BadSignature)
+/// Whether this is a root of that cluster's server CA: it names the cluster's trust domain and nothing else.
+pub(super) fn is_root_of(root: &CertificateFacts, cluster: &Uuid) -> bool {
+    root.uris == [format!("spiffe://{}", cluster_trust_domain(cluster))]
 }
 
 #[cfg(test)]

@@ -95,11 +95,12 @@ fn verified(request: &JoinRequest) -> Result<AdmitServer, Status> {
     let csr = VerifiedServerCsr::verify(&request.csr, &CsrLimits::default()).map_err(|error| invalid(&error))?;
     let store = <[u8; 16]>::try_from(&*request.store_id).map_err(|error| invalid(&error))?;
     let recipient = request.sealing_recipient.parse::<Recipient>().map_err(|error| invalid(&error))?;
+    let (raft, grpc, wan) = (&request.raft_address, &request.grpc_address, &request.wan_address);
     Ok(AdmitServer {
         secret: join_secret_digest(&request.secret),
         name: Name::parse("node name", &request.node_name).map_err(|error| invalid(&error))?,
         store: StoreId(store),
-        addresses: Addresses { raft: request.raft_address.clone(), grpc: request.grpc_address.clone(), wan: None },
+        addresses: Addresses { raft: raft.clone(), grpc: grpc.clone(), wan: wan.clone() },
         sealing_recipient: recipient.to_string(),
         supports: FeatureLevel(request.feature_level),
         public_key: csr.public_key().digest(),
@@ -136,5 +137,43 @@ fn rejected(rejection: &Rejection) -> Status {
         Rejection::TooOld { .. } | Rejection::LimitReached { .. } => Status::failed_precondition(text),
         Rejection::AlreadyExists { .. } => Status::already_exists(text),
         _ => Status::invalid_argument(text),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use carrack_authority::{
+        key::KeyKind,
+        x509::request::{RequestedName, build_csr},
+    };
+
+    use super::*;
+    use crate::keys::{
+        aws_lc::AwsLcKeyMaker,
+        sealing::{AgeSealer, Sealer},
+        secret::KeyMaker,
+    };
+
+    #[test]
+    fn a_joiner_is_admitted_with_the_addresses_that_it_tells_the_wan_one_where_it_has_one() {
+        let key = AwsLcKeyMaker.make(KeyKind::EcP256).unwrap();
+        let csr = build_csr(&*AwsLcKeyMaker.signer(&key).unwrap(), &RequestedName::Server).unwrap();
+        let mut request = JoinRequest {
+            node_name: "b".into(),
+            store_id: vec![7; 16].into(),
+            raft_address: "10.0.0.2:8300".into(),
+            grpc_address: "10.0.0.2:8503".into(),
+            sealing_recipient: AgeSealer.generate().unwrap().recipient().to_string(),
+            csr: csr.as_bytes().to_vec().into(),
+            ..JoinRequest::default()
+        };
+        let told = |wan: Option<&str>| Addresses {
+            raft: "10.0.0.2:8300".into(),
+            grpc: "10.0.0.2:8503".into(),
+            wan: wan.map(Into::into),
+        };
+        assert_eq!(verified(&request).unwrap().addresses, told(None));
+        request.wan_address = Some("192.0.2.2:8302".into());
+        assert_eq!(verified(&request).unwrap().addresses, told(Some("192.0.2.2:8302")));
     }
 }

@@ -12,7 +12,7 @@ use hyper::http;
 use hyper_util::rt::TokioIo;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::{TcpListener, TcpStream},
+    net::TcpStream,
 };
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::{Endpoint, Server, Uri, server::Connected};
@@ -25,12 +25,10 @@ use crate::{
     tls::{
         client::{ClientDialer, ServerRoots},
         dialer::ServerDialer,
-        testing::{SERVER_TTL, ServerCa, TestClock, showing},
+        testing::{Accepted, SERVER_TTL, ServerCa, TestClock, read_error, serve, showing},
         trust::TrustedServers,
     },
 };
-
-type Accepted = mpsc::Receiver<io::Result<Connection<BoxedStream>>>;
 
 /// One server's side: what it shows, believes and counts.
 struct Node {
@@ -62,23 +60,6 @@ impl Node {
 
     fn refused(&self, reason: &'static str) -> u64 {
         self.metrics.refused_handshakes(Port::Raft, reason)
-    }
-}
-
-async fn serve(acceptor: Acceptor) -> (String, Accepted) {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap().to_string();
-    let (sender, accepted) = mpsc::channel(16);
-    tokio::spawn(acceptor.run(Box::new(listener), sender));
-    (address, accepted)
-}
-
-/// What a read answers on a connection that the other end has refused or closed.
-async fn read_error(stream: &mut (impl AsyncRead + Unpin)) -> Option<io::Error> {
-    match stream.read(&mut [0; 1]).await {
-        Ok(0) => None,
-        Ok(_) => panic!("nothing was written"),
-        Err(error) => Some(error),
     }
 }
 

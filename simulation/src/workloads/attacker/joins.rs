@@ -137,6 +137,7 @@ impl Attacker {
             sealing_recipient: sealing.recipient().to_string(),
             feature_level: FeatureLevel::SUPPORTED.0,
             csr: csr.as_bytes().to_vec().into(),
+            wan_address: None,
         }
     }
 

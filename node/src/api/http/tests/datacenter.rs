@@ -71,6 +71,7 @@ impl Datacenter {
             ("trust_domain", "test.carrack".to_owned()),
             ("without_recovery", "true".to_owned()),
             ("listen.address", "127.0.0.1".to_owned()),
+            ("listen.wan", "off".to_owned()),
             ("listen.http", "off".to_owned()),
             ("listen.https", "off".to_owned()),
         ]);
