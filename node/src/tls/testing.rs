@@ -28,6 +28,7 @@ use tokio::{
     io::{AsyncRead, AsyncReadExt},
     net::TcpListener,
     sync::mpsc,
+    time::timeout,
 };
 use uuid::Uuid;
 
@@ -52,6 +53,9 @@ pub(super) type Accepted = mpsc::Receiver<io::Result<Connection<BoxedStream>>>;
 pub(super) const START: Timestamp = Timestamp::from_seconds(1_800_000_000);
 /// How long a server certificate lives in tests.
 pub(super) const SERVER_TTL: Duration = Duration::from_secs(30 * 24 * 3600);
+
+/// How long a connection may take to end on a busy machine.
+const READ_PATIENCE: Duration = Duration::from_secs(30);
 
 /// A clock that tests move.
 #[derive(Clone)]
@@ -199,9 +203,9 @@ pub(super) async fn serve(acceptor: Acceptor) -> (String, Accepted) {
     (address, accepted)
 }
 
-/// What a read answers on a connection that the other end has refused or closed.
+/// What a read answers on a connection that the other end has refused or closed. One that stays open fails the test.
 pub(super) async fn read_error(stream: &mut (impl AsyncRead + Unpin)) -> Option<io::Error> {
-    match stream.read(&mut [0; 1]).await {
+    match timeout(READ_PATIENCE, stream.read(&mut [0; 1])).await.expect("the connection ends") {
         Ok(0) => None,
         Ok(_) => panic!("nothing was written"),
         Err(error) => Some(error),
