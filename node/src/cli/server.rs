@@ -7,7 +7,12 @@ use clap::Args;
 use super::{error::CliError, settings::ConfigArgs};
 use crate::{
     config::{Loaded, Purpose},
-    server::{Start, join_token::JoinTokenText},
+    server::{
+        Start,
+        federation_token::FederationTokenText,
+        join_token::JoinTokenText,
+        token_text::{BadToken, TOKEN_TEXT_BYTES_MAX},
+    },
 };
 
 /// Runs a server of a datacenter.
@@ -19,6 +24,16 @@ pub struct ServerArgs {
     /// Join the datacenter that made this token (`carrack token join --node <name>`), or `@FILE` that holds it
     #[arg(long, value_name = "TOKEN", env = "CARRACK_JOIN_TOKEN", hide_env_values = true)]
     pub join: Option<String>,
+    /// With --bootstrap: create the datacenter as a secondary of the primary that made this token (`carrack federation token
+    /// --datacenter <name>`), or `@FILE` that holds it
+    #[arg(
+        long,
+        value_name = "TOKEN",
+        requires = "bootstrap",
+        env = "CARRACK_JOIN_PRIMARY_TOKEN",
+        hide_env_values = true
+    )]
+    pub join_primary: Option<String>,
     /// The configuration.
     #[command(flatten)]
     pub config: ConfigArgs,
@@ -35,37 +50,40 @@ pub struct DevArgs {
     pub port_offset: u16,
 }
 
-/// The longest join token that is read from a file: a token has some hundred bytes.
-const JOIN_TOKEN_BYTES_MAX: usize = 16 * 1024;
-
 impl ServerArgs {
     /// The validated configuration, and how to start with it.
     pub fn resolve(&self) -> Result<(Loaded, Start), CliError> {
         let purpose = if self.bootstrap { Purpose::Bootstrap } else { Purpose::Start };
         let loaded = self.config.load(purpose)?;
-        let start = match &self.join {
-            Some(token) => Start::Join(parse_join_token(&join_token(token)?)?),
-            None if self.bootstrap => Start::Bootstrap,
-            None => Start::Again,
+        let start = match (&self.join, &self.join_primary) {
+            (Some(token), _) => Start::Join(parse_join_token(&token_text(token)?)?),
+            (None, Some(token)) => Start::BootstrapSecondary(parse_federation_token(&token_text(token)?)?),
+            (None, None) if self.bootstrap => Start::Bootstrap,
+            (None, None) => Start::Again,
         };
         Ok((loaded, start))
     }
 }
 
-fn join_token(text: &str) -> Result<String, CliError> {
+fn token_text(text: &str) -> Result<String, CliError> {
     let Some(path) = text.strip_prefix('@') else { return Ok(text.trim().into()) };
     let token = std::fs::read_to_string(path);
     let token = token.map_err(|source| CliError::File { action: "read", path: path.into(), source })?;
     match token.trim() {
-        token if token.len() <= JOIN_TOKEN_BYTES_MAX && !token.is_empty() => Ok(token.into()),
+        token if token.len() <= TOKEN_TEXT_BYTES_MAX && !token.is_empty() => Ok(token.into()),
         _ => Err(CliError::usage(
-            format!("{path} holds no join token"),
-            "make one with `carrack token join --node <name>`",
+            format!("{path} holds no token"),
+            "make one with `carrack token join --node <name>`, or with `carrack federation token --datacenter <name>` in the primary",
         )),
     }
 }
 
 fn parse_join_token(text: &str) -> Result<JoinTokenText, CliError> {
     let next = "make one with `carrack token join --node <name>` on a server of the datacenter";
-    text.parse().map_err(|error: crate::server::join_token::BadJoinToken| CliError::usage(error.to_string(), next))
+    text.parse().map_err(|error: BadToken| CliError::usage(error.to_string(), next))
+}
+
+fn parse_federation_token(text: &str) -> Result<FederationTokenText, CliError> {
+    let next = "make one with `carrack federation token --datacenter <name>` in the primary";
+    text.parse().map_err(|error: BadToken| CliError::usage(error.to_string(), next))
 }

@@ -33,8 +33,15 @@ pub const VARIABLE_PREFIX: &str = "CARRACK_";
 const SWITCH: &str = "true|false";
 
 /// Variables that begin like settings and are read by the command line itself.
-pub const OTHER_VARIABLES: [&str; 6] =
-    ["CARRACK_CACERT", "CARRACK_CONFIG", "CARRACK_FORMAT", "CARRACK_HTTP_ADDR", "CARRACK_JOIN_TOKEN", "CARRACK_TOKEN"];
+pub const OTHER_VARIABLES: [&str; 7] = [
+    "CARRACK_CACERT",
+    "CARRACK_CONFIG",
+    "CARRACK_FORMAT",
+    "CARRACK_HTTP_ADDR",
+    "CARRACK_JOIN_PRIMARY_TOKEN",
+    "CARRACK_JOIN_TOKEN",
+    "CARRACK_TOKEN",
+];
 
 macro_rules! keys {
     ($($name:literal, $flag:literal, $form:expr, $default:literal: $about:literal;)*) => {

@@ -170,6 +170,21 @@ impl ServerKeys {
         Ok(identity)
     }
 
+    /// Keeps the text of the token with which this server's datacenter joins the primary. It survives a crash until it is used.
+    pub fn keep_federation_token(&self, text: &str) -> Result<(), ServerKeysError> {
+        Ok(self.store.write(KeySlot::FederationToken, text.as_bytes())?)
+    }
+
+    /// The text of that token, while it is not used.
+    pub fn federation_token(&self) -> Result<Option<Zeroizing<String>>, ServerKeysError> {
+        self.text(KeySlot::FederationToken)
+    }
+
+    /// Forgets that token. Success if it is gone already.
+    pub fn forget_federation_token(&self) -> Result<(), ServerKeysError> {
+        Ok(self.store.delete(KeySlot::FederationToken)?)
+    }
+
     /// The signer of a key of this server.
     pub fn signer(&self, key: &SecretKey) -> Result<Arc<dyn Signer>, KeyError> {
         self.maker.signer(key)

@@ -28,6 +28,8 @@ pub enum KeySlot {
     IssuerPending,
     /// `sealing.key`: the age identity that opens what is sealed to this server.
     Sealing,
+    /// `federation.token`: the token with which this server's new datacenter joins the primary, until it has.
+    FederationToken,
 }
 
 impl fmt::Display for KeySlot {
@@ -39,6 +41,7 @@ impl fmt::Display for KeySlot {
             Self::Issuer(id) => write!(f, "issuer-{}.key", id.to_string().replace(':', "")),
             Self::IssuerPending => f.write_str("issuer.pending.key"),
             Self::Sealing => f.write_str("sealing.key"),
+            Self::FederationToken => f.write_str("federation.token"),
         }
     }
 }
@@ -52,7 +55,14 @@ impl FromStr for KeySlot {
     type Err = UnknownSlot;
 
     fn from_str(name: &str) -> Result<Self, UnknownSlot> {
-        let fixed = [Self::Server, Self::ServerCertificate, Self::ServerPending, Self::IssuerPending, Self::Sealing];
+        let fixed = [
+            Self::Server,
+            Self::ServerCertificate,
+            Self::ServerPending,
+            Self::IssuerPending,
+            Self::Sealing,
+            Self::FederationToken,
+        ];
         if let Some(slot) = fixed.into_iter().find(|slot| slot.to_string() == name) {
             return Ok(slot);
         }

@@ -6,7 +6,9 @@ use carrack_authority::{
     id::NodeId,
     spiffe::{Name, TrustDomain},
 };
+use carrack_federation::secondary::SecondaryStatus;
 use carrack_raft::{Replica, ports::Entropy};
+use tokio::sync::watch;
 use uuid::Uuid;
 
 use super::{desk::IssuingDesk, task::Troubles};
@@ -43,4 +45,6 @@ pub struct Context {
     pub identity: ServerIdentityInfo,
     /// What goes wrong now.
     pub troubles: Troubles,
+    /// In a secondary, while this server leads: how its dealings with the primary stand.
+    pub secondary: watch::Receiver<Option<SecondaryStatus>>,
 }

@@ -170,7 +170,7 @@ fn accept(
 }
 
 /// A gRPC channel over connections of our own dialer.
-async fn channel(dialer: ClientDialer, address: &str) -> Result<Channel, tonic::transport::Error> {
+pub(super) async fn channel(dialer: ClientDialer, address: &str) -> Result<Channel, tonic::transport::Error> {
     let address = address.to_owned();
     let connect = tower::service_fn(move |_: Uri| {
         let (dialer, address) = (dialer.clone(), address.clone());

@@ -5,7 +5,6 @@
 
 use std::{fmt, str::FromStr, time::Duration};
 
-use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use carrack_authority::{
     Command, Rejection,
     acl::token::join_secret_digest,
@@ -20,21 +19,21 @@ use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 use zeroize::Zeroizing;
 
-use super::{PROPOSE_WITHIN, context::Context};
+use super::{
+    PROPOSE_WITHIN,
+    context::Context,
+    token_text::{BadToken, SECRET_BYTES, TokenKind, TokenSecret, secret_text},
+};
 
-/// What every join token begins with; the number is the version of what follows.
-pub const PREFIX: &str = "carrack-join-1.";
-/// The longest token text: eleven servers' addresses fit.
-pub const JOIN_TOKEN_BYTES_MAX: usize = 8 * 1024;
-
-/// The random bytes of a join token.
-pub const SECRET_BYTES: usize = 32;
+/// Join tokens among the kinds of tokens.
+const KIND: TokenKind =
+    TokenKind { kind: "join", prefix: "carrack-join-1.", command: "carrack token join --node <name>" };
 
 /// A join token, as the joiner reads it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct JoinTokenText {
     /// What lets the joiner in.
-    pub secret: Zeroizing<[u8; SECRET_BYTES]>,
+    pub secret: TokenSecret,
     /// SHA-256 of the certificate of the server CA's root: whom the joiner trusts before it knows anything else.
     pub pin: Digest,
     /// Where servers answer joiners, as `host:port`.
@@ -43,22 +42,6 @@ pub struct JoinTokenText {
     pub datacenter: Name,
     /// The name that the joiner must have.
     pub node_name: Name,
-}
-
-/// Text that is no join token.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum BadJoinToken {
-    /// It does not begin as one.
-    #[error("a join token begins with `{PREFIX}`; make one with `carrack token join --node <name>`")]
-    Prefix,
-    /// It is too long.
-    #[error(
-        "the join token has {0} bytes, at most {JOIN_TOKEN_BYTES_MAX} are possible: was more than the token pasted?"
-    )]
-    TooLong(usize),
-    /// It was cut or changed.
-    #[error("the join token is damaged ({0}): was it cut when it was copied?")]
-    Damaged(String),
 }
 
 #[derive(Serialize, Deserialize)]
@@ -79,15 +62,13 @@ impl JoinTokenText {
 
     /// The text that an operator carries to the new server. It is a secret.
     pub fn expose_text(&self) -> Zeroizing<String> {
-        let fields = Fields {
-            secret: URL_SAFE_NO_PAD.encode(*self.secret),
+        KIND.encode(&Fields {
+            secret: secret_text(&self.secret),
             pin: self.pin.to_string(),
             addresses: self.addresses.clone(),
             datacenter: self.datacenter.to_string(),
             node: self.node_name.to_string(),
-        };
-        let json = Zeroizing::new(serde_json::to_vec(&fields).expect("texts always fit JSON"));
-        Zeroizing::new(format!("{PREFIX}{}", URL_SAFE_NO_PAD.encode(&*json)))
+        })
     }
 }
 
@@ -98,28 +79,19 @@ impl fmt::Debug for JoinTokenText {
 }
 
 impl FromStr for JoinTokenText {
-    type Err = BadJoinToken;
+    type Err = BadToken;
 
-    fn from_str(text: &str) -> Result<Self, BadJoinToken> {
-        let text = text.trim();
-        if text.len() > JOIN_TOKEN_BYTES_MAX {
-            return Err(BadJoinToken::TooLong(text.len()));
-        }
-        let encoded = text.strip_prefix(PREFIX).ok_or(BadJoinToken::Prefix)?;
-        let json = Zeroizing::new(URL_SAFE_NO_PAD.decode(encoded).map_err(|_| damaged("it is not base64url"))?);
-        let fields: Fields = serde_json::from_slice(&json).map_err(|_| damaged("its fields do not parse"))?;
-        let secret = URL_SAFE_NO_PAD.decode(&fields.secret).map_err(|_| damaged("its secret does not parse"))?;
-        let secret = Zeroizing::new(secret.try_into().map_err(|_| damaged("its secret has a wrong length"))?);
-        let name = |what, text: &str| Name::parse(what, text).map_err(|error| damaged(&error.to_string()));
+    fn from_str(text: &str) -> Result<Self, BadToken> {
+        let fields: Fields = KIND.decode(text)?;
         if fields.addresses.is_empty() {
-            return Err(damaged("it names no server"));
+            return Err(KIND.damaged("it names no server"));
         }
         Ok(Self {
-            secret,
-            pin: fields.pin.parse().map_err(|_| damaged("its pin does not parse"))?,
+            secret: KIND.secret(&fields.secret)?,
+            pin: fields.pin.parse().map_err(|_| KIND.damaged("its pin does not parse"))?,
             addresses: fields.addresses,
-            datacenter: name("datacenter", &fields.datacenter)?,
-            node_name: name("node name", &fields.node)?,
+            datacenter: KIND.name("datacenter", &fields.datacenter)?,
+            node_name: KIND.name("node name", &fields.node)?,
         })
     }
 }
@@ -174,10 +146,6 @@ pub async fn create_join_token(
     Ok((text, expires_at))
 }
 
-fn damaged(what: &str) -> BadJoinToken {
-    BadJoinToken::Damaged(what.into())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -195,19 +163,22 @@ mod tests {
     #[test]
     fn a_token_survives_its_text_and_white_space_around_it() {
         let text = token().expose_text();
-        assert!(text.starts_with(PREFIX));
+        assert!(text.starts_with(KIND.prefix));
         assert_eq!(format!(" {}\n", *text).parse::<JoinTokenText>(), Ok(token()));
     }
 
     #[test]
     fn a_cut_token_is_named_as_damaged_and_nothing_of_it_is_shown() {
         let text = token().expose_text();
-        for cut in PREFIX.len()..text.len() {
+        for cut in KIND.prefix.len()..text.len() {
             let error = text[..cut].parse::<JoinTokenText>().unwrap_err();
-            assert!(matches!(error, BadJoinToken::Damaged(_)), "{error}");
+            assert!(matches!(error, BadToken::Damaged { .. }), "{error}");
             assert!(!error.to_string().contains("BwcH"), "{error}");
         }
-        assert_eq!("x".parse::<JoinTokenText>(), Err(BadJoinToken::Prefix));
+        assert_eq!(
+            "x".parse::<JoinTokenText>(),
+            Err(BadToken::Prefix { kind: "join", prefix: KIND.prefix, command: KIND.command })
+        );
     }
 
     #[test]

@@ -12,7 +12,10 @@ use tonic::service::interceptor::InterceptedService;
 
 use super::{Stop, Tasks, context::Context, transport::Transport};
 use crate::{
-    api::{grpc, http},
+    api::{
+        grpc, http,
+        wan::{self, WanService},
+    },
     config,
     network::{Listen, Network},
     telemetry::labels::Port,
@@ -43,6 +46,7 @@ pub struct ListenError {
 /// The opened ports.
 pub(super) struct Bound {
     raft: Box<dyn Listen>,
+    wan: Option<Box<dyn Listen>>,
     grpc: Box<dyn Listen>,
     http: Option<Box<dyn Listen>>,
     https: Option<Box<dyn Listen>>,
@@ -57,6 +61,7 @@ impl Bound {
         Ok(Self {
             raft: bind(network, Port::Raft, listen.raft).await?,
             grpc: bind(network, Port::Grpc, listen.grpc).await?,
+            wan: bind_if(network, Port::Wan, listen.wan).await?,
             http: bind_if(network, Port::Http, listen.http).await?,
             https: bind_if(network, Port::Https, listen.https).await?,
             metrics: bind_if(network, Port::Metrics, listen.metrics).await?,
@@ -69,6 +74,7 @@ impl Bound {
         context: &Arc<Context>,
         transport: &Arc<Transport>,
         clock: &TlsClock,
+        wan: WanService,
         stop: &Stop,
         tasks: &mut Tasks,
     ) {
@@ -83,6 +89,12 @@ impl Bound {
         raft_port.spawn(serve_raft(context.clone(), accepted, stop.raft_port.subscribe()));
         let accepted = accept(public(Port::Grpc, Alpn::Http2, Limits::RPC), self.grpc, tasks);
         tasks.spawn(serve_grpc(context.clone(), accepted, stopped.clone()));
+        if let Some(listener) = self.wan {
+            let (trust, metrics) = (transport.wan_trust.clone(), metrics.clone());
+            let others = Acceptor::wan(identity.clone(), trust, clock.clone(), Limits::WAN, metrics);
+            let accepted = accept(others, listener, tasks);
+            tasks.spawn(serve_wan(wan, accepted, stopped.clone()));
+        }
         let edge = http::Edge::new(context.clone());
         let plain = |port| Acceptor::plain(port, Limits::HTTP, metrics.clone());
         for (listener, acceptor, kind) in [
@@ -134,6 +146,13 @@ async fn serve_grpc(context: Arc<Context>, accepted: Accepted, stopped: watch::R
     let serving = grpc::limited_server().add_routes(routes).serve_with_incoming_shutdown(accepted, ended(stopped));
     if let Err(error) = serving.await {
         tracing::error!(%error, "the gRPC port is not served any more");
+    }
+}
+
+async fn serve_wan(service: WanService, accepted: Accepted, stopped: watch::Receiver<bool>) {
+    let server = wan::limited_server().add_service(wan::service(service));
+    if let Err(error) = server.serve_with_incoming_shutdown(accepted, ended(stopped)).await {
+        tracing::error!(%error, "the WAN port is not served any more");
     }
 }
 

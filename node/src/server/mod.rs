@@ -4,7 +4,9 @@ pub(crate) mod admission;
 pub mod begin;
 pub mod context;
 pub mod desk;
+pub mod federation_token;
 pub mod join;
+pub mod join_primary;
 pub mod join_token;
 mod listeners;
 mod observe;
@@ -12,9 +14,12 @@ pub mod own_issuer;
 pub mod own_record;
 mod peers;
 pub mod ports;
+mod secondary;
 mod start;
 pub mod task;
+pub mod token_text;
 pub(crate) mod transport;
+pub(crate) mod wan;
 
 use std::{
     sync::{Arc, Mutex, PoisonError},

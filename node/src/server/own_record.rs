@@ -48,7 +48,7 @@ impl Task for OwnRecordTask {
     }
 
     fn watches(&self) -> &'static [WatchKey] {
-        &[WatchKey::Members, WatchKey::Roots(Ca::Server), WatchKey::Cluster]
+        &[WatchKey::Members, WatchKey::Roots(Ca::Server), WatchKey::Cluster, WatchKey::Datacenters]
     }
 
     fn step(&self, observed: Arc<AppliedState>) -> BoxFuture<'_, Result<Step, StepError>> {

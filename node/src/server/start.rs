@@ -5,7 +5,8 @@ use std::{
     sync::{Arc, Mutex, OnceLock},
 };
 
-use carrack_authority::{id::StoreId, member::Addresses};
+use carrack_authority::{State, federation::Datacenter, id::StoreId, member::Addresses, spiffe::TrustDomain};
+use carrack_federation::secondary::SecondaryStatus;
 use carrack_raft::{InitializeError, OpenError, Replica, ReplicaOptions, ReplicaPorts, Tuning, ports::WallClock};
 use tokio::sync::watch;
 use uuid::{Builder, Uuid};
@@ -15,17 +16,23 @@ use super::{
     begin::{BeginTask, Beginning, FIRST_NODE},
     context::{Context, ServerIdentityInfo},
     desk::IssuingDesk,
+    federation_token::FederationTokenText,
     join::{JoinError, join},
+    join_primary::{FirstContact, JoinPrimaryError, JoinPrimaryTask},
     join_token::JoinTokenText,
     listeners::{Bound, ListenError},
     observe::observe,
     own_issuer::OwnIssuerTask,
     own_record::OwnRecordTask,
     ports::ServerPorts,
+    secondary::follow_primary,
     task::{StepError, Task, Troubles, run},
+    token_text::BadToken,
     transport::Transport,
+    wan::{ProviderSigner, ReplicaLog, ToPrimary, WanChannels},
 };
 use crate::{
+    api::wan::{WanParts, WanService},
     config::{Config, Recovery},
     data_directory::{Contents, DataDirectory, DataDirectoryError, NodeIdentity},
     keys::{pool::SigningPool, server_keys::ServerKeys, store::KeyStoreError},
@@ -45,6 +52,8 @@ use crate::{
 pub enum Start {
     /// It creates its datacenter.
     Bootstrap,
+    /// It creates its datacenter as a secondary of the primary that made the token.
+    BootstrapSecondary(FederationTokenText),
     /// It joins with a token.
     Join(JoinTokenText),
     /// It goes on with what its data directory holds.
@@ -100,6 +109,9 @@ pub enum StartError {
     /// The join failed.
     #[error(transparent)]
     Join(#[from] JoinError),
+    /// The primary could not be joined.
+    #[error(transparent)]
+    JoinPrimary(#[from] JoinPrimaryError),
     /// The log or the state cannot be opened.
     #[error(transparent)]
     Open(#[from] OpenError),
@@ -135,21 +147,68 @@ impl Parts {
     async fn identity(&self, data: &DataDirectory, start: Start) -> Result<NodeIdentity, StartError> {
         match (data.contents()?, start) {
             (Contents::Initialised(_), Start::Again) => Ok(data.server()?),
-            (Contents::Initialised(identity), Start::Bootstrap) => Err(self.has_server(&identity, "--bootstrap")),
+            (Contents::Initialised(identity), Start::Bootstrap | Start::BootstrapSecondary(_)) => {
+                Err(self.has_server(&identity, "--bootstrap"))
+            }
             (Contents::Initialised(identity), Start::Join(_)) => Err(self.has_server(&identity, "--join")),
             // Says what is wrong: there is nothing, or half of something.
             (_, Start::Again) => Ok(data.server()?),
-            (_, Start::Bootstrap) => self.new_datacenter(data),
+            (_, Start::Bootstrap) => {
+                // Left over by a try to begin as a secondary.
+                self.keys.forget_federation_token().map_err(|error| StartError::Own(error.into()))?;
+                self.new_datacenter(data, None)
+            }
+            (_, Start::BootstrapSecondary(token)) => {
+                self.check_federation_token(&token)?;
+                self.first_contact(token.clone()).welcome().await?;
+                let kept = self.keys.keep_federation_token(&token.expose_text());
+                kept.map_err(|error| StartError::Own(error.into()))?;
+                self.new_datacenter(data, Some(&token.trust_domain))
+            }
             (_, Start::Join(token)) => self.join(data, &token).await,
         }
     }
 
-    fn new_datacenter(&self, data: &DataDirectory) -> Result<NodeIdentity, StartError> {
+    fn check_federation_token(&self, token: &FederationTokenText) -> Result<(), JoinPrimaryError> {
+        let Config { datacenter, trust_domain, listen, .. } = &self.config;
+        if token.datacenter != *datacenter {
+            let (token, datacenter) = (token.datacenter.clone(), datacenter.clone());
+            return Err(JoinPrimaryError::OtherDatacenter { token, datacenter });
+        }
+        if let Some(configured) = trust_domain.as_ref().filter(|configured| **configured != token.trust_domain) {
+            let (primary, configured) = (token.trust_domain.clone(), configured.clone());
+            return Err(JoinPrimaryError::OtherTrustDomain { primary, configured });
+        }
+        if listen.wan.is_none() {
+            return Err(JoinPrimaryError::NoWan);
+        }
+        Ok(())
+    }
+
+    fn first_contact(&self, token: FederationTokenText) -> FirstContact {
+        let wall_clock = self.ports.wall_clock.clone();
+        let clock = TlsClock::new(move || wall_clock.now());
+        FirstContact { token, network: self.ports.network.clone(), clock }
+    }
+
+    /// The primary, while this server's datacenter has not been admitted: asked again at each start, because nothing but the token is
+    /// kept before the datacenter begins.
+    async fn primary(&self, state: &State) -> Result<Option<Datacenter>, StartError> {
+        if state.cluster().is_some() {
+            return Ok(None);
+        }
+        let text = self.keys.federation_token().map_err(|error| StartError::Own(error.into()))?;
+        let Some(text) = text else { return Ok(None) };
+        let token = text.parse().map_err(|error: BadToken| StartError::Own(error.into()))?;
+        Ok(Some(self.first_contact(token).welcome().await?))
+    }
+
+    fn new_datacenter(&self, data: &DataDirectory, primary: Option<&TrustDomain>) -> Result<NodeIdentity, StartError> {
         if self.config.recovery.is_none() {
             return Err(StartError::NoRecoveryChoice);
         }
         let cluster = self.random_uuid();
-        let trust_domain = match &self.config.trust_domain {
+        let trust_domain = match primary.or(self.config.trust_domain.as_ref()) {
             Some(trust_domain) => trust_domain.clone(),
             None => format!("{cluster}.carrack").parse().expect("a UUID in lower case and a suffix are a trust domain"),
         };
@@ -204,17 +263,28 @@ impl Parts {
         clock.follow(replica.clone());
         data.write_identity(&identity)?;
         transport.follow(&replica.state().state).map_err(StartError::Own)?;
-        let context = self.context(&identity, replica, &metrics);
+        let primary = self.primary(&replica.state().state).await?;
+        let (secondary, seen) = watch::channel(None);
+        let context = self.context(&identity, replica, &metrics, seen);
         let stop = Stop { all_but_raft: watch::Sender::new(false), raft_port: watch::Sender::new(false) };
         let stopped = stop.all_but_raft.subscribe();
         let mut tasks = Tasks::default();
-        bound.serve(&context, &transport, &clock.tls(), &stop, &mut tasks);
+        let log = Arc::new(ReplicaLog(context.replica.clone()));
+        let builtin = self.builtin();
+        let signer = ProviderSigner { provider: builtin.clone(), entropy: self.ports.entropy.clone() };
+        let wan = WanService::new(WanParts { log: log.clone(), signer: Arc::new(signer) });
+        bound.serve(&context, &transport, &clock.tls(), wan, &stop, &mut tasks);
         if identity.node == FIRST_NODE && !context.replica.is_initialized().await? {
             context.replica.initialize(&self.config.advertise.raft.to_string()).await?;
         }
-        for task in self.tasks(&identity, &context, &transport) {
+        let beginning = self.beginning(primary);
+        for task in self.tasks(&identity, &context, &transport, &builtin, beginning, &clock.tls()) {
             tasks.all_but_raft.spawn(run(task, context.replica.clone(), context.troubles.clone(), stopped.clone()));
         }
+        let dialer = transport.wan_dialer(self.ports.network.clone(), &clock.tls(), &metrics);
+        let to_primary = Arc::new(ToPrimary(Arc::new(WanChannels::new(dialer))));
+        let following = follow_primary(context.replica.clone(), log, to_primary, secondary, stopped.clone());
+        tasks.all_but_raft.spawn(following);
         tasks.all_but_raft.spawn(observe(context.clone(), stopped));
         Ok(Server { context, config: self.config, stop, tasks: Mutex::new(tasks), _data: data })
     }
@@ -256,7 +326,13 @@ impl Parts {
         Ok(Replica::open(options, ports).await?)
     }
 
-    fn context(&self, identity: &NodeIdentity, replica: Replica, metrics: &Arc<Metrics>) -> Arc<Context> {
+    fn context(
+        &self,
+        identity: &NodeIdentity,
+        replica: Replica,
+        metrics: &Arc<Metrics>,
+        secondary: watch::Receiver<Option<SecondaryStatus>>,
+    ) -> Arc<Context> {
         let desk = IssuingDesk::new(
             identity.node,
             replica.clone(),
@@ -278,20 +354,31 @@ impl Parts {
                 name: identity.name.clone(),
             },
             troubles: Troubles::default(),
+            secondary,
         })
     }
 
-    fn tasks(&self, identity: &NodeIdentity, context: &Context, transport: &Arc<Transport>) -> Vec<Arc<dyn Task>> {
+    fn builtin(&self) -> Arc<BuiltinProvider> {
+        let (ports, keys) = (&self.ports, self.keys.clone());
+        let (maker, sealer, entropy) = (ports.key_maker.clone(), ports.sealer.clone(), ports.entropy.clone());
+        Arc::new(BuiltinProvider::new(maker, sealer, keys, entropy))
+    }
+
+    fn tasks(
+        &self,
+        identity: &NodeIdentity,
+        context: &Context,
+        transport: &Arc<Transport>,
+        builtin: &Arc<BuiltinProvider>,
+        beginning: Option<Beginning>,
+        clock: &TlsClock,
+    ) -> Vec<Arc<dyn Task>> {
         let replica = &context.replica;
         let (entropy, keys) = (self.ports.entropy.clone(), self.keys.clone());
-        let ports = &self.ports;
-        let builtin =
-            BuiltinProvider::new(ports.key_maker.clone(), ports.sealer.clone(), keys.clone(), entropy.clone());
-        let builtin = Arc::new(builtin);
         vec![
             Arc::new(BeginTask {
                 identity: identity.clone(),
-                beginning: self.beginning(),
+                beginning,
                 replica: replica.clone(),
                 builtin: builtin.clone(),
                 keys: keys.clone(),
@@ -305,7 +392,8 @@ impl Parts {
                 provider: builtin.clone(),
                 server_certificate_ttl: SERVER_CERTIFICATE_TTL,
             }),
-            Arc::new(SealTask { replica: replica.clone(), builtin }),
+            Arc::new(SealTask { replica: replica.clone(), builtin: builtin.clone() }),
+            Arc::new(JoinPrimaryTask { keys: keys.clone(), network: self.ports.network.clone(), clock: clock.clone() }),
             Arc::new(MembersTask { replica: replica.clone() }),
             Arc::new(OwnRecordTask {
                 node: identity.node,
@@ -318,14 +406,14 @@ impl Parts {
         ]
     }
 
-    fn beginning(&self) -> Option<Beginning> {
+    fn beginning(&self, primary: Option<Datacenter>) -> Option<Beginning> {
         let recovery = match self.config.recovery.as_ref()? {
             Recovery::Recipient(recipient) => Some(recipient.clone()),
             Recovery::Without => None,
         };
         let (addresses, config) = (self.addresses(), self.config.ca);
         let server_certificate_ttl = SERVER_CERTIFICATE_TTL;
-        Some(Beginning { addresses, recovery, config, server_certificate_ttl, primary: None })
+        Some(Beginning { addresses, recovery, config, server_certificate_ttl, primary })
     }
 
     fn addresses(&self) -> Addresses {

@@ -7,7 +7,11 @@ use std::{
 
 use carrack_authority::{State, id::Digest, key::Der, member::Member, root::Ca, x509::pem};
 
-use super::{begin::behind, peers::Peers, task::StepError};
+use super::{
+    begin::behind,
+    peers::Peers,
+    task::{StepError, chain_of},
+};
 use crate::{
     data_directory::{DataDirectory, NodeIdentity},
     keys::server_keys::ServerCredential,
@@ -19,7 +23,7 @@ use crate::{
         identity::ServerIdentity,
         trust::{ServerTrust, TrustedServers},
         wan_dialer::WanDialer,
-        wan_trust::WanTrust,
+        wan_trust::{TrustedDatacenter, WanTrust},
     },
 };
 
@@ -57,12 +61,28 @@ impl Transport {
     /// Trusts what the state records.
     pub(crate) fn follow(&self, state: &State) -> Result<(), StepError> {
         self.peers.follow(state);
+        self.follow_datacenters(state);
         let roots = behind(state.roots(Ca::Server));
         if !roots.is_empty() {
             self.data.write_server_ca(&pem::encode_certificates(&roots))?;
             self.trust.replace(self.trusted(roots, state))?;
         }
         Ok(())
+    }
+
+    /// Trusts the other datacenters that the state records.
+    fn follow_datacenters(&self, state: &State) {
+        let others = state.datacenters().map(|other| TrustedDatacenter {
+            name: other.name.clone(),
+            cluster: other.cluster,
+            roots: other.server_roots.clone(),
+        });
+        for problem in self.wan_trust.replace(others.collect()) {
+            tracing::error!(
+                problem = chain_of(&problem),
+                "something that is recorded of another datacenter cannot be used"
+            );
+        }
     }
 
     /// Shows this certificate in handshakes that begin from now on.
@@ -78,7 +98,6 @@ impl Transport {
     }
 
     /// Dials servers of other datacenters, and makes sure that they are of the dialled one.
-    #[expect(dead_code, reason = "what follows the primary datacenter dials with it")]
     pub(crate) fn wan_dialer(&self, network: Arc<dyn Network>, clock: &TlsClock, metrics: &Arc<Metrics>) -> WanDialer {
         WanDialer::new(network, self.identity.clone(), self.wan_trust.clone(), clock.clone(), metrics.clone())
     }

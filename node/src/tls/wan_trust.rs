@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use arc_swap::ArcSwap;
 use carrack_authority::{
+    federation::DATACENTERS_MAX,
     key::Der,
     root::ROOTS_MAX,
     spiffe::Name,
@@ -22,7 +23,7 @@ use super::{
 
 /// The most other datacenters: each keeps connections to this server, and
 /// [`Limits::WAN`](super::acceptor::Limits::WAN) has room for as many.
-pub const DATACENTERS_TRUSTED_MAX: usize = 64;
+pub const DATACENTERS_TRUSTED_MAX: usize = DATACENTERS_MAX;
 /// The most roots of one datacenter: its server CA has no more, and a path is looked for under each of them.
 pub const ROOTS_TRUSTED_MAX: usize = ROOTS_MAX;
 

@@ -306,6 +306,7 @@ impl Server {
         let how = match &start {
             Start::Again => "again",
             Start::Bootstrap => "bootstrap",
+            Start::BootstrapSecondary(_) => "bootstrap as a secondary",
             Start::Join(_) => "join",
         };
         shared.note_detail(

@@ -2,13 +2,16 @@
 
 mod certificates;
 mod cluster;
+mod federation;
 
 use std::{sync::Arc, time::Duration};
 
-use carrack_proto::server::{certificates_server::CertificatesServer, cluster_server::ClusterServer};
+use carrack_proto::server::{
+    certificates_server::CertificatesServer, cluster_server::ClusterServer, federation_server::FederationServer,
+};
 use tonic::{service::Routes, transport::Server};
 
-use self::{certificates::Certificates, cluster::Cluster};
+use self::{certificates::Certificates, cluster::Cluster, federation::Federation};
 use crate::server::context::Context;
 
 /// The largest message: a CSR and its names fit many times.
@@ -36,6 +39,8 @@ pub fn limited_server() -> Server {
 pub fn routes(context: &Arc<Context>) -> Routes {
     let cluster = ClusterServer::new(Cluster::new(context.clone()));
     let certificates = CertificatesServer::new(Certificates::new(context.clone()));
+    let federation = FederationServer::new(Federation::new(context.clone()));
     Routes::new(cluster.max_decoding_message_size(MESSAGE_BYTES_MAX))
         .add_service(certificates.max_decoding_message_size(MESSAGE_BYTES_MAX))
+        .add_service(federation.max_decoding_message_size(MESSAGE_BYTES_MAX))
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use carrack::{
     keys::sealing::Sealer,
-    server::join_token::{JoinTokenText, SECRET_BYTES},
+    server::{join_token::JoinTokenText, token_text::SECRET_BYTES},
     tls::{
         client::{Alpn, ClientDialer, ServerRoots},
         clock::TlsClock,

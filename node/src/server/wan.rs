@@ -1,0 +1,293 @@
+//! What the federation needs of this server: its replicated log, its CA provider, and the way to other datacenters' servers.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use carrack_authority::{
+    Command, Outcome, State, WatchKey,
+    federation::{Cursor, Datacenter, DatacenterFacts, Table},
+    id::{Revision, Serial},
+    key::Der,
+    root::Root,
+    spiffe::Name,
+    time::Timestamp,
+    x509::authority::SignedCertificate,
+};
+use carrack_federation::{
+    FromPrimary, Heard, IssuerSigner, Log, LogError, WanError,
+    ports::{IssuerAsked, IssuerToSign},
+};
+use carrack_proto::{
+    convert::wan::{cursor_to_wire, der_from_wire, der_to_wire, heard_from_wire, table_to_wire},
+    wan::{AnnounceRequest, FollowRequest, SignIssuerRequest, wan_client::WanClient},
+};
+use carrack_raft::{Replica, ports::Entropy};
+use futures::{
+    StreamExt,
+    future::{BoxFuture, FutureExt, select_all},
+    stream::BoxStream,
+};
+use hyper_util::rt::TokioIo;
+use tokio::time::{Instant, sleep_until};
+use tonic::{
+    Code, Request, Status,
+    transport::{Channel, Endpoint, Uri},
+};
+
+use super::task::chain_of;
+use crate::{api::wan::MESSAGE_BYTES_MAX, provider, tls::wan_dialer::WanDialer};
+
+/// How often an idle connection to another datacenter is probed, and how long it has to answer: a half-open one is found by it.
+const KEEP_ALIVE: Duration = Duration::from_secs(5);
+/// How long another datacenter may take to answer a request that is no stream.
+const ANSWER_WITHIN: Duration = Duration::from_secs(20);
+
+/// The replicated log of this datacenter.
+pub(crate) struct ReplicaLog(pub(crate) Replica);
+
+impl Log for ReplicaLog {
+    fn state(&self) -> State {
+        self.0.state().state.clone()
+    }
+
+    fn log_time(&self) -> Timestamp {
+        self.0.log_time()
+    }
+
+    fn confirmed(&self, within: Duration) -> BoxFuture<'_, Result<State, LogError>> {
+        async move {
+            let read = self.0.read_linearizable(Instant::now() + within).await;
+            read.map(|applied| applied.state.clone()).map_err(|error| LogError(error.to_string()))
+        }
+        .boxed()
+    }
+
+    fn changed(&self, after: Vec<(WatchKey, Revision)>, deadline: Instant) -> BoxFuture<'_, ()> {
+        async move {
+            let changes = after.into_iter().map(|(key, revision)| {
+                async move {
+                    if let Err(error) = self.0.wait_for(key, revision, deadline).await {
+                        tracing::debug!(%error, "a change is not waited for");
+                        sleep_until(deadline).await;
+                    }
+                }
+                .boxed()
+            });
+            let mut waits: Vec<BoxFuture<'_, ()>> = changes.collect();
+            waits.push(sleep_until(deadline).boxed());
+            select_all(waits).await;
+        }
+        .boxed()
+    }
+
+    fn applied(&self, index: u64, deadline: Instant) -> BoxFuture<'_, bool> {
+        async move { self.0.wait_index(index, deadline).await.is_some() }.boxed()
+    }
+
+    fn propose(&self, command: Command, within: Duration) -> BoxFuture<'_, Result<Outcome, LogError>> {
+        async move {
+            let deadline = Instant::now() + within;
+            let proposed = self.0.propose(command, deadline).await.map_err(|error| LogError(error.to_string()))?;
+            self.0.wait_index(proposed.index, deadline).await;
+            Ok(proposed.outcome)
+        }
+        .boxed()
+    }
+}
+
+/// Signs issuers of other datacenters with the CA provider.
+pub(crate) struct ProviderSigner {
+    pub(crate) provider: Arc<dyn provider::CaProvider>,
+    pub(crate) entropy: Arc<dyn Entropy>,
+}
+
+impl IssuerSigner for ProviderSigner {
+    fn sign<'a>(&'a self, root: &'a Root, issuer: IssuerToSign) -> BoxFuture<'a, Result<SignedCertificate, String>> {
+        async move {
+            let mut serial = [0; 20];
+            self.entropy.fill(&mut serial);
+            let IssuerToSign { csr, datacenter, server, now, ttl } = issuer;
+            let serial = Serial::from_random(serial);
+            let to_sign = provider::IssuerToSign { csr, datacenter, server, now, ttl, serial };
+            self.provider.sign_issuer(root, to_sign).await.map_err(|error| chain_of(&error))
+        }
+        .boxed()
+    }
+}
+
+/// Connections to servers of other datacenters: one at a time for each, to whichever of them answers.
+pub(crate) struct WanChannels {
+    dialer: WanDialer,
+    ways: Mutex<BTreeMap<Name, Way>>,
+}
+
+/// The way to one datacenter.
+#[derive(Default)]
+struct Way {
+    /// The server that is spoken to, by its address.
+    open: Option<(String, Channel)>,
+    /// The address that failed last: the others are tried before it.
+    failed: Option<String>,
+}
+
+/// A client of a server of another datacenter.
+pub(crate) struct Reached {
+    pub(crate) client: WanClient<Channel>,
+    datacenter: Name,
+    address: String,
+}
+
+impl WanChannels {
+    pub(crate) fn new(dialer: WanDialer) -> Self {
+        Self { dialer, ways: Mutex::default() }
+    }
+
+    /// A client of the server in use, or of the next that can be reached.
+    pub(crate) async fn reach(&self, datacenter: &Datacenter) -> Result<Reached, WanError> {
+        let (address, channel) = self.channel(datacenter).await?;
+        let client = WanClient::new(channel);
+        let client = client.max_decoding_message_size(MESSAGE_BYTES_MAX).max_encoding_message_size(MESSAGE_BYTES_MAX);
+        Ok(Reached { client, datacenter: datacenter.name.clone(), address })
+    }
+
+    async fn channel(&self, datacenter: &Datacenter) -> Result<(String, Channel), WanError> {
+        let name = &datacenter.name;
+        let used = self.lock().get(name).and_then(|way| way.open.clone());
+        if let Some(open) = used.filter(|(address, _)| datacenter.wan_addresses.contains(address)) {
+            return Ok(open);
+        }
+        let mut tried = Vec::new();
+        for address in self.in_turn(datacenter) {
+            match self.connect(name, &address).await {
+                Ok(channel) => {
+                    self.lock().entry(name.clone()).or_default().open = Some((address.clone(), channel.clone()));
+                    return Ok((address, channel));
+                }
+                Err(error) => tried.push(format!("{address}: {}", chain_of(&error))),
+            }
+        }
+        let reason = if tried.is_empty() { "it has told no address of a server".into() } else { tried.join("; ") };
+        Err(WanError::Unreachable { datacenter: name.clone(), reason })
+    }
+
+    /// The addresses, the one that failed last at the end.
+    fn in_turn(&self, datacenter: &Datacenter) -> Vec<String> {
+        let mut addresses = datacenter.wan_addresses.clone();
+        let failed = self.lock().get(&datacenter.name).and_then(|way| way.failed.clone());
+        if let Some(position) = failed.and_then(|failed| addresses.iter().position(|address| *address == failed)) {
+            addresses.rotate_left(position + 1);
+        }
+        addresses
+    }
+
+    async fn connect(&self, datacenter: &Name, address: &str) -> Result<Channel, tonic::transport::Error> {
+        let (dialer, name, address) = (self.dialer.clone(), datacenter.clone(), address.to_owned());
+        let connect = tower::service_fn(move |_: Uri| {
+            let (dialer, name, address) = (dialer.clone(), name.clone(), address.clone());
+            async move { dialer.connect(&name, &address).await.map(TokioIo::new) }
+        });
+        // The name is not looked at: the dialer knows whom it dials and how to know it again.
+        Endpoint::from_static("https://server.carrack.invalid")
+            .http2_keep_alive_interval(KEEP_ALIVE)
+            .keep_alive_timeout(KEEP_ALIVE)
+            .keep_alive_while_idle(true)
+            .connect_with_connector(connect)
+            .await
+    }
+
+    /// What a failed request says; after a failure of the connection or of the server, the next request goes to another server.
+    pub(crate) fn failed(&self, reached: &Reached, status: &Status) -> WanError {
+        let refusals = [
+            Code::PermissionDenied,
+            Code::InvalidArgument,
+            Code::FailedPrecondition,
+            Code::AlreadyExists,
+            Code::NotFound,
+            Code::Unauthenticated,
+            Code::Unimplemented,
+            Code::OutOfRange,
+        ];
+        let datacenter = reached.datacenter.clone();
+        if refusals.contains(&status.code()) {
+            return WanError::Refused { datacenter, reason: status.message().into() };
+        }
+        let mut ways = self.lock();
+        let way = ways.entry(datacenter.clone()).or_default();
+        if way.open.as_ref().is_some_and(|(address, _)| *address == reached.address) {
+            *way = Way { open: None, failed: Some(reached.address.clone()) };
+        }
+        WanError::Unreachable { datacenter, reason: chain_of(status) }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<Name, Way>> {
+        self.ways.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The way from this datacenter to the primary.
+pub(crate) struct ToPrimary(pub(crate) Arc<WanChannels>);
+
+impl FromPrimary for ToPrimary {
+    fn follow<'a>(
+        &'a self,
+        primary: &'a Datacenter,
+        table: Table,
+        from: Cursor,
+    ) -> BoxFuture<'a, Result<BoxStream<'static, Result<Heard, WanError>>, WanError>> {
+        async move {
+            let mut reached = self.0.reach(primary).await?;
+            let request = FollowRequest { table: table_to_wire(table).into(), from: Some(cursor_to_wire(&from)) };
+            let opened = reached.client.follow(request).await.map_err(|status| self.0.failed(&reached, &status))?;
+            let channels = self.0.clone();
+            let heard = opened.into_inner().map(move |item| {
+                let response = item.map_err(|status| channels.failed(&reached, &status))?;
+                let unreadable = |error: &dyn std::error::Error| WanError::Unreadable {
+                    datacenter: reached.datacenter.clone(),
+                    reason: error.to_string(),
+                };
+                let (change, to, primary_revision) = heard_from_wire(response).map_err(|error| unreadable(&error))?;
+                Ok(Heard { change, to, primary_revision })
+            });
+            Ok(heard.boxed())
+        }
+        .boxed()
+    }
+
+    fn sign_issuer<'a>(&'a self, primary: &'a Datacenter, asked: IssuerAsked) -> BoxFuture<'a, Result<Der, WanError>> {
+        async move {
+            let mut reached = self.0.reach(primary).await?;
+            let request = timed(SignIssuerRequest {
+                node_id: asked.node.0,
+                node_name: asked.node_name.to_string(),
+                root: asked.root.0.to_vec().into(),
+                csr: der_to_wire(&asked.csr),
+            });
+            let signed =
+                reached.client.sign_issuer(request).await.map_err(|status| self.0.failed(&reached, &status))?;
+            Ok(der_from_wire(&signed.into_inner().certificate))
+        }
+        .boxed()
+    }
+
+    fn announce<'a>(&'a self, primary: &'a Datacenter, facts: DatacenterFacts) -> BoxFuture<'a, Result<(), WanError>> {
+        async move {
+            let mut reached = self.0.reach(primary).await?;
+            let request = timed(AnnounceRequest {
+                server_roots: facts.server_roots.iter().map(der_to_wire).collect(),
+                wan_addresses: facts.wan_addresses,
+            });
+            reached.client.announce(request).await.map_err(|status| self.0.failed(&reached, &status))?;
+            Ok(())
+        }
+        .boxed()
+    }
+}
+
+fn timed<T>(message: T) -> Request<T> {
+    let mut request = Request::new(message);
+    request.set_timeout(ANSWER_WITHIN);
+    request
+}
