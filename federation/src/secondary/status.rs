@@ -17,6 +17,8 @@ pub struct StreamStatus {
     pub heard: Option<Instant>,
     /// The primary's revision then.
     pub primary_revision: Revision,
+    /// How many revisions of the primary were not here yet then, because a part of the table was still to come.
+    pub lag: u64,
     /// Why it is not open, or why what came was not taken over.
     pub trouble: Option<String>,
 }

@@ -65,6 +65,9 @@ pub struct Status {
     /// The servers.
     #[serde(default)]
     pub members: Vec<Member>,
+    /// In a secondary: how it stands with the primary.
+    #[serde(default)]
+    pub secondary: Option<Secondary>,
     /// The CA.
     pub ca: Option<Ca>,
     /// What an operator should look at.
@@ -384,6 +387,120 @@ pub struct AclPolicy {
     /// The datacenters; none: all.
     #[serde(rename = "Datacenters", default)]
     pub datacenters: Option<Vec<String>>,
+}
+
+/// `GET /v1/carrack/federation`
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct Federation {
+    /// The datacenter that answered.
+    pub datacenter: String,
+    /// The primary.
+    pub primary: String,
+    /// The trust domain.
+    pub trust_domain: String,
+    /// The cluster's id.
+    #[serde(default)]
+    pub cluster_id: String,
+    /// Where its servers are reached.
+    #[serde(default)]
+    pub wan_addresses: Vec<String>,
+    /// The other datacenters.
+    #[serde(default)]
+    pub datacenters: Vec<FederationDatacenter>,
+    /// In a secondary: how it stands with the primary.
+    #[serde(default)]
+    pub secondary: Option<Secondary>,
+}
+
+/// A datacenter.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct FederationDatacenter {
+    /// The name.
+    pub name: String,
+    /// The cluster's id.
+    #[serde(default)]
+    pub cluster_id: String,
+    /// Whether it is the primary.
+    #[serde(default)]
+    pub primary: bool,
+    /// Where its servers are reached.
+    #[serde(default)]
+    pub wan_addresses: Vec<String>,
+    /// When it joined, or was first heard of.
+    #[serde(default)]
+    pub known_since: String,
+    /// Its unexpired issuers.
+    pub issuers: Option<u64>,
+    /// When the last of them ends.
+    pub issuers_until: Option<String>,
+}
+
+/// How a secondary stands with the primary.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct Secondary {
+    /// The primary.
+    pub primary: String,
+    /// When the last live issuer ends.
+    pub issues_until: Option<String>,
+    /// In how many seconds that is.
+    #[serde(default)]
+    pub issues_for_seconds: u64,
+    /// The tables that are followed.
+    #[serde(default)]
+    pub streams: Vec<FollowedTable>,
+    /// Servers whose issuer was not signed.
+    #[serde(default)]
+    pub unsigned_issuers: Vec<UnsignedIssuer>,
+}
+
+/// A table that a secondary follows.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct FollowedTable {
+    /// Its name.
+    pub table: String,
+    /// The primary's revision up to which it is here.
+    pub revision: u64,
+    /// Whether the whole table is being read.
+    #[serde(default)]
+    pub reading: bool,
+    /// When the primary was heard, by the log.
+    pub heard_at: Option<String>,
+    /// Whether the stream is open.
+    pub open: Option<bool>,
+    /// How many revisions are missing.
+    pub lag: Option<u64>,
+    /// How long ago the primary was heard.
+    pub silent_seconds: Option<u64>,
+    /// What is wrong.
+    pub trouble: Option<String>,
+}
+
+/// A server whose issuer the primary did not sign.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct UnsignedIssuer {
+    /// The server.
+    pub node_name: String,
+    /// Why.
+    pub reason: String,
+}
+
+/// `PUT /v1/carrack/federation/token`
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct FederationToken {
+    /// The token.
+    pub token: String,
+    /// The datacenter that it is for.
+    pub datacenter: String,
+    /// Its end.
+    pub expires_at: String,
+    /// The command that uses it.
+    pub command: String,
 }
 
 /// A text as one segment of a URL's path (RFC 3986 section 2.3): everything but unreserved characters is escaped.

@@ -7,6 +7,7 @@ pub mod client;
 pub mod config;
 pub mod connection;
 pub mod error;
+pub mod federation;
 pub mod files;
 pub mod inspect;
 pub mod issuance;
@@ -71,6 +72,9 @@ pub enum Command {
     /// Make a token with which a server joins
     #[command(subcommand)]
     Token(token::TokenCommand),
+    /// Connect datacenters into one trust domain
+    #[command(subcommand)]
+    Federation(federation::FederationCommand),
     /// Show and steer the CA
     #[command(subcommand)]
     Ca(ca::CaCommand),
@@ -148,6 +152,7 @@ async fn ask(command: &Command, client: &Client, output: &mut Output<'_>) -> Res
         Command::Status => status::run(client, output).await,
         Command::Members(command) => command.run(client, output).await,
         Command::Token(command) => command.run(client, output).await,
+        Command::Federation(command) => command.run(client, output).await,
         Command::Ca(command) => command.run(client, output).await,
         Command::Leaf(command) => command.run(client, output).await,
         Command::Sign(arguments) => arguments.run(client, output).await,

@@ -4,7 +4,7 @@ use super::{
     api::{Ca, Status},
     client::Client,
     error::CliError,
-    members,
+    federation, members,
     output::{Format, Output, or_dash, visible},
 };
 
@@ -34,6 +34,7 @@ fn print(status: &Status, output: &mut Output<'_>) -> Result<(), CliError> {
     output.facts([
         ("Datacenter", Some(status.datacenter.clone())),
         ("Trust domain", Some(status.trust_domain.clone())),
+        ("Secondary", status.secondary.as_ref().map(federation::independence)),
         ("Leader", Some(leader)),
         ("Asked server", Some(format!("{} (id {}, {})", status.node_name, status.node_id, status.role))),
         ("Term", Some(status.term.to_string())),

@@ -16,6 +16,7 @@ mod call;
 mod cluster;
 mod dispatch;
 pub mod error;
+mod federation;
 pub mod fields;
 mod health;
 mod issuance;

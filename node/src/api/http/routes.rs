@@ -10,7 +10,7 @@ use super::{
     call::Call,
     cluster,
     error::HttpError,
-    health, issuance, members, sign, status,
+    federation, health, issuance, members, sign, status,
 };
 
 /// What answers a request.
@@ -79,6 +79,9 @@ pub static ROUTES: &[Route] = &[
     get("/v1/carrack/members", OperatorRead, |call| Box::pin(members::list(call))),
     delete("/v1/carrack/members/{member}", OperatorWrite, |call| Box::pin(members::remove(call))),
     put("/v1/carrack/join-token", OperatorWrite, |call| Box::pin(members::make_join_token(call))),
+    get("/v1/carrack/federation", OperatorRead, |call| Box::pin(federation::list(call))),
+    put("/v1/carrack/federation/token", OperatorWrite, |call| Box::pin(federation::make_token(call))),
+    delete("/v1/carrack/federation/{datacenter}", OperatorWrite, |call| Box::pin(federation::remove(call))),
     put("/v1/carrack/sign", AnyToken, |call| Box::pin(sign::sign(call))),
     put("/v1/carrack/halt", OperatorWrite, |call| Box::pin(sign::halt(call))),
     get("/v1/carrack/issuance", OperatorRead, |call| Box::pin(issuance::read(call))),

@@ -12,6 +12,7 @@ use super::{
     call::Call,
     cluster,
     error::HttpError,
+    federation::{self, SecondaryEntry},
     health,
     members::{self, MemberEntry},
     standing::Standing,
@@ -41,6 +42,7 @@ struct Status {
     issuance_live: usize,
     current_leaves: usize,
     members: Vec<MemberEntry>,
+    secondary: Option<SecondaryEntry>,
     ca: CaEntry,
     problems: Vec<String>,
 }
@@ -93,6 +95,7 @@ fn status(call: &Call, state: &State) -> Status {
     let issuances = state.issuances();
     let troubles = call.edge.context.troubles.list();
     let mut problems: Vec<String> = health::reasons(&call.edge.context, state);
+    problems.extend(federation::problems(call, state));
     problems.extend(troubles.iter().map(|(task, text)| format!("{task}: {text}")));
     Status {
         datacenter: own.datacenter.to_string(),
@@ -116,6 +119,7 @@ fn status(call: &Call, state: &State) -> Status {
         issuance_live: issuances.unexpired(),
         current_leaves: issuances.current(),
         members: members::entries(state, &standing),
+        secondary: federation::secondary(call, state),
         ca: ca(state, troubles.into_iter().map(|(_, text)| text).next()),
         problems,
     }

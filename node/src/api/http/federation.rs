@@ -1,0 +1,228 @@
+//! The other datacenters: listed, removed, and the tokens with which new ones join; in a secondary, how it stands with the primary.
+
+use std::time::Duration;
+
+use axum::response::Response;
+use carrack_authority::{
+    Command, State,
+    federation::{Datacenter, Table},
+    issuer::IssuerPhase,
+    outcome::WatchKey,
+    spiffe::Name,
+    time::Timestamp,
+};
+use carrack_federation::secondary::SecondaryStatus;
+use serde::Serialize;
+use zeroize::Zeroizing;
+
+use super::{
+    call::{Call, of_proposal},
+    cluster,
+    error::HttpError,
+    fields::Fields,
+};
+use crate::server::federation_token::{
+    CreateFederationTokenError, FEDERATION_TOKEN_TTL_DEFAULT, create_federation_token,
+};
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct FederationEntry {
+    datacenter: String,
+    primary: String,
+    trust_domain: String,
+    cluster_id: String,
+    wan_addresses: Vec<String>,
+    datacenters: Vec<DatacenterEntry>,
+    secondary: Option<SecondaryEntry>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct DatacenterEntry {
+    name: String,
+    cluster_id: String,
+    primary: bool,
+    wan_addresses: Vec<String>,
+    known_since: String,
+    /// In the primary: the unexpired issuers that were signed for it.
+    issuers: Option<usize>,
+    /// In the primary: when the last of them ends.
+    issuers_until: Option<String>,
+}
+
+/// How a secondary stands with the primary.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub(super) struct SecondaryEntry {
+    primary: String,
+    /// When the last of this datacenter's live issuers ends: until then it issues without the primary.
+    issues_until: Option<String>,
+    issues_for_seconds: u64,
+    streams: Vec<StreamEntry>,
+    /// On the leader: servers whose issuer the primary did not sign at the last try.
+    unsigned_issuers: Vec<UnsignedEntry>,
+    /// On the leader: why the primary does not know where this datacenter is now.
+    unannounced: Option<String>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct StreamEntry {
+    table: &'static str,
+    /// The primary's revision up to which it is here.
+    revision: u64,
+    /// Whether the whole table is being read.
+    reading: bool,
+    heard_at: Option<String>,
+    /// On the leader: whether the stream is open.
+    open: Option<bool>,
+    /// On the leader: how many revisions the primary was ahead when it was heard last, all tables together.
+    lag: Option<u64>,
+    /// On the leader: how long ago the primary was heard.
+    silent_seconds: Option<u64>,
+    trouble: Option<String>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct UnsignedEntry {
+    node_name: String,
+    reason: String,
+}
+
+/// `GET /v1/carrack/federation`
+pub(super) async fn list(call: Call) -> Result<Response, HttpError> {
+    let view = call.view().await?;
+    let own = view.state().own_datacenter().ok_or(HttpError::NoLeader)?;
+    let entry = FederationEntry {
+        datacenter: own.name.to_string(),
+        primary: view.state().primary().unwrap_or(&own.name).to_string(),
+        trust_domain: call.edge.context.identity.trust_domain.to_string(),
+        cluster_id: own.cluster.to_string(),
+        wan_addresses: own.wan_addresses,
+        datacenters: view.state().datacenters().map(|other| datacenter(view.state(), other)).collect(),
+        secondary: secondary(&call, view.state()),
+    };
+    let index = view.state().modified(&WatchKey::Datacenters).0.max(1);
+    Ok(call.json(&entry)?.with_index(index).with_freshness(view.freshness).into_response())
+}
+
+fn datacenter(state: &State, other: &Datacenter) -> DatacenterEntry {
+    let issuers = state.remote_issuers().filter(|issuer| issuer.datacenter == other.name);
+    let ends: Vec<Timestamp> = issuers.map(|issuer| issuer.not_after).collect();
+    let is_primary_here = state.primary().is_none();
+    DatacenterEntry {
+        name: other.name.to_string(),
+        cluster_id: other.cluster.to_string(),
+        primary: other.is_primary,
+        wan_addresses: other.wan_addresses.clone(),
+        known_since: other.joined_at.to_string(),
+        issuers: is_primary_here.then_some(ends.len()),
+        issuers_until: ends.into_iter().max().map(|end| end.to_string()),
+    }
+}
+
+/// How this datacenter stands with the primary; `None` in the primary.
+pub(super) fn secondary(call: &Call, state: &State) -> Option<SecondaryEntry> {
+    let primary = state.primary()?.to_string();
+    let live = state.issuers().filter(|issuer| issuer.phase == IssuerPhase::Live);
+    let until = live.map(|issuer| issuer.not_after).max();
+    let known = call.edge.context.secondary.borrow().clone();
+    let known = known.as_ref();
+    let unsigned = known.into_iter().flat_map(|known| &known.unsigned);
+    Some(SecondaryEntry {
+        primary,
+        issues_until: until.map(|until| until.to_string()),
+        issues_for_seconds: until.map_or(0, |until| until.since(call.now()).as_secs()),
+        streams: Table::ALL.map(|table| stream(state, known, table)).into(),
+        unsigned_issuers: unsigned
+            .map(|(node, reason)| UnsignedEntry { node_name: cluster::name(state, *node), reason: reason.clone() })
+            .collect(),
+        unannounced: known.and_then(|known| known.unannounced.clone()),
+    })
+}
+
+fn stream(state: &State, known: Option<&SecondaryStatus>, table: Table) -> StreamEntry {
+    let progress = state.progress(table);
+    let stream = known.and_then(|known| known.streams.get(&table));
+    let was_heard = progress.heard_at != Timestamp::EPOCH;
+    StreamEntry {
+        table: table.as_str(),
+        revision: progress.cursor.revision.0,
+        reading: progress.cursor.reading.is_some(),
+        heard_at: was_heard.then(|| progress.heard_at.to_string()),
+        open: known.map(|_| stream.is_some_and(|stream| stream.is_open)),
+        lag: stream.map(|stream| stream.lag),
+        silent_seconds: stream.and_then(|stream| stream.heard).map(|heard| heard.elapsed().as_secs()),
+        trouble: stream.and_then(|stream| stream.trouble.clone()),
+    }
+}
+
+/// What a secondary's operator should look at.
+pub(super) fn problems(call: &Call, state: &State) -> Vec<String> {
+    let Some(entry) = secondary(call, state) else { return Vec::new() };
+    let mut problems = Vec::new();
+    for stream in entry.streams {
+        if let Some(trouble) = stream.trouble {
+            problems.push(format!("the primary's table `{}` is not followed: {trouble}", stream.table));
+        }
+    }
+    for unsigned in entry.unsigned_issuers {
+        problems.push(format!("the primary has not signed an issuer of {}: {}", unsigned.node_name, unsigned.reason));
+    }
+    if let Some(reason) = entry.unannounced {
+        problems.push(format!("the primary does not know where this datacenter is now: {reason}"));
+    }
+    problems
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct FederationTokenEntry<'a> {
+    token: &'a str,
+    datacenter: String,
+    expires_at: String,
+    command: &'a str,
+}
+
+/// `PUT /v1/carrack/federation/token`
+pub(super) async fn make_token(call: Call) -> Result<Response, HttpError> {
+    let mut fields = Fields::of_body("the federation token", &call.body)?;
+    let name = fields.some_text("Datacenter")?;
+    let ttl: Duration = fields.span("TTL")?.unwrap_or(FEDERATION_TOKEN_TTL_DEFAULT);
+    fields.finish()?;
+    let name = name.ok_or_else(|| {
+        HttpError::BadRequest("Datacenter is missing: a federation token is for one datacenter".into())
+    })?;
+    let name = Name::parse("datacenter", &name).map_err(|error| HttpError::BadRequest(error.to_string()))?;
+    call.committed_view().await?;
+    let made = create_federation_token(&call.edge.context, name, ttl).await;
+    let (token, expires_at) = made.map_err(of_federation_token)?;
+    let text = token.expose_text();
+    let datacenter = token.datacenter.to_string();
+    let command =
+        Zeroizing::new(format!("carrack server --bootstrap --datacenter {datacenter} --join-primary {}", *text));
+    let entry =
+        FederationTokenEntry { token: &text, datacenter, expires_at: expires_at.to_string(), command: &command };
+    Ok(call.json(&entry)?.with_secret().into_response())
+}
+
+fn of_federation_token(error: CreateFederationTokenError) -> HttpError {
+    match error {
+        CreateFederationTokenError::BadTtl(_) => HttpError::BadRequest(error.to_string()),
+        CreateFederationTokenError::NotBegun | CreateFederationTokenError::NoWan => {
+            HttpError::Unavailable(error.to_string())
+        }
+        CreateFederationTokenError::Propose(error) => of_proposal(error),
+        CreateFederationTokenError::Rejected(rejection) => rejection.into(),
+    }
+}
+
+/// `DELETE /v1/carrack/federation/{datacenter}`
+pub(super) async fn remove(call: Call) -> Result<Response, HttpError> {
+    let name = call.name("datacenter")?;
+    call.committed_view().await?;
+    call.propose(Command::RemoveDatacenter { name }).await?;
+    call.yes()
+}
