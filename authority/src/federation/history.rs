@@ -48,6 +48,11 @@ impl History {
         is_here.then(|| self.by_revision.range((start, Bound::Unbounded)).copied())
     }
 
+    /// The revision of the last change; zero: there was none that is remembered.
+    pub fn last(&self) -> Revision {
+        self.by_revision.get_max().map_or(self.forgotten, |(revision, _)| *revision)
+    }
+
     /// The last revision of which a change is forgotten.
     pub const fn forgotten(&self) -> Revision {
         self.forgotten

@@ -105,10 +105,14 @@ impl State {
         if planted::is(Bug::DeletedTokenLives) {
             return Ok(Outcome::Done);
         }
-        let is_global = self.acl.token(accessor, Timestamp::EPOCH).is_some_and(|token| !token.is_local);
-        if is_global {
+        let found = self.acl.token(accessor, Timestamp::EPOCH);
+        let (is_known, is_local) = (found.is_some(), found.is_some_and(|token| token.is_local));
+        if !is_local {
+            // One that is not known here may be one that the primary has just made.
             self.only_in_primary("a token that holds in every datacenter (one that is not `Local`)")?;
-            self.note_for_secondaries(change, Table::Tokens, accessor.0);
+            if is_known {
+                self.note_for_secondaries(change, Table::Tokens, accessor.0);
+            }
         }
         if self.acl.delete_token(accessor).is_some() {
             change.touch(WatchKey::Tokens);

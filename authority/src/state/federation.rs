@@ -9,7 +9,7 @@ use super::{Change, State, check};
 use crate::{
     federation::{
         AdmitDatacenter, DATACENTERS_MAX, Datacenter, DatacenterFacts, FEDERATION_TOKEN_TTL_MAX, FEDERATION_TOKENS_MAX,
-        FederationToken, Progress, REMOTE_ISSUERS_MAX, RemoteIssuer, Table, WAN_ADDRESSES_MAX,
+        FederationToken, Progress, REMOTE_ISSUERS_MAX, RemoteIssuer, Table, WAN_ADDRESSES_MAX, table_keys,
     },
     id::{Digest, KeyId, Revision},
     issuer::ISSUERS_PER_SERVER_MAX,
@@ -72,6 +72,17 @@ impl State {
     /// In a secondary: how far a table of the primary is followed.
     pub fn progress(&self, table: Table) -> Progress {
         self.followed.get(&table).copied().unwrap_or_default()
+    }
+
+    /// The revision of the last change of a table that other datacenters follow.
+    pub fn table_revision(&self, table: Table) -> Revision {
+        match table {
+            Table::Policies => self.histories.policies.last(),
+            Table::Tokens => self.histories.tokens.last(),
+            Table::Ca | Table::Datacenters => {
+                table_keys(table).iter().map(|key| self.modified(key)).max().unwrap_or_default()
+            }
+        }
     }
 
     /// Refuses in a secondary what holds in every datacenter.

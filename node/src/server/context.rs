@@ -11,7 +11,7 @@ use carrack_raft::{Replica, ports::Entropy};
 use tokio::sync::watch;
 use uuid::Uuid;
 
-use super::{desk::IssuingDesk, task::Troubles};
+use super::{datacenters::OtherDatacenters, desk::IssuingDesk, task::Troubles};
 use crate::{keys::secret::KeyMaker, telemetry::metrics::Metrics};
 
 /// Who this server is.
@@ -45,6 +45,8 @@ pub struct Context {
     pub identity: ServerIdentityInfo,
     /// What goes wrong now.
     pub troubles: Troubles,
+    /// The way to other datacenters.
+    pub others: Arc<dyn OtherDatacenters>,
     /// In a secondary, while this server leads: how its dealings with the primary stand.
     pub secondary: watch::Receiver<Option<SecondaryStatus>>,
 }

@@ -12,14 +12,12 @@ use carrack_authority::{
     spiffe::{Name, SpiffeError},
 };
 use carrack_proto::server::{JoinRequest, JoinResponse, cluster_client::ClusterClient};
-use hyper_util::rt::TokioIo;
-use tonic::{
-    Code, Status,
-    transport::{Channel, Endpoint, Uri},
-};
+use carrack_raft::ports::BoxedStream;
+use tonic::{Code, Status, transport::Channel};
 use uuid::Uuid;
 
 use super::{
+    grpc_client::{connect, within},
     join_token::JoinTokenText,
     own_record::joining_request,
     task::{StepError, chain_of},
@@ -130,9 +128,8 @@ fn request(
 
 async fn ask(dialer: ClientDialer, address: &str, request: JoinRequest) -> Result<JoinResponse, Status> {
     let channel = channel(dialer, address).await.map_err(|error| Status::unavailable(chain_of(&error)))?;
-    let mut request = tonic::Request::new(request);
-    request.set_timeout(ANSWER_WITHIN);
-    Ok(ClusterClient::new(channel).join(request).await?.into_inner())
+    let mut client = ClusterClient::new(channel);
+    within(ANSWER_WITHIN, request, |request| async move { client.join(request).await }).await
 }
 
 /// Whether asking another server would be answered the same.
@@ -169,13 +166,12 @@ fn accept(
     })
 }
 
-/// A gRPC channel over connections of our own dialer.
+/// A gRPC channel to a server that the dialer knows again.
 pub(super) async fn channel(dialer: ClientDialer, address: &str) -> Result<Channel, tonic::transport::Error> {
     let address = address.to_owned();
-    let connect = tower::service_fn(move |_: Uri| {
+    let dial = move || {
         let (dialer, address) = (dialer.clone(), address.clone());
-        async move { dialer.dial(&address).await.map(TokioIo::new) }
-    });
-    // The name is not looked at: the dialer knows whom it dials and how to know it again.
-    Endpoint::from_static("https://server.carrack.invalid").connect_with_connector(connect).await
+        async move { dialer.dial(&address).await.map(|stream| Box::new(stream) as BoxedStream) }
+    };
+    connect(|endpoint| endpoint, dial).await
 }

@@ -18,10 +18,11 @@ use carrack_proto::{
 };
 use carrack_raft::AppliedState;
 use futures::future::{BoxFuture, FutureExt};
-use tonic::{Code, Request, Status, transport::Channel};
+use tonic::{Code, Status, transport::Channel};
 
 use super::{
     federation_token::FederationTokenText,
+    grpc_client::within,
     join::channel,
     task::{Runs, Step, StepError, Task, chain_of},
 };
@@ -106,8 +107,8 @@ impl FirstContact {
             WelcomeRequest { secret: self.token.secret.to_vec().into(), datacenter: self.token.datacenter.to_string() };
         let (address, response) = self
             .ask(|channel| {
-                let request = timed(request.clone());
-                async move { Ok(FederationClient::new(channel).welcome(request).await?.into_inner()) }
+                let mut client = FederationClient::new(channel);
+                within(ANSWER_WITHIN, request.clone(), |request| async move { client.welcome(request).await })
             })
             .await?;
         self.primary(&address, response)
@@ -123,8 +124,8 @@ impl FirstContact {
             wan_addresses: facts.wan_addresses.clone(),
         };
         let joined = self.ask(|channel| {
-            let request = timed(request.clone());
-            async move { Ok(FederationClient::new(channel).join(request).await?.into_inner()) }
+            let mut client = FederationClient::new(channel);
+            within(ANSWER_WITHIN, request.clone(), |request| async move { client.join(request).await })
         });
         joined.await.map(drop)
     }
@@ -181,12 +182,6 @@ impl FirstContact {
             modified: Revision::default(),
         })
     }
-}
-
-fn timed<T>(message: T) -> Request<T> {
-    let mut request = Request::new(message);
-    request.set_timeout(ANSWER_WITHIN);
-    request
 }
 
 /// Whether asking another server would be answered the same.

@@ -89,13 +89,13 @@ impl Bound {
         raft_port.spawn(serve_raft(context.clone(), accepted, stop.raft_port.subscribe()));
         let accepted = accept(public(Port::Grpc, Alpn::Http2, Limits::RPC), self.grpc, tasks);
         tasks.spawn(serve_grpc(context.clone(), accepted, stopped.clone()));
+        let edge = http::Edge::new(context.clone());
         if let Some(listener) = self.wan {
             let (trust, metrics) = (transport.wan_trust.clone(), metrics.clone());
             let others = Acceptor::wan(identity.clone(), trust, clock.clone(), Limits::WAN, metrics);
             let accepted = accept(others, listener, tasks);
-            tasks.spawn(serve_wan(wan, accepted, stopped.clone()));
+            tasks.spawn(serve_wan(wan, edge.clone(), accepted, stopped.clone()));
         }
-        let edge = http::Edge::new(context.clone());
         let plain = |port| Acceptor::plain(port, Limits::HTTP, metrics.clone());
         for (listener, acceptor, kind) in [
             (self.https, public(Port::Https, Alpn::Http2OrHttp1, Limits::HTTP), http::Listener::Https),
@@ -149,8 +149,8 @@ async fn serve_grpc(context: Arc<Context>, accepted: Accepted, stopped: watch::R
     }
 }
 
-async fn serve_wan(service: WanService, accepted: Accepted, stopped: watch::Receiver<bool>) {
-    let server = wan::limited_server().add_service(wan::service(service));
+async fn serve_wan(service: WanService, edge: Arc<http::Edge>, accepted: Accepted, stopped: watch::Receiver<bool>) {
+    let server = wan::limited_server().add_service(wan::service(service)).add_service(wan::calls(&edge));
     if let Err(error) = server.serve_with_incoming_shutdown(accepted, ended(stopped)).await {
         tracing::error!(%error, "the WAN port is not served any more");
     }

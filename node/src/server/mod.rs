@@ -3,8 +3,10 @@
 pub(crate) mod admission;
 pub mod begin;
 pub mod context;
+pub mod datacenters;
 pub mod desk;
 pub mod federation_token;
+pub(crate) mod grpc_client;
 pub mod join;
 pub mod join_primary;
 pub mod join_token;

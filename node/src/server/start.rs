@@ -15,6 +15,7 @@ use super::{
     Server, Stop, Tasks,
     begin::{BeginTask, Beginning, FIRST_NODE},
     context::{Context, ServerIdentityInfo},
+    datacenters::{OtherDatacenters, WanCalls},
     desk::IssuingDesk,
     federation_token::FederationTokenText,
     join::{JoinError, join},
@@ -265,7 +266,10 @@ impl Parts {
         transport.follow(&replica.state().state).map_err(StartError::Own)?;
         let primary = self.primary(&replica.state().state).await?;
         let (secondary, seen) = watch::channel(None);
-        let context = self.context(&identity, replica, &metrics, seen);
+        let dialer = transport.wan_dialer(self.ports.network.clone(), &clock.tls(), &metrics);
+        let channels = Arc::new(WanChannels::new(dialer));
+        let others = Arc::new(WanCalls { replica: replica.clone(), channels: channels.clone() });
+        let context = self.context(&identity, replica, &metrics, seen, others);
         let stop = Stop { all_but_raft: watch::Sender::new(false), raft_port: watch::Sender::new(false) };
         let stopped = stop.all_but_raft.subscribe();
         let mut tasks = Tasks::default();
@@ -281,8 +285,7 @@ impl Parts {
         for task in self.tasks(&identity, &context, &transport, &builtin, beginning, &clock.tls()) {
             tasks.all_but_raft.spawn(run(task, context.replica.clone(), context.troubles.clone(), stopped.clone()));
         }
-        let dialer = transport.wan_dialer(self.ports.network.clone(), &clock.tls(), &metrics);
-        let to_primary = Arc::new(ToPrimary(Arc::new(WanChannels::new(dialer))));
+        let to_primary = Arc::new(ToPrimary(channels));
         let following = follow_primary(context.replica.clone(), log, to_primary, secondary, stopped.clone());
         tasks.all_but_raft.spawn(following);
         tasks.all_but_raft.spawn(observe(context.clone(), stopped));
@@ -332,6 +335,7 @@ impl Parts {
         replica: Replica,
         metrics: &Arc<Metrics>,
         secondary: watch::Receiver<Option<SecondaryStatus>>,
+        others: Arc<dyn OtherDatacenters>,
     ) -> Arc<Context> {
         let desk = IssuingDesk::new(
             identity.node,
@@ -354,6 +358,7 @@ impl Parts {
                 name: identity.name.clone(),
             },
             troubles: Troubles::default(),
+            others,
             secondary,
         })
     }

@@ -30,14 +30,16 @@ use futures::{
     future::{BoxFuture, FutureExt, select_all},
     stream::BoxStream,
 };
-use hyper_util::rt::TokioIo;
 use tokio::time::{Instant, sleep_until};
 use tonic::{
-    Code, Request, Status,
-    transport::{Channel, Endpoint, Uri},
+    Code, Status,
+    transport::{Channel, Endpoint},
 };
 
-use super::task::chain_of;
+use super::{
+    grpc_client::{connect, within},
+    task::chain_of,
+};
 use crate::{api::wan::MESSAGE_BYTES_MAX, provider, tls::wan_dialer::WanDialer};
 
 /// How often an idle connection to another datacenter is probed, and how long it has to answer: a half-open one is found by it.
@@ -133,11 +135,18 @@ struct Way {
     failed: Option<String>,
 }
 
-/// A client of a server of another datacenter.
+/// A server of another datacenter.
 pub(crate) struct Reached {
-    pub(crate) client: WanClient<Channel>,
+    pub(crate) channel: Channel,
     datacenter: Name,
     address: String,
+}
+
+impl Reached {
+    fn wan(&self) -> WanClient<Channel> {
+        let client = WanClient::new(self.channel.clone());
+        client.max_decoding_message_size(MESSAGE_BYTES_MAX).max_encoding_message_size(MESSAGE_BYTES_MAX)
+    }
 }
 
 impl WanChannels {
@@ -145,12 +154,10 @@ impl WanChannels {
         Self { dialer, ways: Mutex::default() }
     }
 
-    /// A client of the server in use, or of the next that can be reached.
+    /// The server in use, or of the next that can be reached.
     pub(crate) async fn reach(&self, datacenter: &Datacenter) -> Result<Reached, WanError> {
         let (address, channel) = self.channel(datacenter).await?;
-        let client = WanClient::new(channel);
-        let client = client.max_decoding_message_size(MESSAGE_BYTES_MAX).max_encoding_message_size(MESSAGE_BYTES_MAX);
-        Ok(Reached { client, datacenter: datacenter.name.clone(), address })
+        Ok(Reached { channel, datacenter: datacenter.name.clone(), address })
     }
 
     async fn channel(&self, datacenter: &Datacenter) -> Result<(String, Channel), WanError> {
@@ -185,17 +192,14 @@ impl WanChannels {
 
     async fn connect(&self, datacenter: &Name, address: &str) -> Result<Channel, tonic::transport::Error> {
         let (dialer, name, address) = (self.dialer.clone(), datacenter.clone(), address.to_owned());
-        let connect = tower::service_fn(move |_: Uri| {
+        let dial = move || {
             let (dialer, name, address) = (dialer.clone(), name.clone(), address.clone());
-            async move { dialer.connect(&name, &address).await.map(TokioIo::new) }
-        });
-        // The name is not looked at: the dialer knows whom it dials and how to know it again.
-        Endpoint::from_static("https://server.carrack.invalid")
-            .http2_keep_alive_interval(KEEP_ALIVE)
-            .keep_alive_timeout(KEEP_ALIVE)
-            .keep_alive_while_idle(true)
-            .connect_with_connector(connect)
-            .await
+            async move { dialer.connect(&name, &address).await }
+        };
+        let settings = |endpoint: Endpoint| {
+            endpoint.http2_keep_alive_interval(KEEP_ALIVE).keep_alive_timeout(KEEP_ALIVE).keep_alive_while_idle(true)
+        };
+        connect(settings, dial).await
     }
 
     /// What a failed request says; after a failure of the connection or of the server, the next request goes to another server.
@@ -238,9 +242,9 @@ impl FromPrimary for ToPrimary {
         from: Cursor,
     ) -> BoxFuture<'a, Result<BoxStream<'static, Result<Heard, WanError>>, WanError>> {
         async move {
-            let mut reached = self.0.reach(primary).await?;
+            let reached = self.0.reach(primary).await?;
             let request = FollowRequest { table: table_to_wire(table).into(), from: Some(cursor_to_wire(&from)) };
-            let opened = reached.client.follow(request).await.map_err(|status| self.0.failed(&reached, &status))?;
+            let opened = reached.wan().follow(request).await.map_err(|status| self.0.failed(&reached, &status))?;
             let channels = self.0.clone();
             let heard = opened.into_inner().map(move |item| {
                 let response = item.map_err(|status| channels.failed(&reached, &status))?;
@@ -258,36 +262,33 @@ impl FromPrimary for ToPrimary {
 
     fn sign_issuer<'a>(&'a self, primary: &'a Datacenter, asked: IssuerAsked) -> BoxFuture<'a, Result<Der, WanError>> {
         async move {
-            let mut reached = self.0.reach(primary).await?;
-            let request = timed(SignIssuerRequest {
+            let reached = self.0.reach(primary).await?;
+            let request = SignIssuerRequest {
                 node_id: asked.node.0,
                 node_name: asked.node_name.to_string(),
                 root: asked.root.0.to_vec().into(),
                 csr: der_to_wire(&asked.csr),
-            });
+            };
+            let mut client = reached.wan();
             let signed =
-                reached.client.sign_issuer(request).await.map_err(|status| self.0.failed(&reached, &status))?;
-            Ok(der_from_wire(&signed.into_inner().certificate))
+                within(ANSWER_WITHIN, request, |request| async move { client.sign_issuer(request).await }).await;
+            let signed = signed.map_err(|status| self.0.failed(&reached, &status))?;
+            Ok(der_from_wire(&signed.certificate))
         }
         .boxed()
     }
 
     fn announce<'a>(&'a self, primary: &'a Datacenter, facts: DatacenterFacts) -> BoxFuture<'a, Result<(), WanError>> {
         async move {
-            let mut reached = self.0.reach(primary).await?;
-            let request = timed(AnnounceRequest {
+            let reached = self.0.reach(primary).await?;
+            let request = AnnounceRequest {
                 server_roots: facts.server_roots.iter().map(der_to_wire).collect(),
                 wan_addresses: facts.wan_addresses,
-            });
-            reached.client.announce(request).await.map_err(|status| self.0.failed(&reached, &status))?;
-            Ok(())
+            };
+            let mut client = reached.wan();
+            let told = within(ANSWER_WITHIN, request, |request| async move { client.announce(request).await }).await;
+            told.map(drop).map_err(|status| self.0.failed(&reached, &status))
         }
         .boxed()
     }
-}
-
-fn timed<T>(message: T) -> Request<T> {
-    let mut request = Request::new(message);
-    request.set_timeout(ANSWER_WITHIN);
-    request
 }

@@ -50,6 +50,12 @@ impl federation_server::Federation for Federation {
     async fn welcome(&self, request: Request<WelcomeRequest>) -> Result<Response<WelcomeResponse>, Status> {
         let request = request.into_inner();
         let state = self.authenticate(&request.secret, &request.datacenter).await?;
+        let token = state.federation_token(&federation_secret_digest(&request.secret));
+        if let Some(cluster) = token.and_then(|token| token.consumed) {
+            // A datacenter that has joined does not ask: whoever asks now is another one.
+            let reason = format!("it was used already, by the cluster {cluster}");
+            return Err(rejected(&Rejection::FederationTokenRefused { reason }));
+        }
         let own = state.own_datacenter().ok_or_else(|| Status::unavailable("this datacenter has not begun"))?;
         Ok(Response::new(WelcomeResponse {
             primary: own.name.to_string(),

@@ -10,12 +10,14 @@ use axum::{
     response::{IntoResponse, Response},
     routing::any,
 };
+use carrack_authority::{Rejection, spiffe::Name};
 use tokio::time::{Duration, Instant, timeout_at};
 
 use super::{
     Edge, Listener, answer, body,
     call::{Call, of_read},
     error::{HttpError, RETRY_AFTER},
+    forward::Passage,
     health, not_here,
     parameters::{Consistency, Parameters},
     routes::{ROUTES, Route},
@@ -42,7 +44,11 @@ pub(super) fn router(edge: &Arc<Edge>, listener: Listener) -> axum::Router {
 }
 
 fn is_served(listener: Listener, route: &Route) -> bool {
-    listener != Listener::Monitoring || health::PATHS.contains(&route.path)
+    match listener {
+        Listener::LoopbackHttp | Listener::Https => true,
+        Listener::Monitoring => health::PATHS.contains(&route.path),
+        Listener::Wan => route.is_forwardable,
+    }
 }
 
 async fn respond(
@@ -91,9 +97,48 @@ async fn answer(
     let variable = variable(&mut request).await?;
     let (parts, body) = request.into_parts();
     let parameters = read_parameters(&edge, &parts.uri, &parts.headers)?;
+    if let Some(datacenter) = &parameters.other_datacenter {
+        refuse_hops(listener, datacenter)?;
+        let body = body::read(body, &parts.headers, route.body_bytes_max).await?;
+        return Passage::new(parts, body).to(&edge, route, &parameters, datacenter).await;
+    }
     admit_caller(&edge, route, &parameters, variable.as_deref()).await?;
     let body = body::read(body, &parts.headers, route.body_bytes_max).await?;
-    (route.handler)(Call { edge, route, peer, parameters, variable, body }).await
+    let passage = Passage::new(parts, body.clone());
+    let call = Call { edge: edge.clone(), route, peer, parameters: parameters.clone(), variable, body };
+    let answered = (route.handler)(call).await;
+    match written_in_primary(&edge, listener, route, &answered) {
+        Some(primary) => passage.to(&edge, route, &parameters, primary.as_str()).await,
+        None => answered,
+    }
+}
+
+/// The primary, if it is there that this is written: what holds in every datacenter, and what is not here but may be there already.
+fn written_in_primary(
+    edge: &Edge,
+    listener: Listener,
+    route: &Route,
+    answered: &Result<Response, HttpError>,
+) -> Option<Name> {
+    if listener == Listener::Wan || route.table.is_none() {
+        return None;
+    }
+    match answered {
+        Err(HttpError::Rejected(Rejection::InSecondary { primary, .. })) => Some(primary.clone()),
+        Err(HttpError::NotFound(_)) => edge.context.replica.state().state.primary().cloned(),
+        _ => None,
+    }
+}
+
+/// What another datacenter has passed on is answered here or not at all: nothing goes round.
+fn refuse_hops(listener: Listener, datacenter: &str) -> Result<(), HttpError> {
+    if listener != Listener::Wan {
+        return Ok(());
+    }
+    let datacenter = datacenter.escape_default();
+    Err(HttpError::BadRequest(format!(
+        "the request was passed on for the datacenter `{datacenter}`, which this one is not"
+    )))
 }
 
 /// The listener without TLS is for this machine alone, whatever address it was bound to.

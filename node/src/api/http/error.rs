@@ -90,6 +90,9 @@ pub enum HttpError {
     /// The replicated state refused.
     #[error("{0}")]
     Rejected(Rejection),
+    /// Another datacenter is named that is not known here; Consul's status and sentence.
+    #[error("{0}")]
+    NoPath(String),
     /// A defect of carrack's.
     #[error("internal error: {0}")]
     Internal(String),
@@ -126,6 +129,7 @@ impl HttpError {
             Self::Unavailable(_) => (StatusCode::SERVICE_UNAVAILABLE, "unavailable"),
             Self::Halted => (StatusCode::SERVICE_UNAVAILABLE, "halted"),
             Self::Rejected(rejection) => of_rejection(rejection),
+            Self::NoPath(_) => (StatusCode::INTERNAL_SERVER_ERROR, "no_path_to_datacenter"),
             Self::Internal(_) => (StatusCode::INTERNAL_SERVER_ERROR, "internal"),
         }
     }

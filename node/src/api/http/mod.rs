@@ -18,6 +18,7 @@ mod dispatch;
 pub mod error;
 mod federation;
 pub mod fields;
+pub(crate) mod forward;
 mod health;
 mod issuance;
 mod members;
@@ -53,6 +54,8 @@ pub enum Listener {
     Https,
     /// The one for monitoring: three routes, nothing else.
     Monitoring,
+    /// Servers of other datacenters pass on what their clients ask of this one.
+    Wan,
 }
 
 /// What the HTTP listeners of one server share.
@@ -60,13 +63,15 @@ pub struct Edge {
     context: Arc<Context>,
     leaves: LeafCache,
     look_ups: Semaphore,
+    forwarded: Semaphore,
 }
 
 impl Edge {
     /// The edge of one server.
     pub fn new(context: Arc<Context>) -> Arc<Self> {
         let leaves = LeafCache::new(Arc::new(DeskSource::new(context.clone())));
-        Arc::new(Self { context, leaves, look_ups: Semaphore::new(LOOK_UPS_MAX) })
+        let (look_ups, forwarded) = (Semaphore::new(LOOK_UPS_MAX), Semaphore::new(forward::FORWARDED_MAX));
+        Arc::new(Self { context, leaves, look_ups, forwarded })
     }
 
     /// Renews the leaves that are kept for local clients, until the future is dropped.

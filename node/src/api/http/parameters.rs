@@ -54,6 +54,11 @@ impl PresentedSecret {
     pub fn as_uuid(&self) -> Option<Uuid> {
         parse_uuid(&self.0)
     }
+
+    /// The text, to be shown to the datacenter that shall answer.
+    pub(super) fn expose(&self) -> &str {
+        &self.0
+    }
 }
 
 impl fmt::Debug for PresentedSecret {
@@ -83,11 +88,13 @@ pub struct Parameters {
     pub is_pretty: bool,
     /// The token.
     pub secret: Option<PresentedSecret>,
+    /// The datacenter that shall answer, if it is another one.
+    pub other_datacenter: Option<String>,
     others: Vec<(String, String)>,
 }
 
 impl Parameters {
-    /// Reads query and headers. `datacenter` is ours: a request for another one is refused.
+    /// Reads query and headers. `datacenter` is ours.
     pub fn read(uri: &Uri, headers: &HeaderMap, datacenter: &str) -> Result<Self, HttpError> {
         let bad = |text: &str| HttpError::BadRequest(text.into());
         if uri.query().is_some_and(|query| query.len() > QUERY_BYTES_MAX) {
@@ -99,7 +106,8 @@ impl Parameters {
             return Err(bad("the query has more than 64 parameters"));
         }
         let mut read = Self { others: pairs, ..Self::default() };
-        read.refuse_unoffered(datacenter)?;
+        read.other_datacenter = read.text("dc").filter(|dc| *dc != datacenter).map(str::to_owned);
+        read.refuse_unoffered()?;
         read.index = match read.text("index") {
             Some(text) => text.parse().map_err(|_| bad("Invalid index"))?,
             None => 0,
@@ -115,13 +123,7 @@ impl Parameters {
         Ok(read)
     }
 
-    fn refuse_unoffered(&self, datacenter: &str) -> Result<(), HttpError> {
-        if let Some(other) = self.text("dc").filter(|dc| *dc != datacenter) {
-            return Err(HttpError::NotImplemented(format!(
-                "No path to datacenter `{}`: this server answers for `{datacenter}` alone",
-                other.escape_default()
-            )));
-        }
+    fn refuse_unoffered(&self) -> Result<(), HttpError> {
         for (name, default) in [("ns", "default"), ("partition", "default"), ("peer", "local")] {
             if let Some(value) = self.text(name).filter(|value| *value != default) {
                 let value = value.escape_default();

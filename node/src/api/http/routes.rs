@@ -2,6 +2,7 @@
 //! and a test walks it.
 
 use axum::{http::Method, response::Response};
+use carrack_authority::federation::Table;
 use futures::future::BoxFuture;
 
 use super::{
@@ -26,24 +27,91 @@ pub struct Route {
     pub right: Right,
     /// The longest body that is read.
     pub body_bytes_max: usize,
+    /// Whether another datacenter may answer it: what is about one machine, only that machine can.
+    pub is_forwardable: bool,
+    /// The table of the primary that it may write.
+    pub table: Option<Table>,
     /// What answers.
     pub handler: Handler,
 }
 
 const fn get(path: &'static str, right: Right, handler: Handler) -> Route {
-    Route { method: Method::GET, path, right, body_bytes_max: body::BODY_BYTES_MAX, handler }
+    Route {
+        method: Method::GET,
+        path,
+        right,
+        body_bytes_max: body::BODY_BYTES_MAX,
+        is_forwardable: true,
+        table: None,
+        handler,
+    }
 }
 
 const fn put(path: &'static str, right: Right, handler: Handler) -> Route {
-    Route { method: Method::PUT, path, right, body_bytes_max: body::BODY_BYTES_MAX, handler }
+    Route {
+        method: Method::PUT,
+        path,
+        right,
+        body_bytes_max: body::BODY_BYTES_MAX,
+        is_forwardable: true,
+        table: None,
+        handler,
+    }
 }
 
 const fn put_policy(path: &'static str, handler: Handler) -> Route {
-    Route { method: Method::PUT, path, right: AclWrite, body_bytes_max: body::POLICY_BODY_BYTES_MAX, handler }
+    Route {
+        method: Method::PUT,
+        path,
+        right: AclWrite,
+        body_bytes_max: body::POLICY_BODY_BYTES_MAX,
+        is_forwardable: true,
+        table: Some(Table::Policies),
+        handler,
+    }
 }
 
 const fn delete(path: &'static str, right: Right, handler: Handler) -> Route {
-    Route { method: Method::DELETE, path, right, body_bytes_max: body::BODY_BYTES_MAX, handler }
+    Route {
+        method: Method::DELETE,
+        path,
+        right,
+        body_bytes_max: body::BODY_BYTES_MAX,
+        is_forwardable: true,
+        table: None,
+        handler,
+    }
+}
+
+impl Route {
+    /// It is about the machine that is asked.
+    const fn here(mut self) -> Self {
+        self.is_forwardable = false;
+        self
+    }
+
+    /// It may write a table of the primary.
+    const fn writes(mut self, table: Table) -> Self {
+        self.table = Some(table);
+        self
+    }
+
+    fn is_at(&self, path: &str) -> bool {
+        let (mut own, mut asked) = (self.path.split('/'), path.split('/'));
+        loop {
+            match (own.next(), asked.next()) {
+                (None, None) => return true,
+                (Some(own), Some(asked)) if own.starts_with('{') || own == asked => {}
+                _ => return false,
+            }
+        }
+    }
+}
+
+/// The table of the primary that a request may write.
+pub(super) fn written_table(method: &Method, path: &str) -> Option<Table> {
+    let mut found = ROUTES.iter().filter(|route| route.method == *method && route.is_at(path));
+    found.find_map(|route| route.table)
 }
 
 /// The table.
@@ -51,24 +119,25 @@ pub static ROUTES: &[Route] = &[
     // Consul's: the CA.
     get("/v1/connect/ca/roots", Public, |call| Box::pin(ca_roots::read(call))),
     get("/v1/connect/ca/configuration", OperatorWrite, |call| Box::pin(ca_configuration::read(call))),
-    put("/v1/connect/ca/configuration", OperatorWrite, |call| Box::pin(ca_configuration::write(call))),
-    get("/v1/agent/connect/ca/roots", Public, |call| Box::pin(ca_roots::read_as_agent(call))),
-    get("/v1/agent/connect/ca/leaf/{service}", ServiceWrite, |call| Box::pin(agent::leaf(call))),
-    get("/v1/agent/self", AnyToken, |call| Box::pin(agent::about(call))),
+    put("/v1/connect/ca/configuration", OperatorWrite, |call| Box::pin(ca_configuration::write(call)))
+        .writes(Table::Ca),
+    get("/v1/agent/connect/ca/roots", Public, |call| Box::pin(ca_roots::read_as_agent(call))).here(),
+    get("/v1/agent/connect/ca/leaf/{service}", ServiceWrite, |call| Box::pin(agent::leaf(call))).here(),
+    get("/v1/agent/self", AnyToken, |call| Box::pin(agent::about(call))).here(),
     // Consul's: tokens and policies.
-    put("/v1/acl/bootstrap", Public, |call| Box::pin(acl_bootstrap::bootstrap(call))),
+    put("/v1/acl/bootstrap", Public, |call| Box::pin(acl_bootstrap::bootstrap(call))).writes(Table::Tokens),
     get("/v1/acl/tokens", AclRead, |call| Box::pin(acl_tokens::list(call))),
-    put("/v1/acl/token", AclWrite, |call| Box::pin(acl_tokens::create(call))),
+    put("/v1/acl/token", AclWrite, |call| Box::pin(acl_tokens::create(call))).writes(Table::Tokens),
     get("/v1/acl/token/self", AnyToken, |call| Box::pin(acl_tokens::read_own(call))),
     get("/v1/acl/token/{accessor}", AclRead, |call| Box::pin(acl_tokens::read(call))),
-    put("/v1/acl/token/{accessor}", AclWrite, |call| Box::pin(acl_tokens::update(call))),
-    delete("/v1/acl/token/{accessor}", AclWrite, |call| Box::pin(acl_tokens::delete(call))),
-    put("/v1/acl/token/{accessor}/clone", AclWrite, |call| Box::pin(acl_tokens::clone(call))),
+    put("/v1/acl/token/{accessor}", AclWrite, |call| Box::pin(acl_tokens::update(call))).writes(Table::Tokens),
+    delete("/v1/acl/token/{accessor}", AclWrite, |call| Box::pin(acl_tokens::delete(call))).writes(Table::Tokens),
+    put("/v1/acl/token/{accessor}/clone", AclWrite, |call| Box::pin(acl_tokens::clone(call))).writes(Table::Tokens),
     get("/v1/acl/policies", AclRead, |call| Box::pin(acl_policies::list(call))),
     put_policy("/v1/acl/policy", |call| Box::pin(acl_policies::create(call))),
     get("/v1/acl/policy/{id}", AclRead, |call| Box::pin(acl_policies::read(call))),
     put_policy("/v1/acl/policy/{id}", |call| Box::pin(acl_policies::update(call))),
-    delete("/v1/acl/policy/{id}", AclWrite, |call| Box::pin(acl_policies::delete(call))),
+    delete("/v1/acl/policy/{id}", AclWrite, |call| Box::pin(acl_policies::delete(call))).writes(Table::Policies),
     get("/v1/acl/policy/name/{name}", AclRead, |call| Box::pin(acl_policies::read_by_name(call))),
     // Consul's: the servers.
     get("/v1/status/leader", Public, |call| Box::pin(cluster::leader(call))),
@@ -86,7 +155,7 @@ pub static ROUTES: &[Route] = &[
     put("/v1/carrack/halt", OperatorWrite, |call| Box::pin(sign::halt(call))),
     get("/v1/carrack/issuance", OperatorRead, |call| Box::pin(issuance::read(call))),
     // For monitoring: without token and without quorum.
-    get("/metrics", Public, |call| Box::pin(health::metrics(call))),
-    get("/livez", Public, |call| Box::pin(health::live(call))),
-    get("/readyz", Public, |call| Box::pin(health::ready(call))),
+    get("/metrics", Public, |call| Box::pin(health::metrics(call))).here(),
+    get("/livez", Public, |call| Box::pin(health::live(call))).here(),
+    get("/readyz", Public, |call| Box::pin(health::ready(call))).here(),
 ];

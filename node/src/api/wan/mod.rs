@@ -1,6 +1,7 @@
 //! The WAN port (8302): what servers of other datacenters may ask for. Who they are, their certificate has shown; what they may ask for
 //! is about their own datacenter alone, or carries a client's own token.
 
+mod calls;
 mod tables;
 
 use std::{pin::Pin, sync::Arc, time::Duration};
@@ -24,6 +25,7 @@ use futures::Stream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tonic::{Request, Response, Status, service::interceptor::InterceptedService, transport::Server};
 
+pub(crate) use self::calls::calls;
 use crate::{
     api::grpc::{PENDING_RESETS_MAX, STREAMS_PER_CONNECTION_MAX},
     server::wan::ReplicaLog,

@@ -70,7 +70,10 @@ async fn consistency_modes_are_told_and_conflicts_refused() {
     let refused = datacenter.get("/v1/connect/ca/roots?stale&consistent").expect(400).await;
     assert_eq!(refused.text, "Cannot specify ?stale with ?consistent, conflicting semantics.");
     assert_eq!(refused.header("x-carrack-error-code"), "bad_request");
-    datacenter.get("/v1/connect/ca/roots?dc=other").expect(501).await;
+    let elsewhere = datacenter.get("/v1/connect/ca/roots?dc=other").expect(500).await;
+    assert_eq!(elsewhere.text, "No path to datacenter `other`; known are dc1");
+    let about_one_machine = datacenter.get("/v1/agent/connect/ca/roots?dc=other").expect(400).await;
+    assert!(about_one_machine.text.contains("`other`"), "{}", about_one_machine.text);
     datacenter.get("/v1/connect/ca/roots?index=x").expect(400).await;
 }
 

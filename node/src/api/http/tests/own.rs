@@ -60,6 +60,7 @@ async fn the_status_tells_what_an_operator_looks_at_first() {
         "NodeName",
         "Problems",
         "Role",
+        "Secondary",
         "SnapshotIndex",
         "Term",
         "TrustDomain",

@@ -1,0 +1,194 @@
+//! Requests that another datacenter answers: those with its name in `dc`, and in a secondary the writes of what holds everywhere.
+//! The token is not looked at here: it may be one of that datacenter alone, which checks it itself.
+
+use std::{sync::Arc, time::Duration};
+
+use axum::{
+    Router,
+    body::{Body, Bytes, to_bytes},
+    extract::Query,
+    http::{HeaderName, HeaderValue, Request, StatusCode, Uri, header, request::Parts},
+    response::Response,
+};
+use carrack_authority::{WatchKey, federation::Table};
+use tokio::time::Instant;
+use tower::ServiceExt;
+
+use super::{
+    Edge,
+    error::{HttpError, RETRY_AFTER},
+    parameters::{Parameters, WAIT_DEFAULT},
+    routes::Route,
+};
+use crate::server::datacenters::{CallError, ForwardedRequest, ForwardedResponse};
+
+/// The most requests that wait for other datacenters at once: each may be a blocking query.
+pub(super) const FORWARDED_MAX: usize = 512;
+/// How long another datacenter may take to answer what does not wait for a change: its own reads and writes take less.
+const ANSWER_WITHIN: Duration = Duration::from_secs(15);
+/// The largest answer that is passed on: a list of ten thousand tokens.
+pub(crate) const ANSWER_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// How long a write in the primary waits to be here too, so that its sender reads what he wrote.
+const HERE_WITHIN: Duration = Duration::from_secs(5);
+
+const CONSUL_TOKEN: HeaderName = HeaderName::from_static("x-consul-token");
+
+/// A request as it is passed on, should it be.
+pub(super) struct Passage {
+    parts: Parts,
+    body: Bytes,
+}
+
+impl Passage {
+    pub(super) fn new(parts: Parts, body: Bytes) -> Self {
+        Self { parts, body }
+    }
+
+    /// Has the request answered by another datacenter.
+    pub(super) async fn to(
+        self,
+        edge: &Arc<Edge>,
+        route: &Route,
+        parameters: &Parameters,
+        datacenter: &str,
+    ) -> Result<Response, HttpError> {
+        if !route.is_forwardable {
+            return Err(HttpError::BadRequest(format!(
+                "`dc` names the datacenter `{}`, but this is about the machine that is asked: ask a server or agent there",
+                datacenter.escape_default()
+            )));
+        }
+        let _place = edge.forwarded.try_acquire().map_err(|_| HttpError::RateLimited { retry_after: RETRY_AFTER })?;
+        let waits = parameters.index > 0;
+        let wait = parameters.wait.filter(|wait| !wait.is_zero()).unwrap_or(WAIT_DEFAULT);
+        // The jitter is a sixteenth at most.
+        let within = if waits { wait + wait / 8 + ANSWER_WITHIN } else { ANSWER_WITHIN };
+        let request = ForwardedRequest {
+            method: self.parts.method.clone(),
+            path_and_query: self.path_and_query(datacenter)?,
+            headers: self.headers(parameters),
+            body: self.body,
+        };
+        let is_write = route.method != axum::http::Method::GET;
+        let answered = edge.context.others.call(datacenter, request, within).await;
+        let answered = answered.map_err(|error| of_call(error, is_write))?;
+        if let Some(table) = route.table.filter(|_| answered.status.is_success()) {
+            wait_until_here(edge, table, answered.index).await;
+        }
+        Ok(response(answered))
+    }
+
+    /// The path and the query, without the token and with the datacenter that shall answer.
+    fn path_and_query(&self, datacenter: &str) -> Result<String, HttpError> {
+        let uri = &self.parts.uri;
+        let is_kept = |pair: &&str| {
+            let name = pair_name(pair);
+            !name.is_some_and(|name| name == "token" || name == "dc")
+        };
+        let kept = uri.query().unwrap_or_default().split('&').filter(|pair| !pair.is_empty()).filter(is_kept);
+        let own = format!("dc={datacenter}");
+        let query: Vec<&str> = kept.chain([own.as_str()]).collect();
+        let text = format!("{}?{}", uri.path(), query.join("&"));
+        // The name came from a client: it must not add anything to the query.
+        let is_safe = datacenter.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte));
+        if is_safe {
+            Ok(text)
+        } else {
+            Err(HttpError::NoPath(format!("No path to datacenter `{}`", datacenter.escape_default())))
+        }
+    }
+
+    fn headers(&self, parameters: &Parameters) -> Vec<(HeaderName, HeaderValue)> {
+        let mut headers = Vec::new();
+        for name in [header::CONTENT_TYPE, header::ACCEPT] {
+            if let Some(value) = self.parts.headers.get(&name) {
+                headers.push((name, value.clone()));
+            }
+        }
+        let secret = parameters.secret.as_ref().and_then(|secret| HeaderValue::from_str(secret.expose()).ok());
+        if let Some(mut secret) = secret {
+            secret.set_sensitive(true);
+            headers.push((CONSUL_TOKEN, secret));
+        }
+        headers
+    }
+}
+
+/// The decoded name of a pair in a query.
+fn pair_name(pair: &str) -> Option<String> {
+    let uri: Uri = format!("/?{pair}").parse().ok()?;
+    let Query(pairs) = Query::<Vec<(String, String)>>::try_from_uri(&uri).ok()?;
+    pairs.into_iter().next().map(|(name, _)| name)
+}
+
+fn of_call(error: CallError, is_write: bool) -> HttpError {
+    match error {
+        CallError::Unknown { .. } => HttpError::NoPath(error.to_string()),
+        CallError::OutcomeUnknown(_) if is_write => HttpError::OutcomeUnknown(error.to_string()),
+        CallError::Unreachable(_) | CallError::OutcomeUnknown(_) => HttpError::Unavailable(error.to_string()),
+    }
+}
+
+/// Waits a while until a table of the primary is followed here up to a revision.
+async fn wait_until_here(edge: &Edge, table: Table, revision: u64) {
+    let deadline = Instant::now() + HERE_WITHIN;
+    let replica = &edge.context.replica;
+    while Instant::now() < deadline {
+        let applied = replica.state();
+        // A datacenter that follows nothing is not the one where this is waited for.
+        if applied.state.primary().is_none() || applied.state.progress(table).cursor.revision.0 >= revision {
+            return;
+        }
+        let seen = applied.state.modified(&WatchKey::Followed);
+        if let Err(error) = replica.wait_for(WatchKey::Followed, seen, deadline).await {
+            tracing::debug!(%error, "a write in the primary is not waited for");
+            return;
+        }
+    }
+}
+
+/// What is passed on of an answer's headers: those that clients of Consul read.
+fn is_passed_on(name: &HeaderName) -> bool {
+    let others = [header::CONTENT_TYPE, header::RETRY_AFTER, header::CACHE_CONTROL, header::X_CONTENT_TYPE_OPTIONS];
+    name.as_str().starts_with("x-consul-") || name.as_str().starts_with("x-carrack-") || others.contains(name)
+}
+
+fn response(answered: ForwardedResponse) -> Response {
+    let mut response = Response::new(Body::from(answered.body));
+    *response.status_mut() = answered.status;
+    for (name, mut value) in answered.headers {
+        if is_passed_on(&name) {
+            value.set_sensitive(false);
+            response.headers_mut().insert(name, value);
+        }
+    }
+    response
+}
+
+/// Answers a request that another datacenter's server has passed on, as it would be answered here.
+pub(crate) async fn answer_forwarded(edge: &Edge, router: &Router, request: ForwardedRequest) -> ForwardedResponse {
+    let uri: Result<Uri, _> = request.path_and_query.parse();
+    let Ok(uri) = uri else { return plain(StatusCode::BAD_REQUEST, "the path cannot be decoded") };
+    let table = super::routes::written_table(&request.method, uri.path());
+    let mut forwarded = Request::new(Body::from(request.body));
+    *forwarded.method_mut() = request.method;
+    *forwarded.uri_mut() = uri;
+    for (name, value) in request.headers {
+        forwarded.headers_mut().append(name, value);
+    }
+    let Ok(response) = router.clone().oneshot(forwarded).await;
+    let (parts, body) = response.into_parts();
+    let Ok(body) = to_bytes(body, ANSWER_BYTES_MAX).await else {
+        let text = format!("the answer has more than {ANSWER_BYTES_MAX} bytes: ask a server of that datacenter itself");
+        return plain(StatusCode::INSUFFICIENT_STORAGE, &text);
+    };
+    let index = table.map_or(0, |table| edge.context.replica.state().state.table_revision(table).0);
+    let headers = parts.headers.iter().filter(|(name, _)| is_passed_on(name));
+    let headers = headers.map(|(name, value)| (name.clone(), value.clone())).collect();
+    ForwardedResponse { status: parts.status, headers, body, index }
+}
+
+fn plain(status: StatusCode, text: &str) -> ForwardedResponse {
+    let media_type = (header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    ForwardedResponse { status, headers: vec![media_type], body: Bytes::copy_from_slice(text.as_bytes()), index: 0 }
+}
