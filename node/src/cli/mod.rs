@@ -60,7 +60,7 @@ pub struct Cli {
 /// What to do.
 #[derive(Subcommand)]
 pub enum Command {
-    /// Run three servers in this process: a first look, and a place to develop against
+    /// Run two datacenters of three servers in this process: a first look, and a place to develop against
     Dev(server::DevArgs),
     /// Run a server
     Server(Box<server::ServerArgs>),

@@ -48,11 +48,16 @@ pub(super) fn server(arguments: &ServerArgs, output: &mut (dyn Write + Send)) ->
     })
 }
 
-/// Runs three servers until it is interrupted.
+/// Runs datacenters of servers until it is interrupted.
 pub(super) fn dev(arguments: &DevArgs, output: &mut (dyn Write + Send)) -> Result<(), CliError> {
     start_logs(&LogSettings { format: LogFormat::Auto, level: "error".into() })?;
     harden_process();
-    let options = DevOptions { data_dir: arguments.data_dir.clone(), port_offset: arguments.port_offset };
+    let options = DevOptions {
+        data_dir: arguments.data_dir.clone(),
+        port_offset: arguments.port_offset,
+        datacenters: arguments.datacenters,
+        servers: arguments.servers,
+    };
     let mut progress: Box<dyn Progress> =
         if std::io::stderr().is_terminal() { Box::new(Spinner::new()) } else { Box::new(Lines) };
     Ok(runtime()?.block_on(dev::run(options, &mut *progress, output))?)

@@ -7,6 +7,7 @@ use clap::Args;
 use super::{error::CliError, settings::ConfigArgs};
 use crate::{
     config::{Loaded, Purpose},
+    dev::{DATACENTERS_MAX, SERVERS_MAX},
     server::{
         Start,
         federation_token::FederationTokenText,
@@ -39,7 +40,7 @@ pub struct ServerArgs {
     pub config: ConfigArgs,
 }
 
-/// Runs three servers in one process, for a first look and for development.
+/// Runs datacenters of servers in one process, for a first look and for development.
 #[derive(Clone, Debug, Args)]
 pub struct DevArgs {
     /// Directory to keep everything in; default: a temporary one that goes with the process
@@ -48,6 +49,22 @@ pub struct DevArgs {
     /// Added to every port, so that two of them can run
     #[arg(long, value_name = "NUMBER", default_value_t = 0, value_parser = clap::value_parser!(u16).range(..50_000))]
     pub port_offset: u16,
+    /// How many datacenters; the first is the primary
+    #[arg(
+        long,
+        value_name = "NUMBER",
+        default_value_t = 2,
+        value_parser = clap::value_parser!(u8).range(1..=i64::from(DATACENTERS_MAX))
+    )]
+    pub datacenters: u8,
+    /// How many servers in each
+    #[arg(
+        long,
+        value_name = "NUMBER",
+        default_value_t = 3,
+        value_parser = clap::value_parser!(u8).range(1..=i64::from(SERVERS_MAX))
+    )]
+    pub servers: u8,
 }
 
 impl ServerArgs {

@@ -13,7 +13,7 @@ use rustls::{
 use super::{
     clock::TlsClock,
     identity::ServerIdentity,
-    rule::{LiveRule, Verifier},
+    rule::{Admits, Verifier},
 };
 
 /// The application protocols of a port, in the order of preference.
@@ -52,7 +52,11 @@ pub(super) fn signature_algorithms() -> &'static WebPkiSupportedAlgorithms {
 }
 
 /// For the ports between servers: both sides show a server certificate, and the rule decides on the client's.
-pub(super) fn mutual_server(identity: Arc<ServerIdentity>, rule: Arc<dyn LiveRule>, clock: &TlsClock) -> Arc<Config> {
+pub(super) fn mutual_server<R: Admits + ?Sized + 'static>(
+    identity: Arc<ServerIdentity>,
+    rule: Arc<R>,
+    clock: &TlsClock,
+) -> Arc<Config> {
     let mut config = ServerConfig::builder_with_details(provider(), Arc::new(clock.clone()))
         .with_protocol_versions(&[&TLS13])
         .expect("the provider has TLS 1.3")
@@ -82,9 +86,9 @@ fn harden(config: &mut Config, alpn: Alpn) {
 }
 
 /// For dialling the ports between servers: both sides show a server certificate, and the rule decides on the server's.
-pub(super) fn mutual_client(
+pub(super) fn mutual_client<R: Admits + ?Sized + 'static>(
     identity: Arc<ServerIdentity>,
-    rule: Arc<dyn LiveRule>,
+    rule: Arc<R>,
     clock: &TlsClock,
 ) -> Arc<ClientConfig> {
     let mut config = ClientConfig::builder_with_details(provider(), Arc::new(clock.clone()))

@@ -24,6 +24,7 @@ pub mod wan_dialer;
 pub mod wan_port;
 pub mod wan_trust;
 mod wan_verifier;
+pub mod workload;
 
 use std::time::Duration;
 

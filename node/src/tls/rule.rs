@@ -58,6 +58,18 @@ pub(super) trait PeerRule: fmt::Debug + Send + Sync {
     ) -> Result<VerifiedServer, PeerRefusal>;
 }
 
+/// Lets a peer in or not, whoever it is: all that rustls wants to know.
+pub(super) trait Admits: fmt::Debug + Send + Sync {
+    /// Decides on the certificates that a peer has presented, its own first.
+    fn admit(&self, presented: &[CertificateDer<'_>], now: Timestamp, side: PeerSide) -> Result<(), PeerRefusal>;
+}
+
+impl<R: PeerRule + ?Sized> Admits for R {
+    fn admit(&self, presented: &[CertificateDer<'_>], now: Timestamp, side: PeerSide) -> Result<(), PeerRefusal> {
+        self.verify(presented, now, side).map(drop)
+    }
+}
+
 /// A rule whose decision may become another one while a connection is open.
 pub(super) trait LiveRule: PeerRule {
     /// Tells of each change of what the rule goes by.
@@ -68,7 +80,7 @@ pub(super) trait LiveRule: PeerRule {
 #[derive(Debug)]
 pub(super) struct Verifier<R: ?Sized>(Arc<R>);
 
-impl<R: PeerRule + ?Sized> Verifier<R> {
+impl<R: Admits + ?Sized> Verifier<R> {
     /// Lets in whom the rule lets in.
     pub(super) fn new(rule: Arc<R>) -> Arc<Self> {
         Arc::new(Self(rule))
@@ -82,8 +94,7 @@ impl<R: PeerRule + ?Sized> Verifier<R> {
         side: PeerSide,
     ) -> Result<(), Error> {
         let presented: Vec<_> = std::iter::once(end_entity).chain(intermediates).cloned().collect();
-        self.0.verify(&presented, timestamp(now), side)?;
-        Ok(())
+        Ok(self.0.admit(&presented, timestamp(now), side)?)
     }
 }
 
@@ -115,7 +126,7 @@ macro_rules! tls13_signatures_only {
     };
 }
 
-impl<R: PeerRule + ?Sized> ClientCertVerifier for Verifier<R> {
+impl<R: Admits + ?Sized> ClientCertVerifier for Verifier<R> {
     fn root_hint_subjects(&self) -> &[DistinguishedName] {
         &[]
     }
@@ -133,7 +144,7 @@ impl<R: PeerRule + ?Sized> ClientCertVerifier for Verifier<R> {
     tls13_signatures_only!();
 }
 
-impl<R: PeerRule + ?Sized> ServerCertVerifier for Verifier<R> {
+impl<R: Admits + ?Sized> ServerCertVerifier for Verifier<R> {
     fn verify_server_cert(
         &self,
         end_entity: &CertificateDer<'_>,
