@@ -5,6 +5,7 @@ mod bad_input;
 mod clocks;
 mod command_line;
 mod consul_api;
+mod federation;
 mod formation;
 mod leader_kill;
 mod restart;

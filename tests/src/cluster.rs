@@ -10,6 +10,7 @@ use crate::{
     issuance::IssuanceLog,
     server::{Server, Start},
     wait,
+    wan::Wan,
 };
 
 /// The names of the servers, in the order in which they join.
@@ -23,6 +24,7 @@ pub struct Cluster {
     pub token: String,
     /// The tokens with which the servers after the first joined.
     pub join_tokens: Vec<String>,
+    wan: Option<Wan>,
     directory: TempDir,
 }
 
@@ -42,24 +44,71 @@ impl Cluster {
     /// Panics if it does not form.
     #[track_caller]
     pub fn form_with(size: usize, flags: &[&str]) -> Self {
+        Self::begin(size, flags, None, None)
+    }
+
+    /// The same as the primary of others, which reach it over this WAN.
+    ///
+    /// # Panics
+    /// Panics if it does not form.
+    #[track_caller]
+    pub fn form_primary(size: usize, wan: &Wan) -> Self {
+        Self::begin(size, &[], Some(wan.clone()), None)
+    }
+
+    /// A secondary of `size` voters, over the primary's WAN.
+    ///
+    /// # Panics
+    /// Panics if it does not form.
+    #[track_caller]
+    pub fn form_secondary(size: usize, datacenter: &str, primary: &Self) -> Self {
+        let token = primary.federation_token(datacenter);
+        Self::begin(size, &["--datacenter", datacenter], primary.wan.clone(), Some((&token, &primary.token)))
+    }
+
+    /// `joins`: the federation token of a secondary, and the management token, which it will know.
+    #[track_caller]
+    fn begin(size: usize, flags: &[&str], wan: Option<Wan>, joins: Option<(&str, &str)>) -> Self {
         let directory = tempfile::tempdir().expect("a temporary directory can be made");
         let mut first = Server::new(NAMES[0], directory.path());
+        first.advertised_wan = wan.as_ref().map(|wan| wan.before(first.wan));
         first.flags = flags.iter().map(|flag| (*flag).to_owned()).collect();
         first.flags.push("--without-recovery".into());
-        first.start(Start::Bootstrap);
+        first.start(joins.map_or(Start::Bootstrap, |(token, _)| Start::BootstrapSecondary(token)));
         first.flags.pop();
         first.wait_until_ready();
-        let made = wait::until("the first token", || {
-            first.carrack("", &["acl", "bootstrap", "--format", "json"]).output_or_reason()
-        });
-        let made: Value = serde_json::from_str(&made).expect("the first token is JSON");
-        let token = made["SecretID"].as_str().expect("the first token has a secret").to_owned();
-        let mut cluster = Self { servers: vec![first], token, join_tokens: Vec::new(), directory };
+        let token = joins.map_or_else(|| first_token(&first), |(_, management)| management.to_owned());
+        let mut cluster = Self { servers: vec![first], token, join_tokens: Vec::new(), wan, directory };
+        cluster.wait_until_known(&cluster.token);
         for name in &NAMES[1..size] {
             cluster.add(name);
         }
         cluster.wait_until_all_issue();
         cluster
+    }
+
+    /// Waits until every running server knows a token.
+    ///
+    /// # Panics
+    /// Panics if one does not get there.
+    #[track_caller]
+    pub fn wait_until_known(&self, token: &str) {
+        for server in self.servers.iter().filter(|server| server.is_running()) {
+            let client = server.client().with_token(token);
+            wait::until(&format!("{} to know a token", server.name), || client.read("/v1/acl/token/self?stale"));
+        }
+    }
+
+    /// A federation token for a datacenter of this name.
+    ///
+    /// # Panics
+    /// Panics if none is made.
+    #[track_caller]
+    pub fn federation_token(&self, datacenter: &str) -> String {
+        let arguments = ["federation", "token", "--datacenter", datacenter, "--format", "json"];
+        let made = wait::until("a federation token", || self.any().carrack(&self.token, &arguments).output_or_reason());
+        let made: Value = serde_json::from_str(&made).expect("a federation token is JSON");
+        made["Token"].as_str().expect("a federation token has its text").to_owned()
     }
 
     /// Adds a server, and waits until it votes.
@@ -68,14 +117,24 @@ impl Cluster {
     /// Panics if it does not.
     #[track_caller]
     pub fn add(&mut self, name: &str) -> &mut Server {
+        self.start_joining(name);
+        self.wait_until_voting(name);
+        self.servers.last_mut().expect("it was just added")
+    }
+
+    /// Starts a new server with a join token; it is not waited for.
+    ///
+    /// # Panics
+    /// Panics if no token is made.
+    #[track_caller]
+    pub fn start_joining(&mut self, name: &str) {
         let mut server = Server::new(name, self.directory.path());
+        server.advertised_wan = self.wan.as_ref().map(|wan| wan.before(server.wan));
         server.flags = self.servers[0].flags.clone();
         let token = self.join_token(name);
         server.start(Start::Join(&token));
         self.join_tokens.push(token);
         self.servers.push(server);
-        self.wait_until_voting(name);
-        self.servers.last_mut().expect("it was just added")
     }
 
     /// A join token for a server of this name.
@@ -144,8 +203,12 @@ impl Cluster {
         started.map(|server| server.name.clone()).collect()
     }
 
+    /// Waits until a server votes.
+    ///
+    /// # Panics
+    /// Panics if it does not, or ends.
     #[track_caller]
-    fn wait_until_voting(&mut self, name: &str) {
+    pub fn wait_until_voting(&mut self, name: &str) {
         wait::until(&format!("{name} to vote"), || {
             if let Some(status) = self.server(name).ended() {
                 panic!("{name} ended with {status}\n{}", self.server(name).log_tail());
@@ -243,4 +306,13 @@ impl Cluster {
         wait::until("a leaf", || self.any().client().with_token(&self.token).read(&path));
         start.elapsed()
     }
+}
+
+#[track_caller]
+fn first_token(server: &Server) -> String {
+    let made = wait::until("the first token", || {
+        server.carrack("", &["acl", "bootstrap", "--format", "json"]).output_or_reason()
+    });
+    let made: Value = serde_json::from_str(&made).expect("the first token is JSON");
+    made["SecretID"].as_str().expect("the first token has a secret").to_owned()
 }

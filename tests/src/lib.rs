@@ -16,3 +16,4 @@ pub mod raw;
 pub mod server;
 pub mod tls;
 pub mod wait;
+pub mod wan;

@@ -28,6 +28,8 @@ const LOG_BYTES_SHOWN: usize = 8 * 1024;
 pub enum Start<'a> {
     /// As the first of its datacenter.
     Bootstrap,
+    /// As the first of a secondary, with a federation token.
+    BootstrapSecondary(&'a str),
     /// With a join token.
     Join(&'a str),
     /// With what its data directory holds.
@@ -44,6 +46,8 @@ pub struct Server {
     pub grpc: SocketAddr,
     /// Its WAN listener.
     pub wan: SocketAddr,
+    /// Where servers of other datacenters reach it, if it is not its WAN listener.
+    pub advertised_wan: Option<SocketAddr>,
     /// Its plain HTTP listener.
     pub http: SocketAddr,
     /// Its HTTPS listener.
@@ -63,6 +67,7 @@ impl Server {
             raft: free_address(),
             grpc: free_address(),
             wan: free_address(),
+            advertised_wan: None,
             http: free_address(),
             https: free_address(),
             flags: Vec::new(),
@@ -108,6 +113,9 @@ impl Server {
         let mut arguments = vec!["server".to_owned()];
         match start {
             Start::Bootstrap => arguments.push("--bootstrap".into()),
+            Start::BootstrapSecondary(token) => {
+                arguments.extend(["--bootstrap".into(), "--join-primary".into(), token.into()]);
+            }
             Start::Join(token) => arguments.extend(["--join".into(), token.into()]),
             Start::Again => {}
         }
@@ -122,6 +130,9 @@ impl Server {
             ("--listen-https", self.https.to_string()),
         ];
         arguments.extend(settings.into_iter().flat_map(|(flag, value)| [flag.to_owned(), value]));
+        if let Some(address) = self.advertised_wan {
+            arguments.extend(["--advertise-wan".into(), address.to_string()]);
+        }
         arguments.extend(self.flags.clone());
         arguments
     }

@@ -202,6 +202,10 @@ impl Machine {
             status.trouble = None;
             return Some(Action::Continue(table));
         }
+        if begins_a_reading(&heard.change) {
+            let revision = progress.cursor.revision;
+            tracing::info!(%table, %revision, "a table of the primary is read as a whole");
+        }
         let primary = primary(state)?.cluster;
         let followed = Followed { primary, table, from: progress.cursor, to: heard.to, change: heard.change };
         Some(Action::Follow(table, Command::FollowPrimary(Box::new(followed))))
@@ -339,6 +343,14 @@ impl Machine {
                 self.status.unannounced = Some(error.to_string());
             }
         }
+    }
+}
+
+/// Whether it is the first page of a whole table.
+const fn begins_a_reading(change: &Change) -> bool {
+    match change {
+        Change::Policies { page: Some(page), .. } | Change::Tokens { page: Some(page), .. } => page.after.is_none(),
+        _ => false,
     }
 }
 
