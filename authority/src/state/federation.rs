@@ -1,12 +1,13 @@
 //! What the primary records of the other datacenters: the tokens with which they join, who they are, the issuers that were signed for
 //! them; and what a secondary records of the primary when it begins.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use uuid::Uuid;
 
 use super::{Change, State, check};
 use crate::{
+    acl::Token,
     federation::{
         AdmitDatacenter, DATACENTERS_MAX, Datacenter, DatacenterFacts, FEDERATION_TOKEN_TTL_MAX, FEDERATION_TOKENS_MAX,
         FederationToken, Progress, REMOTE_ISSUERS_MAX, RemoteIssuer, Table, WAN_ADDRESSES_MAX, table_keys,
@@ -18,6 +19,7 @@ use crate::{
     outcome::{Outcome, Rejection, WatchKey},
     root::ROOTS_MAX,
     spiffe::Name,
+    time::Timestamp,
 };
 
 impl State {
@@ -72,6 +74,13 @@ impl State {
     /// In a secondary: how far a table of the primary is followed.
     pub fn progress(&self, table: Table) -> Progress {
         self.followed.get(&table).copied().unwrap_or_default()
+    }
+
+    /// Whether a token is not to be honoured, because it holds everywhere and this secondary has not heard for longer than
+    /// `staleness_max` whether the primary still has it; `None`: however long that is.
+    pub fn is_stale(&self, token: &Token, now: Timestamp, staleness_max: Option<Duration>) -> bool {
+        let is_followed = self.primary.is_some() && !token.is_local;
+        is_followed && staleness_max.is_some_and(|most| now.since(self.progress(Table::Tokens).heard_at) > most)
     }
 
     /// The revision of the last change of a table that other datacenters follow.

@@ -288,6 +288,27 @@ fn an_issuer_for_another_datacenter_is_recorded_once_and_only_under_a_root_that_
 }
 
 #[test]
+fn a_secondary_that_does_not_hear_the_primary_knows_how_old_its_tokens_are() {
+    let (mut primary, mut secondary) = (issuing(), secondary());
+    admit_dc2(&mut primary);
+    follow_all(&primary, &mut secondary);
+    let local = Token { is_local: true, ..token(4) };
+    let make = Command::PutToken { expected: Revision(0), token: local.clone() };
+    assert_eq!(propose(&mut secondary, START, make), Outcome::Done);
+    let global = secondary.acl().token(accessor(1), START).unwrap().clone();
+    let (then, later) = (START.plus(HOUR), START.plus(HOUR * 2));
+    assert!(!secondary.is_stale(&global, then, Some(HOUR)), "just within");
+    assert!(secondary.is_stale(&global, later, Some(HOUR)));
+    assert!(!secondary.is_stale(&global, later, None), "unlimited");
+    assert!(!secondary.is_stale(&local, later, Some(HOUR)), "its own");
+    assert!(!primary.is_stale(&global, later, Some(HOUR)), "the primary itself");
+    let cursor = secondary.progress(Table::Tokens).cursor;
+    let heard = followed(Table::Tokens, cursor, cursor, Change::Nothing);
+    assert_eq!(propose(&mut secondary, later, heard), Outcome::Done);
+    assert!(!secondary.is_stale(&global, later, Some(HOUR)), "the primary was heard again");
+}
+
+#[test]
 fn a_fresh_secondary_reads_many_tokens_in_pages_and_goes_on_in_the_middle() {
     let mut primary = issuing();
     for number in 10..1510 {

@@ -101,6 +101,9 @@ impl LeafSource for DeskSource {
     fn entitled(&self, token: AccessorId, service: &Name) -> Option<Arc<Token>> {
         let applied = self.0.replica.state();
         let token = applied.state.acl().token(token, self.now())?;
+        if applied.state.is_stale(token, self.now(), self.0.token_staleness_max) {
+            return None;
+        }
         applied.state.authorizer(token).service_write(service.as_str()).then(|| token.clone())
     }
 

@@ -448,6 +448,9 @@ pub struct Secondary {
     /// In how many seconds that is.
     #[serde(default)]
     pub issues_for_seconds: u64,
+    /// How long tokens of all datacenters are honoured after the primary was heard.
+    #[serde(default)]
+    pub token_staleness_max: String,
     /// The tables that are followed.
     #[serde(default)]
     pub streams: Vec<FollowedTable>,

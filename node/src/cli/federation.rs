@@ -141,6 +141,8 @@ async fn show(name: Option<&str>, client: &Client, output: &mut Output<'_>) -> R
 /// Prints how a secondary stands with the primary.
 pub fn print_secondary(secondary: &Secondary, output: &mut Output<'_>) -> Result<(), CliError> {
     output.line(&format!("\n{}", independence(secondary)))?;
+    let honoured = &secondary.token_staleness_max;
+    output.line(&format!("tokens of all datacenters are honoured without it: {}", visible(honoured)))?;
     output.line("")?;
     let rows = secondary.streams.iter().map(|stream| {
         [
@@ -200,6 +202,7 @@ mod tests {
             primary,
             issues_until: None,
             issues_for_seconds,
+            token_staleness_max: String::new(),
             streams: Vec::new(),
             unsigned_issuers: Vec::new(),
         })

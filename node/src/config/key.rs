@@ -100,6 +100,8 @@ keys! {
         "At bootstrap: CSRs a second; 0: derived from the CPU";
     "ca.csr_max_concurrent", "csr-max-concurrent", "NUMBER", "0":
         "At bootstrap: CSRs at once; 0: derived from the CPU";
+    "acl.token_staleness_max", "token-staleness-max", "DURATION|unlimited", "unlimited":
+        "In a secondary: how long tokens of all datacenters are honoured after the primary was heard";
     "raft.heartbeat_interval", "raft-heartbeat-interval", "DURATION", "100ms":
         "Time between a leader's heartbeats";
     "raft.election_timeout_min", "raft-election-timeout-min", "DURATION", "500ms":

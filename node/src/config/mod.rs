@@ -39,6 +39,8 @@ pub struct Config {
     pub advertise: Advertise,
     /// The CA configuration to bootstrap with.
     pub ca: CaConfig,
+    /// What a secondary makes of tokens while the primary is silent.
+    pub acl: AclSettings,
     /// Timings and sizes of the replicated log.
     pub raft: RaftSettings,
     /// Form and amount of log lines.
@@ -80,6 +82,14 @@ pub struct Advertise {
     pub grpc: HostPort,
     /// Of the WAN listener; `None`: it is off.
     pub wan: Option<HostPort>,
+}
+
+/// What a secondary makes of tokens while the primary is silent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct AclSettings {
+    /// Tokens of all datacenters are honoured for this long after the primary was heard; `None`: however long it is silent, as
+    /// Consul's `extend-cache`.
+    pub token_staleness_max: Option<Duration>,
 }
 
 /// Timings and sizes of the replicated log.

@@ -1,6 +1,6 @@
 //! The effective configuration, in the form of the file that would give it, with where each value comes from.
 
-use super::{Config, HostPort, Loaded, Recovery, Source, duration, key::KEYS};
+use super::{Config, HostPort, Loaded, Recovery, Source, duration, key::KEYS, validate::UNLIMITED};
 
 impl Config {
     /// The value of each setting in the form of the file; settings without a value are absent.
@@ -44,6 +44,10 @@ impl Config {
             "ca.private_key_bits" => number(self.ca.key_kind.consul_bits().into()),
             "ca.csr_max_per_second" => number(self.ca.csr_max_per_second.into()),
             "ca.csr_max_concurrent" => number(self.ca.csr_max_concurrent.into()),
+            "acl.token_staleness_max" => match self.acl.token_staleness_max {
+                Some(most) => span(most),
+                None => text(&UNLIMITED),
+            },
             "raft.heartbeat_interval" => span(self.raft.heartbeat_interval),
             "raft.election_timeout_min" => span(self.raft.election_timeout_min),
             "raft.election_timeout_max" => span(self.raft.election_timeout_max),

@@ -145,6 +145,8 @@ fn each_rule_refuses_what_breaks_it() {
         ("ca.private_key_bits", "224"),
         ("ca.private_key_type", "dsa"),
         ("ca.csr_max_per_second", "-1"),
+        ("acl.token_staleness_max", "59s"),
+        ("acl.token_staleness_max", "for ever"),
         ("raft.heartbeat_interval", "1ms"),
         ("raft.heartbeat_interval", "200ms"),
         ("raft.election_timeout_max", "500ms"),
@@ -180,6 +182,14 @@ fn a_server_without_a_wan_listener_tells_no_wan_address() {
     );
     let behind_a_router = with_flags(&[("advertise.wan", "wan.example.org:443")]).expect("it is valid").config;
     assert_eq!(behind_a_router.advertise.wan.map(|address| address.to_string()), Some("wan.example.org:443".into()));
+}
+
+#[test]
+fn tokens_of_all_datacenters_are_honoured_without_bound_unless_one_is_set() {
+    let most = |flags: &[(&'static str, &str)]| with_flags(flags).expect("it is valid").config.acl.token_staleness_max;
+    assert_eq!(most(&[]), None);
+    assert_eq!(most(&[("acl.token_staleness_max", "unlimited")]), None);
+    assert_eq!(most(&[("acl.token_staleness_max", "90m")]), Some(Duration::from_secs(5400)));
 }
 
 #[test]

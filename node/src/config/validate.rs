@@ -9,7 +9,8 @@ use carrack_authority::{
 };
 
 use super::{
-    Config, LogFormat, LogSettings, Purpose, RaftSettings, Recovery, duration, listeners::Listeners, read::Reader,
+    AclSettings, Config, LogFormat, LogSettings, Purpose, RaftSettings, Recovery, duration, listeners::Listeners,
+    read::Reader,
 };
 
 /// Shorter heartbeats than this cost more CPU than they win in failover.
@@ -21,6 +22,11 @@ const SNAPSHOT_THRESHOLD_MIN: u64 = 100;
 /// More entries than this and a restart replays for minutes.
 const SNAPSHOT_THRESHOLD_MAX: u64 = 10_000_000;
 
+/// A secondary writes at least every 30 s that it has heard the primary: half of this, so that one that is late is none that is missing.
+const TOKEN_STALENESS_MIN: Duration = Duration::from_secs(60);
+/// No bound on a span of time.
+pub(super) const UNLIMITED: &str = "unlimited";
+
 /// The configuration; `None` only if the reader has problems.
 pub(super) fn config(reader: &mut Reader, purpose: Purpose) -> Option<Config> {
     let data_dir = data_dir(reader);
@@ -30,7 +36,7 @@ pub(super) fn config(reader: &mut Reader, purpose: Purpose) -> Option<Config> {
     let recovery = recovery(reader, purpose);
     let listeners = Listeners::read(reader);
     let advertise = listeners.advertise(reader);
-    let (ca, raft, log) = (ca(reader), raft(reader), log(reader));
+    let (ca, acl, raft, log) = (ca(reader), acl(reader), raft(reader), log(reader));
     Some(Config {
         data_dir: data_dir?,
         datacenter: datacenter?,
@@ -40,6 +46,7 @@ pub(super) fn config(reader: &mut Reader, purpose: Purpose) -> Option<Config> {
         listen: listeners.complete()?,
         advertise: advertise?,
         ca: ca?,
+        acl: acl?,
         raft: raft?,
         log: log?,
     })
@@ -135,6 +142,20 @@ fn refuse_bad_ca(reader: &mut Reader, mut config: CaConfig) {
         };
         reader.refuse(name, &error.to_string(), remedy);
     }
+}
+
+fn acl(reader: &mut Reader) -> Option<AclSettings> {
+    const NAME: &str = "acl.token_staleness_max";
+    if reader.text(NAME).is_none_or(|text| text == UNLIMITED) {
+        return Some(AclSettings::default());
+    }
+    let most = reader.duration(NAME)?;
+    if most < TOKEN_STALENESS_MIN {
+        let why = "a secondary notes only now and then that the primary was heard";
+        let remedy = format!("use at least {}, or {UNLIMITED}", duration::format(TOKEN_STALENESS_MIN));
+        reader.refuse(NAME, why, &remedy);
+    }
+    Some(AclSettings { token_staleness_max: Some(most) })
 }
 
 fn raft(reader: &mut Reader) -> Option<RaftSettings> {

@@ -1,6 +1,6 @@
 //! What the edges of one server share.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use carrack_authority::{
     id::NodeId,
@@ -49,4 +49,6 @@ pub struct Context {
     pub others: Arc<dyn OtherDatacenters>,
     /// In a secondary, while this server leads: how its dealings with the primary stand.
     pub secondary: watch::Receiver<Option<SecondaryStatus>>,
+    /// In a secondary: how long tokens of all datacenters are honoured after the primary was heard; `None`: always.
+    pub token_staleness_max: Option<Duration>,
 }

@@ -45,6 +45,10 @@ pub const ISSUE_WITHIN: Duration = Duration::from_secs(10);
 /// on the memory of a herd.
 pub const IN_FLIGHT_MAX: usize = 8192;
 
+/// Why a token of all datacenters is not honoured in a secondary that has not heard the primary for too long.
+pub(crate) const TOKEN_IS_STALE: &str = "Permission denied: the primary was not heard for longer than acl.token_staleness_max, and until it is, \
+     tokens that hold in every datacenter are not honoured here; a local token is";
+
 /// A request for a leaf by the holder of a token.
 #[derive(Clone, Debug)]
 pub struct IssueRequest {
@@ -148,6 +152,7 @@ pub struct IssuingDesk {
     admission: Admission,
     in_flight: AtomicUsize,
     active: ArcSwapOption<ActiveIssuer>,
+    token_staleness_max: Option<Duration>,
 }
 
 impl IssuingDesk {
@@ -158,9 +163,20 @@ impl IssuingDesk {
         pool: SigningPool,
         entropy: Arc<dyn Entropy>,
         metrics: Arc<Metrics>,
+        token_staleness_max: Option<Duration>,
     ) -> Self {
         let (admission, in_flight) = (Admission::default(), AtomicUsize::new(0));
-        Self { node, replica, pool, entropy, metrics, admission, in_flight, active: ArcSwapOption::empty() }
+        Self {
+            node,
+            replica,
+            pool,
+            entropy,
+            metrics,
+            admission,
+            in_flight,
+            active: ArcSwapOption::empty(),
+            token_staleness_max,
+        }
     }
 
     /// The issuer that signs now.
@@ -202,6 +218,9 @@ impl IssuingDesk {
             return Err(IssueError::CallerMistake(format!("the slot is longer than {SLOT_BYTES_MAX} bytes")));
         }
         let now = self.replica.log_time();
+        if state.is_stale(&request.token, now, self.token_staleness_max) {
+            return Err(IssueError::PermissionDenied(TOKEN_IS_STALE.into()));
+        }
         let leaf_ttl = state.ca_config().config.leaf_ttl;
         let ttl = request.ttl.map_or(leaf_ttl, |ttl| ttl.min(leaf_ttl));
         let (issuance, signed) = self.sign(&active, state, request, now, ttl).await?;

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use carrack_authority::{State, root::Ca};
+use carrack_authority::{State, federation::Table, root::Ca};
 use carrack_raft::{Role, Status};
 use tokio::{sync::watch, time::Instant};
 
@@ -10,7 +10,7 @@ use super::context::Context;
 use crate::telemetry::{
     expiry::{ExpiryAlarms, WatchedCertificate},
     labels::{CertificateKind, RaftRole},
-    metrics::RaftReading,
+    metrics::{FederationReading, RaftReading, StreamReading, TableReading},
 };
 
 /// How often metrics that nobody changes as a side effect are refreshed: twice in a usual scrape interval.
@@ -28,6 +28,7 @@ pub(super) async fn observe(context: Arc<Context>, mut stopped: watch::Receiver<
         leaderless.observe(&status, Instant::now());
         context.metrics.show_raft(&reading(&status));
         context.metrics.show_log_bytes(status.log_bytes_on_disk);
+        context.metrics.show_federation(&federation(&context));
         let watched = watched_certificates(&context.replica.state().state);
         for (certificate, alarm) in alarms.observe(&watched, context.replica.log_time()) {
             tracing::warn!(kind = %certificate.kind, id = %certificate.id, until = %certificate.not_after, ?alarm, "a certificate nears its end");
@@ -82,6 +83,29 @@ fn reading(status: &Status) -> RaftReading {
         applied_index: status.applied,
         snapshot_index: status.snapshot.unwrap_or_default(),
         lags: status.replication.iter().map(|(node, replication)| (*node, replication.behind)).collect(),
+    }
+}
+
+/// How the primary is followed; nothing in the primary itself.
+fn federation(context: &Context) -> FederationReading {
+    let applied = context.replica.state();
+    if applied.state.primary().is_none() {
+        return FederationReading::default();
+    }
+    let (now, known) = (context.replica.log_time(), context.secondary.borrow());
+    let table = |table: Table| {
+        let progress = applied.state.progress(table);
+        let stream = known.as_ref().and_then(|known| known.streams.get(&table));
+        TableReading {
+            name: table.as_str(),
+            revision: progress.cursor.revision.0,
+            silent_seconds: now.since(progress.heard_at).as_secs(),
+            stream: stream.map(|stream| StreamReading { is_open: stream.is_open, lag: stream.lag }),
+        }
+    };
+    FederationReading {
+        tables: Table::ALL.map(table).into(),
+        unsigned_issuers: known.as_ref().map_or(0, |known| known.unsigned.len()),
     }
 }
 

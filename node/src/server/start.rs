@@ -343,6 +343,7 @@ impl Parts {
             SigningPool::new(self.ports.executor.clone()),
             self.ports.entropy.clone(),
             metrics.clone(),
+            self.config.acl.token_staleness_max,
         );
         Arc::new(Context {
             replica,
@@ -360,6 +361,7 @@ impl Parts {
             troubles: Troubles::default(),
             others,
             secondary,
+            token_staleness_max: self.config.acl.token_staleness_max,
         })
     }
 

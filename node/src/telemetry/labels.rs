@@ -152,6 +152,13 @@ pub(super) struct OfQueue {
     pub(super) queue: Queue,
 }
 
+/// One label `table`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct OfTable {
+    /// The table of the primary.
+    pub(super) table: &'static str,
+}
+
 /// One label `node`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(super) struct OfNode {

@@ -22,8 +22,8 @@ use prometheus_client::{
 use super::{
     expiry::WatchedCertificate,
     labels::{
-        IssuanceOutcome, OfCertificate, OfNode, OfOutcome, OfPort, OfPortAndReason, OfQueue, OfReason, OfRole, Port,
-        Queue, RaftRole,
+        IssuanceOutcome, OfCertificate, OfNode, OfOutcome, OfPort, OfPortAndReason, OfQueue, OfReason, OfRole, OfTable,
+        Port, Queue, RaftRole,
     },
 };
 
@@ -46,6 +46,11 @@ pub struct Metrics {
     raft_snapshot_index: Gauge,
     raft_replication_lag: Family<OfNode, Gauge>,
     log_bytes: Gauge,
+    followed_revision: Family<OfTable, Gauge>,
+    followed_lag: Family<OfTable, Gauge>,
+    followed_silent: Family<OfTable, Gauge>,
+    followed_open: Family<OfTable, Gauge>,
+    unsigned_issuers: Gauge,
     connections: Family<OfPort, Gauge>,
     connections_refused: Family<OfPortAndReason, Counter>,
     handshakes_refused: Family<OfPortAndReason, Counter>,
@@ -71,6 +76,37 @@ pub struct RaftReading {
     pub snapshot_index: u64,
     /// On a leader: how many entries each other server is behind.
     pub lags: Vec<(NodeId, u64)>,
+}
+
+/// How a secondary follows the primary; empty in the primary.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FederationReading {
+    /// Each table.
+    pub tables: Vec<TableReading>,
+    /// On the leader: servers whose issuer was not signed at the last try.
+    pub unsigned_issuers: usize,
+}
+
+/// How one table is followed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TableReading {
+    /// The table.
+    pub name: &'static str,
+    /// The primary's revision up to which it is here.
+    pub revision: u64,
+    /// How long the primary was not heard, by the log.
+    pub silent_seconds: u64,
+    /// On the leader: its stream.
+    pub stream: Option<StreamReading>,
+}
+
+/// A stream of the leader's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StreamReading {
+    /// Whether the primary is heard on it.
+    pub is_open: bool,
+    /// How many revisions were missing when it was heard last.
+    pub lag: u64,
 }
 
 /// The gauges that are computed when they are read. The lock keeps two readers from mixing theirs.
@@ -105,6 +141,11 @@ impl Metrics {
             raft_snapshot_index: Gauge::default(),
             raft_replication_lag: Family::default(),
             log_bytes: Gauge::default(),
+            followed_revision: Family::default(),
+            followed_lag: Family::default(),
+            followed_silent: Family::default(),
+            followed_open: Family::default(),
+            unsigned_issuers: Gauge::default(),
             connections: Family::default(),
             connections_refused: Family::default(),
             handshakes_refused: Family::default(),
@@ -114,6 +155,7 @@ impl Metrics {
         };
         metrics.register_issuing(&mut registry);
         metrics.register_raft(&mut registry);
+        metrics.register_federation(&mut registry);
         metrics.register_edges(&mut registry);
         let version = vec![("version", env!("CARGO_PKG_VERSION"))];
         registry.register("build", "The version that runs", Info::new(version));
@@ -146,6 +188,19 @@ impl Metrics {
         let help = "On the leader: entries that another server is behind";
         registry.register("raft_replication_lag_entries", help, self.raft_replication_lag.clone());
         registry.register("log_bytes", "Bytes of the log on disk", self.log_bytes.clone());
+    }
+
+    fn register_federation(&self, registry: &mut Registry) {
+        let help = "In a secondary: the primary's revision up to which a table is followed";
+        registry.register("federation_followed_revision", help, self.followed_revision.clone());
+        let help = "In a secondary: seconds of the log's time since the primary was heard on a table's stream";
+        registry.register("federation_silent_seconds", help, self.followed_silent.clone());
+        let help = "On a secondary's leader: revisions of the primary that were missing when it was heard last";
+        registry.register("federation_lag_revisions", help, self.followed_lag.clone());
+        let help = "On a secondary's leader: 1 if the primary is heard on a table's stream";
+        registry.register("federation_stream_open", help, self.followed_open.clone());
+        let help = "On a secondary's leader: servers whose issuer the primary did not sign at the last try";
+        registry.register("federation_unsigned_issuers", help, self.unsigned_issuers.clone());
     }
 
     fn register_edges(&self, registry: &mut Registry) {
@@ -207,6 +262,23 @@ impl Metrics {
         for (node, lag) in &reading.lags {
             self.raft_replication_lag.get_or_create(&OfNode { node: node.0 }).set(signed(*lag));
         }
+    }
+
+    /// Shows how a secondary follows the primary.
+    pub fn show_federation(&self, reading: &FederationReading) {
+        for family in [&self.followed_lag, &self.followed_open] {
+            family.clear();
+        }
+        for table in &reading.tables {
+            let of = OfTable { table: table.name };
+            self.followed_revision.get_or_create(&of).set(signed(table.revision));
+            self.followed_silent.get_or_create(&of).set(signed(table.silent_seconds));
+            if let Some(stream) = table.stream {
+                self.followed_lag.get_or_create(&of).set(signed(stream.lag));
+                self.followed_open.get_or_create(&of).set(i64::from(stream.is_open));
+            }
+        }
+        self.unsigned_issuers.set(i64::try_from(reading.unsigned_issuers).unwrap_or(i64::MAX));
     }
 
     /// Shows the size of the log on disk.

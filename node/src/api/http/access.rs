@@ -1,7 +1,7 @@
 //! Who asks, and whether he may: each route names the right that it needs, and the answer is decided on one version of the
 //! state. Consul's sentences, because its clients match on them.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use carrack_authority::{
     State,
@@ -14,6 +14,7 @@ use super::{
     error::HttpError,
     parameters::{Parameters, PresentedSecret},
 };
+use crate::server::desk::TOKEN_IS_STALE;
 
 /// What a request must be allowed to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -120,6 +121,15 @@ impl Caller {
     }
 }
 
+/// When a right is looked at, and how old what is known of the primary's tokens may be then.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Moment {
+    /// The log's time.
+    pub now: Timestamp,
+    /// How long ago a secondary may have heard the primary; `None`: any time.
+    pub token_staleness_max: Option<Duration>,
+}
+
 impl Right {
     /// Finds out who asks and refuses who lacks this right. `variable`: the last variable part of the path.
     pub fn check(
@@ -127,12 +137,17 @@ impl Right {
         parameters: &Parameters,
         variable: Option<&str>,
         state: &State,
-        now: Timestamp,
+        moment: Moment,
     ) -> Result<Caller, HttpError> {
         if self == Self::Public {
             return Ok(Caller::Anonymous);
         }
-        let caller = Caller::identify(parameters.secret.as_ref(), state, now)?;
+        let caller = Caller::identify(parameters.secret.as_ref(), state, moment.now)?;
+        if let Caller::Token(token) = &caller
+            && state.is_stale(token, moment.now, moment.token_staleness_max)
+        {
+            return Err(HttpError::PermissionDenied(TOKEN_IS_STALE.trim_start_matches("Permission denied: ").into()));
+        }
         let service = variable.filter(|_| self == Self::ServiceWrite);
         caller.expect(self, service, state)?;
         Ok(caller)

@@ -121,7 +121,8 @@ impl Call {
     }
 
     fn checked(&self, applied: Arc<AppliedState>, consistency: Consistency) -> Result<View, HttpError> {
-        let caller = self.route.right.check(&self.parameters, self.variable.as_deref(), &applied.state, self.now())?;
+        let caller =
+            self.route.right.check(&self.parameters, self.variable.as_deref(), &applied.state, self.edge.moment())?;
         let freshness = self.freshness(&applied, consistency);
         Ok(View { applied, caller, freshness })
     }

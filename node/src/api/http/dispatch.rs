@@ -182,7 +182,7 @@ async fn admit_caller(
 ) -> Result<(), HttpError> {
     let replica = &edge.context.replica;
     let check = |applied: &carrack_raft::AppliedState| {
-        route.right.check(parameters, variable, &applied.state, replica.log_time()).map(drop)
+        route.right.check(parameters, variable, &applied.state, edge.moment()).map(drop)
     };
     let Err(refusal) = check(&replica.state()) else { return Ok(()) };
     let may_be_new = parameters.secret.as_ref().is_some_and(|secret| secret.as_uuid().is_some());

@@ -59,6 +59,8 @@ pub(super) struct SecondaryEntry {
     /// When the last of this datacenter's live issuers ends: until then it issues without the primary.
     issues_until: Option<String>,
     issues_for_seconds: u64,
+    /// How long tokens of all datacenters are honoured after the primary was heard.
+    token_staleness_max: String,
     streams: Vec<StreamEntry>,
     /// On the leader: servers whose issuer the primary did not sign at the last try.
     unsigned_issuers: Vec<UnsignedEntry>,
@@ -135,6 +137,11 @@ pub(super) fn secondary(call: &Call, state: &State) -> Option<SecondaryEntry> {
         primary,
         issues_until: until.map(|until| until.to_string()),
         issues_for_seconds: until.map_or(0, |until| until.since(call.now()).as_secs()),
+        token_staleness_max: call
+            .edge
+            .context
+            .token_staleness_max
+            .map_or_else(|| "unlimited".into(), crate::config::duration::format),
         streams: Table::ALL.map(|table| stream(state, known, table)).into(),
         unsigned_issuers: unsigned
             .map(|(node, reason)| UnsignedEntry { node_name: cluster::name(state, *node), reason: reason.clone() })

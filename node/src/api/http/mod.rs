@@ -37,6 +37,7 @@ use std::sync::Arc;
 
 use tokio::sync::Semaphore;
 
+use self::access::Moment;
 use crate::{
     agent::{leaf_cache::LeafCache, leaf_source::DeskSource},
     server::context::Context,
@@ -72,6 +73,11 @@ impl Edge {
         let leaves = LeafCache::new(Arc::new(DeskSource::new(context.clone())));
         let (look_ups, forwarded) = (Semaphore::new(LOOK_UPS_MAX), Semaphore::new(forward::FORWARDED_MAX));
         Arc::new(Self { context, leaves, look_ups, forwarded })
+    }
+
+    /// Now, as rights are looked at.
+    fn moment(&self) -> Moment {
+        Moment { now: self.context.replica.log_time(), token_staleness_max: self.context.token_staleness_max }
     }
 
     /// Renews the leaves that are kept for local clients, until the future is dropped.
