@@ -236,6 +236,8 @@ fn config(scenario: &Scenario, name: &str, host: &str) -> Config {
         ("datacenter", DATACENTER.to_owned()),
         ("without_recovery", "true".to_owned()),
         ("listen.address", "0.0.0.0".to_owned()),
+        // There is no other datacenter in a world yet.
+        ("listen.wan", "off".to_owned()),
         ("advertise.address", host.to_owned()),
     ];
     let layers = Layers { file: None, environment: BTreeMap::new(), flags: BTreeMap::from(flags) };
