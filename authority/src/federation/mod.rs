@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 pub use self::{
     history::History,
-    read::{Next, RECORD_BYTES_MAX, next, table_keys},
+    read::{Next, next, table_keys},
 };
 use crate::{
     acl::{AccessorId, Policy, PolicyId, Token},
@@ -27,6 +27,9 @@ use crate::{
 pub const DATACENTERS_MAX: usize = 64;
 /// The most addresses of one datacenter: one for each server.
 pub const WAN_ADDRESSES_MAX: usize = MEMBERS_MAX;
+/// The most bytes of the roots of one datacenter's server CA: six, of the kind that is made. All datacenters together are one change in a
+/// follower's log, and must fit in it whatever one of them says of itself.
+pub const SERVER_ROOTS_BYTES_MAX: usize = 4 * 1024;
 /// The most federation tokens that are neither used nor expired: an operator makes one for each datacenter.
 pub const FEDERATION_TOKENS_MAX: usize = 32;
 /// How long a federation token may be good for.

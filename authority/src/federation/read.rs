@@ -16,9 +16,6 @@ use crate::{
 const RECORDS_MAX: usize = 512;
 /// A change has about this many bytes and one record more: it is one value in the follower's log.
 const BYTES_MAX: usize = 128 * 1024;
-/// The largest record: a policy's text, its rules (each with a name of the text), its names and its datacenters.
-pub const RECORD_BYTES_MAX: usize = 256 * 1024;
-
 /// What follows a cursor.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Next {

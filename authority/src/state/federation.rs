@@ -10,7 +10,8 @@ use crate::{
     acl::Token,
     federation::{
         AdmitDatacenter, DATACENTERS_MAX, Datacenter, DatacenterFacts, FEDERATION_TOKEN_TTL_MAX, FEDERATION_TOKENS_MAX,
-        FederationToken, Progress, REMOTE_ISSUERS_MAX, RemoteIssuer, Table, WAN_ADDRESSES_MAX, table_keys,
+        FederationToken, Progress, REMOTE_ISSUERS_MAX, RemoteIssuer, SERVER_ROOTS_BYTES_MAX, Table, WAN_ADDRESSES_MAX,
+        table_keys,
     },
     id::{Digest, KeyId, Revision},
     issuer::ISSUERS_PER_SERVER_MAX,
@@ -328,6 +329,8 @@ pub(super) fn check_known_by(server_roots: &[Der], wan_addresses: &[String]) -> 
     for root in server_roots {
         check::der("a root of the server CA", root, CERTIFICATE_BYTES_MAX)?;
     }
+    let bytes = server_roots.iter().map(|root| root.as_bytes().len()).sum();
+    check::at_most("bytes of the roots of a datacenter's server CA", bytes, SERVER_ROOTS_BYTES_MAX)?;
     check::at_most("addresses of a datacenter", wan_addresses.len(), WAN_ADDRESSES_MAX)?;
     wan_addresses.iter().try_for_each(|address| check::text("WAN address", address, ADDRESS_BYTES_MAX))
 }

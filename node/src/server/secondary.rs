@@ -2,14 +2,18 @@
 
 use std::sync::Arc;
 
+use carrack_authority::{WatchKey, id::Revision, plan::renew::LOOK_AGAIN};
 use carrack_federation::{
     FromPrimary, Log,
     secondary::{SecondaryStatus, run},
 };
 use carrack_raft::{Leadership, Replica};
-use tokio::sync::watch;
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep_until},
+};
 
-/// Runs until `stopped` turns true. In the primary it has nothing to do: a machine without a primary asks for nothing.
+/// Runs until `stopped` turns true. In the primary it has nothing to do.
 pub(super) async fn follow_primary(
     replica: Replica,
     log: Arc<dyn Log>,
@@ -18,6 +22,9 @@ pub(super) async fn follow_primary(
     mut stopped: watch::Receiver<bool>,
 ) {
     let work = async {
+        if !is_secondary(&replica).await {
+            return;
+        }
         loop {
             lead(&replica, Leadership::is_ready_leader).await;
             let shown = watch::Sender::new(SecondaryStatus::default());
@@ -34,6 +41,21 @@ pub(super) async fn follow_primary(
     tokio::select! {
         () = work => {}
         _ = stopped.wait_for(|stopped| *stopped) => {}
+    }
+}
+
+/// Whether this datacenter is a secondary, once it has begun: it stays what it is.
+async fn is_secondary(replica: &Replica) -> bool {
+    loop {
+        let state = &replica.state().state;
+        if state.cluster().is_some() {
+            return state.primary().is_some();
+        }
+        let deadline = Instant::now() + LOOK_AGAIN;
+        if let Err(error) = replica.wait_for(WatchKey::Cluster, Revision(0), deadline).await {
+            tracing::debug!(%error, "the datacenter's beginning is looked for again later");
+            sleep_until(deadline).await;
+        }
     }
 }
 

@@ -282,7 +282,9 @@ impl Parts {
             context.replica.initialize(&self.config.advertise.raft.to_string()).await?;
         }
         let beginning = self.beginning(primary);
-        for task in self.tasks(&identity, &context, &transport, &builtin, beginning, &clock.tls()) {
+        let mut all = self.tasks(&identity, &context, &transport, &builtin, beginning);
+        all.extend(self.join_primary_task(&clock.tls())?);
+        for task in all {
             tasks.all_but_raft.spawn(run(task, context.replica.clone(), context.troubles.clone(), stopped.clone()));
         }
         let to_primary = Arc::new(ToPrimary(channels));
@@ -378,7 +380,6 @@ impl Parts {
         transport: &Arc<Transport>,
         builtin: &Arc<BuiltinProvider>,
         beginning: Option<Beginning>,
-        clock: &TlsClock,
     ) -> Vec<Arc<dyn Task>> {
         let replica = &context.replica;
         let (entropy, keys) = (self.ports.entropy.clone(), self.keys.clone());
@@ -400,7 +401,6 @@ impl Parts {
                 server_certificate_ttl: SERVER_CERTIFICATE_TTL,
             }),
             Arc::new(SealTask { replica: replica.clone(), builtin: builtin.clone() }),
-            Arc::new(JoinPrimaryTask { keys: keys.clone(), network: self.ports.network.clone(), clock: clock.clone() }),
             Arc::new(MembersTask { replica: replica.clone() }),
             Arc::new(OwnRecordTask {
                 node: identity.node,
@@ -411,6 +411,13 @@ impl Parts {
             }),
             Arc::new(OwnIssuerTask { node: identity.node, replica: replica.clone(), keys, desk: context.desk.clone() }),
         ]
+    }
+
+    /// While this server keeps a federation token: its datacenter is not admitted yet.
+    fn join_primary_task(&self, clock: &TlsClock) -> Result<Option<Arc<dyn Task>>, StartError> {
+        let token = self.keys.federation_token().map_err(|error| StartError::Own(error.into()))?;
+        let (keys, network, clock) = (self.keys.clone(), self.ports.network.clone(), clock.clone());
+        Ok(token.map(|_| Arc::new(JoinPrimaryTask { keys, network, clock }) as Arc<dyn Task>))
     }
 
     fn beginning(&self, primary: Option<Datacenter>) -> Option<Beginning> {
