@@ -48,6 +48,8 @@ pub struct Heard {
     pub change: Change,
     /// How far the table is followed then.
     pub to: Cursor,
+    /// Whether that was all that the primary had.
+    pub is_all: bool,
     /// The revision of the primary's log when it was sent.
     pub primary_revision: Revision,
 }

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use carrack_authority::{
     Command, Outcome, Rejection, State,
-    federation::{Change, Cursor, RemoteIssuer, Table, next, table_keys},
+    federation::{Change, Cursor, Next, RemoteIssuer, Table, next, table_keys},
     id::Revision,
     key::Der,
     root::{Ca, RootPhase},
@@ -63,25 +63,31 @@ pub fn follow(
                 cursor.revision
             )))?;
         }
+        // The first word is due at once: the follower learns that it is heard.
+        let mut due = Instant::now();
         loop {
-            let said_at = Instant::now();
             let primary_revision = Revision(state.index());
             if let Some(next) = next(&state, table, &cursor) {
-                cursor = next.to;
-                yield Heard { change: next.change, to: next.to, primary_revision };
+                let Next { change, to, is_all } = next;
+                cursor = to;
+                due = Instant::now() + ALIVE_EVERY;
+                yield Heard { change, to, is_all, primary_revision };
                 state = log.state();
                 continue;
             }
-            let deadline = said_at + ALIVE_EVERY;
-            let seen = table_keys(table).iter().map(|key| (*key, state.modified(key))).collect();
-            log.changed(seen, deadline).await;
-            if Instant::now() < deadline {
+            if Instant::now() < due {
+                // A change that is none of this table's does not put the sign of life off.
+                let seen = table_keys(table).iter().map(|key| (*key, state.modified(key))).collect();
+                log.changed(seen, due).await;
                 state = log.state();
                 continue;
             }
             state = confirmed(&*log).await?;
-            let primary_revision = Revision(state.index());
-            yield Heard { change: Change::Nothing, to: cursor, primary_revision };
+            if next(&state, table, &cursor).is_none() {
+                due = Instant::now() + ALIVE_EVERY;
+                let primary_revision = Revision(state.index());
+                yield Heard { change: Change::Nothing, to: cursor, is_all: true, primary_revision };
+            }
         }
     }
 }

@@ -332,7 +332,7 @@ fn federation_commands() -> Vec<Command> {
     ];
     let followed = changes.map(|(table, change)| {
         let (primary, from, to) = (Uuid::from_u128(153), cursor(None, None), cursor(Some(Revision(154)), key));
-        Command::FollowPrimary(Box::new(Followed { primary, table, from, to, change }))
+        Command::FollowPrimary(Box::new(Followed { primary, table, from, to, change, is_all: true }))
     });
     let mut commands = vec![
         Command::BootstrapSecondary { bootstrap: Box::new(bootstrap()), primary: Box::new(datacenter()) },

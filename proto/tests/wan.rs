@@ -150,9 +150,9 @@ fn every_change_comes_as_it_was_sent() {
     ];
     for change in changes() {
         for to in cursors {
-            let bytes = heard_to_wire(&change, &to, Revision(25)).encode_to_vec();
+            let bytes = heard_to_wire(&change, &to, true, Revision(25)).encode_to_vec();
             let heard = heard_from_wire(wan::FollowResponse::decode(&*bytes).unwrap()).unwrap();
-            assert_eq!(heard, (change.clone(), to, Revision(25)));
+            assert_eq!(heard, (change.clone(), to, true, Revision(25)));
         }
     }
     for table in Table::ALL {
@@ -162,7 +162,7 @@ fn every_change_comes_as_it_was_sent() {
 
 #[test]
 fn what_is_not_in_its_form_is_refused_by_name() {
-    let sent = |change: &Change| heard_to_wire(change, &Cursor::default(), Revision(1));
+    let sent = |change: &Change| heard_to_wire(change, &Cursor::default(), false, Revision(1));
     let refusal = |response: wan::FollowResponse| heard_from_wire(response).unwrap_err().to_string();
     let changes = changes();
     let mut cursor = sent(&changes[0]);

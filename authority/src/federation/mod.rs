@@ -34,8 +34,9 @@ pub const SERVER_ROOTS_BYTES_MAX: usize = 4 * 1024;
 pub const FEDERATION_TOKENS_MAX: usize = 32;
 /// How long a federation token may be good for.
 pub const FEDERATION_TOKEN_TTL_MAX: Duration = Duration::from_secs(30 * 86_400);
-/// The most unexpired issuers that were signed for other datacenters: four of each server of the most datacenters, and room.
-pub const REMOTE_ISSUERS_MAX: usize = 4096;
+/// The most unexpired issuers that were signed for one other datacenter: twenty of each of its servers. One that asks again and again
+/// uses up its own share, never the others'.
+pub const REMOTE_ISSUERS_MAX: usize = 256;
 
 /// Another datacenter of the trust domain.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -233,13 +234,15 @@ pub struct Followed {
     pub to: Cursor,
     /// What changed.
     pub change: Change,
+    /// Whether that was all that the primary had then.
+    pub is_all: bool,
 }
 
-/// How far a table is followed, and when the primary was heard last.
+/// How far a table is followed, and when nothing of it was missing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Progress {
     /// How far.
     pub cursor: Cursor,
-    /// The log's time at which that was committed.
+    /// The log's time at which it was committed last that all of the table is here.
     pub heard_at: Timestamp,
 }

@@ -9,6 +9,7 @@ use crate::{
     id::Revision,
     outcome::WatchKey,
     root::{Ca, Root},
+    spiffe::Name,
     time::Timestamp,
 };
 
@@ -23,6 +24,8 @@ pub struct Next {
     pub change: Change,
     /// Where the follower is then.
     pub to: Cursor,
+    /// Whether that is all: nothing else of this state is missing then.
+    pub is_all: bool,
 }
 
 /// The tables of the state in which a change may be one of this table.
@@ -58,7 +61,7 @@ pub fn next(state: &State, table: Table, from: &Cursor) -> Option<Next> {
 fn whole(state: &State, table: Table, from: &Cursor, change: impl FnOnce() -> Change) -> Option<Next> {
     let revision = table_keys(table).iter().map(|key| state.modified(key)).max()?;
     let to = Cursor { revision, reading: None, after: None };
-    (revision > from.revision).then(|| Next { change: change(), to })
+    (revision > from.revision).then(|| Next { change: change(), to, is_all: true })
 }
 
 fn without_key(root: &Root) -> Root {
@@ -77,26 +80,37 @@ trait Record: Clone {
 }
 
 fn records<R: Record>(state: &State, from: &Cursor) -> Option<Next> {
-    if let Some(began) = from.reading {
-        return Some(page::<R>(state, Cursor { reading: Some(began), ..*from }));
-    }
     let history = R::history(state);
-    // Whoever has nothing reads the whole: its beginning may not be in the history.
-    let is_new = from.revision.0 == 0;
-    match history.since(from.revision, from.after).filter(|_| !is_new) {
-        None => Some(page::<R>(state, Cursor { reading: Some(Revision(state.index())), after: None, ..*from })),
-        Some(changes) => single::<R>(state, from, changes),
+    let now = Revision(state.index());
+    let Some(began) = from.reading else {
+        // Whoever has nothing reads the whole: its beginning may not be in the history.
+        let is_new = from.revision.0 == 0;
+        return match history.since(from.revision, from.after).filter(|_| !is_new) {
+            None => Some(page::<R>(state, Cursor { reading: Some(now), after: None, ..*from })),
+            Some(changes) => single::<R>(state, from, changes),
+        };
+    };
+    let Some(changes) = history.since(began, None) else {
+        // More has changed during the reading than is remembered: it begins again.
+        return Some(page::<R>(state, Cursor { reading: Some(now), after: None, ..*from }));
+    };
+    // What has changed in the part that was read already does not wait for the end of the reading.
+    let mut behind = changes.filter(|(_, key)| from.after.is_some_and(|after| *key <= after)).peekable();
+    if behind.peek().is_some() {
+        return Some(meanwhile::<R>(state, from, behind));
     }
+    Some(page::<R>(state, Cursor { reading: Some(now), ..*from }))
 }
 
-/// The next part of the whole table.
+/// The next part of the whole table. What has changed up to `from.reading` is in the parts before it, or is read with the rest.
 fn page<R: Record>(state: &State, from: Cursor) -> Next {
     let (mut put, mut bytes, mut upto) = (Vec::new(), 0, None);
     for (key, record) in R::after(state, from.after) {
         if put.len() >= RECORDS_MAX || bytes >= BYTES_MAX {
             // There is more: this part ends with the last record that is in it.
             let page = Page { after: from.after, upto };
-            return Next { change: R::change(Some(page), put, Vec::new()), to: Cursor { after: upto, ..from } };
+            let to = Cursor { after: upto, ..from };
+            return Next { change: R::change(Some(page), put, Vec::new()), to, is_all: false };
         }
         bytes += record.bytes();
         upto = Some(key);
@@ -104,34 +118,82 @@ fn page<R: Record>(state: &State, from: Cursor) -> Next {
     }
     let page = Page { after: from.after, upto: None };
     let to = Cursor { revision: from.reading.unwrap_or_default(), reading: None, after: None };
-    Next { change: R::change(Some(page), put, Vec::new()), to }
+    Next { change: R::change(Some(page), put, Vec::new()), to, is_all: true }
+}
+
+/// Single changes as they are sent.
+struct Sent<R> {
+    put: Vec<R>,
+    deleted: Vec<Uuid>,
+    bytes: usize,
+}
+
+impl<R: Record> Sent<R> {
+    const fn new() -> Self {
+        Self { put: Vec::new(), deleted: Vec::new(), bytes: 0 }
+    }
+
+    fn is_full(&self) -> bool {
+        self.put.len() + self.deleted.len() >= RECORDS_MAX || self.bytes >= BYTES_MAX
+    }
+
+    fn take(&mut self, state: &State, key: Uuid) {
+        match R::find(state, key) {
+            Some(record) => {
+                self.bytes += record.bytes();
+                self.put.push(record);
+            }
+            None => self.deleted.push(key),
+        }
+    }
+
+    fn into_change(self) -> Change {
+        R::change(None, self.put, self.deleted)
+    }
 }
 
 /// The next single changes.
 fn single<R: Record>(state: &State, from: &Cursor, changes: impl Iterator<Item = (Revision, Uuid)>) -> Option<Next> {
-    let (mut put, mut deleted, mut bytes) = (Vec::new(), Vec::new(), 0);
+    let mut sent = Sent::<R>::new();
     let mut to = *from;
     for (revision, key) in changes {
-        if put.len() + deleted.len() >= RECORDS_MAX || bytes >= BYTES_MAX {
-            return Some(Next { change: R::change(None, put, deleted), to });
+        if sent.is_full() {
+            return Some(Next { change: sent.into_change(), to, is_all: false });
         }
         to = Cursor { revision, reading: None, after: Some(key) };
-        match R::find(state, key) {
-            Some(record) => {
-                bytes += record.bytes();
-                put.push(record);
-            }
-            None => deleted.push(key),
-        }
+        sent.take(state, key);
     }
     // Nothing of that revision is left out.
     to.after = None;
-    let is_new = !put.is_empty() || !deleted.is_empty();
-    is_new.then(|| Next { change: R::change(None, put, deleted), to })
+    let is_new = !sent.put.is_empty() || !sent.deleted.is_empty();
+    is_new.then(|| Next { change: sent.into_change(), to, is_all: true })
+}
+
+/// Changes in the part of a table that was read already, while the rest is read: always of whole revisions, each of which came from one
+/// entry of a bounded size.
+fn meanwhile<R: Record>(state: &State, from: &Cursor, changes: impl Iterator<Item = (Revision, Uuid)>) -> Next {
+    let mut sent = Sent::<R>::new();
+    let (mut last, mut reading) = (None, Revision(state.index()));
+    for (revision, key) in changes {
+        if sent.is_full() && last != Some(revision) {
+            reading = last.unwrap_or(reading);
+            break;
+        }
+        last = Some(revision);
+        sent.take(state, key);
+    }
+    Next { change: sent.into_change(), to: Cursor { reading: Some(reading), ..*from }, is_all: false }
 }
 
 /// What a record has beside its texts: ids, times, lengths.
 const FIXED_BYTES: usize = 128;
+/// What stands before each text and id: its length.
+const LENGTH_BYTES: usize = 8;
+const UUID_BYTES: usize = 16 + LENGTH_BYTES;
+
+fn names(all: &[Name]) -> usize {
+    all.iter().map(|name| LENGTH_BYTES + name.as_str().len()).sum()
+}
 
 impl Record for Policy {
     fn history(state: &State) -> &History {
@@ -148,7 +210,8 @@ impl Record for Policy {
 
     fn bytes(&self) -> usize {
         // A rule's name is part of the text.
-        FIXED_BYTES + 2 * self.source.len() + self.name.len() + self.description.len() + 16 * self.rules.len()
+        let texts = 2 * self.source.len() + self.name.len() + self.description.len();
+        FIXED_BYTES + texts + 16 * self.rules.len() + names(&self.datacenters)
     }
 
     fn change(page: Option<Page>, put: Vec<Self>, deleted: Vec<Uuid>) -> Change {
@@ -173,8 +236,13 @@ impl Record for Token {
 
     fn bytes(&self) -> usize {
         let services = self.service_identities.iter();
-        let services = services.map(|identity| 64 * (1 + identity.datacenters.len())).sum::<usize>();
-        FIXED_BYTES + self.description.len() + 16 * self.policies.len() + services + 128 * self.node_identities.len()
+        let services =
+            services.map(|identity| 2 * LENGTH_BYTES + identity.service.as_str().len() + names(&identity.datacenters));
+        let nodes = self.node_identities.iter();
+        let nodes =
+            nodes.map(|identity| 2 * LENGTH_BYTES + identity.node.as_str().len() + identity.datacenter.as_str().len());
+        let identities = services.sum::<usize>() + nodes.sum::<usize>();
+        FIXED_BYTES + self.description.len() + UUID_BYTES * self.policies.len() + identities
     }
 
     fn change(page: Option<Page>, put: Vec<Self>, deleted: Vec<Uuid>) -> Change {

@@ -58,11 +58,12 @@ impl State {
         let first = (change.revision(), change.now);
         (token.created, token.created_at) = former.as_ref().map_or(first, |former| (former.created, former.created_at));
         token.modified = former.as_ref().map_or_else(Revision::default, |former| former.modified);
+        if !token.is_local || former.as_ref().is_some_and(|former| !former.is_local) {
+            // Also one that is like the copy here: the primary's may be another one by now.
+            self.only_in_primary("a token that holds in every datacenter (one that is not `Local`)")?;
+        }
         if former.as_deref() == Some(&token) {
             return Ok(Outcome::Done);
-        }
-        if !token.is_local {
-            self.only_in_primary("a token that holds in every datacenter (one that is not `Local`)")?;
         }
         check::unchanged(what(), expected, token.modified)?;
         match &former {
@@ -131,6 +132,7 @@ impl State {
         if policy.id.is_reserved() || policy.name == "global-management" {
             return Err(Rejection::BuiltIn { what: what() });
         }
+        self.only_in_primary("a policy")?;
         let former = self.acl.policy(policy.id).cloned();
         let mut policy = policy.clone();
         policy.created = former.as_ref().map_or(change.revision(), |former| former.created);
@@ -138,7 +140,6 @@ impl State {
         if former.as_deref() == Some(&policy) {
             return Ok(Outcome::Done);
         }
-        self.only_in_primary("a policy")?;
         if planted::is(Bug::RejectedCommandWrites) {
             self.acl.put_policy(Arc::new(Policy { modified: change.revision(), ..policy.clone() }));
         }

@@ -102,10 +102,10 @@ impl State {
         expected: Revision,
         config: &CaConfig,
     ) -> Result<Outcome, Rejection> {
+        self.only_in_primary("the CA configuration")?;
         if self.config.config == *config {
             return Ok(Outcome::Done);
         }
-        self.only_in_primary("the CA configuration")?;
         check::unchanged("CA configuration", expected, self.config.modified)?;
         config.validate().map_err(Rejection::BadCaConfig)?;
         self.config.config = *config;

@@ -96,7 +96,7 @@ impl State {
     }
 
     /// Refuses in a secondary what holds in every datacenter.
-    pub(super) fn only_in_primary(&self, what: &str) -> Result<(), Rejection> {
+    pub fn only_in_primary(&self, what: &str) -> Result<(), Rejection> {
         match self.primary() {
             Some(primary) => Err(Rejection::InSecondary { what: what.into(), primary: primary.clone() }),
             None => Ok(()),
@@ -274,9 +274,10 @@ impl State {
         if self.issuers.contains_key(&issuer.id) || self.issuer_requests.values().any(|other| other.key == issuer.id) {
             return Err(Rejection::AlreadyExists { what: format!("an issuer with the key {}", issuer.id) });
         }
-        check::room("issuers of other datacenters", self.remote_issuers.len(), REMOTE_ISSUERS_MAX)?;
-        let is_same = |other: &&Arc<RemoteIssuer>| other.datacenter == issuer.datacenter && other.node == issuer.node;
-        let own = self.remote_issuers.values().filter(is_same).count();
+        let of_datacenter = self.remote_issuers.values().filter(|other| other.datacenter == issuer.datacenter);
+        let (all, own) =
+            of_datacenter.fold((0, 0), |(all, own), other| (all + 1, own + usize::from(other.node == issuer.node)));
+        check::room("unexpired issuers of a datacenter", all, REMOTE_ISSUERS_MAX)?;
         check::room("unexpired issuers of a server", own, ISSUERS_PER_SERVER_MAX)?;
         check::der("the issuer's certificate", &issuer.certificate, CERTIFICATE_BYTES_MAX)?;
         let root = self.signing_root(&issuer.root)?;

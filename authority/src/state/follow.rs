@@ -9,7 +9,7 @@ use super::{
     acl::{check_links, check_policy_bounds},
     check,
     federation::check_known_by,
-    roots::check_root,
+    roots::check_root_form,
 };
 use crate::{
     acl::{
@@ -26,14 +26,14 @@ use crate::{
 
 impl State {
     pub(super) fn follow_primary(&mut self, change: &mut Change, followed: &Followed) -> Result<Outcome, Rejection> {
-        let Followed { primary, table, from, to, change: heard } = followed;
+        let Followed { primary, table, from, to, change: heard, is_all } = followed;
         self.check_primary_cluster(primary)?;
         let progress = self.progress(*table);
         if progress.cursor != *from {
             let (expected, found) = (from.revision, progress.cursor.revision);
             return Err(Rejection::Conflict { what: format!("the followed table `{table}`"), expected, found });
         }
-        self.check_heard(change, *table, heard)?;
+        self.check_heard(*table, heard)?;
         match heard {
             federation::Change::Nothing => {}
             federation::Change::Ca(ca) => self.follow_ca(change, ca),
@@ -45,7 +45,9 @@ impl State {
                 self.follow_tokens(change, page.as_ref(), put, deleted)
             }
         }
-        self.followed.insert(*table, Progress { cursor: *to, heard_at: change.now });
+        // A part says nothing of what is missing: a token that was deleted may be in the rest.
+        let heard_at = if *is_all { change.now } else { progress.heard_at };
+        self.followed.insert(*table, Progress { cursor: *to, heard_at });
         change.touch(WatchKey::Followed);
         Ok(Outcome::Done)
     }
@@ -61,26 +63,29 @@ impl State {
     }
 
     /// Everything that could be wrong, before anything is changed.
-    fn check_heard(&self, change: &Change, table: Table, heard: &federation::Change) -> Result<(), Rejection> {
+    fn check_heard(&self, table: Table, heard: &federation::Change) -> Result<(), Rejection> {
         match (heard, table) {
             (federation::Change::Nothing, _) => Ok(()),
-            (federation::Change::Ca(ca), Table::Ca) => self.check_ca(change, ca),
+            (federation::Change::Ca(ca), Table::Ca) => self.check_ca(ca),
             (federation::Change::Datacenters(datacenters), Table::Datacenters) => self.check_datacenters(datacenters),
             (federation::Change::Policies { put, .. }, Table::Policies) => {
                 // Those that the primary has deleted meanwhile may still be here while its table is read anew.
-                check::at_most("policies", self.acl.policy_count() + put.len(), 2 * POLICIES_MAX)?;
+                let new = put.iter().filter(|policy| self.acl.policy(policy.id).is_none()).count();
+                check::at_most("policies", self.acl.policy_count() + new, 2 * POLICIES_MAX)?;
                 put.iter().try_for_each(check_followed_policy)
             }
             (federation::Change::Tokens { put, .. }, Table::Tokens) => {
                 // The local ones of this datacenter have a bound of their own.
-                check::at_most("tokens", self.acl.token_count() + put.len(), 2 * TOKENS_MAX)?;
+                let is_new = |token: &&Token| self.acl.token(token.accessor, Timestamp::EPOCH).is_none();
+                let new = put.iter().filter(is_new).count();
+                check::at_most("tokens", self.acl.token_count() + new, 2 * TOKENS_MAX)?;
                 put.iter().try_for_each(check_followed_token)
             }
             _ => Err(check::invalid(format!("what was followed of the table `{table}`"), "it is of another table")),
         }
     }
 
-    fn check_ca(&self, change: &Change, ca: &CaTable) -> Result<(), Rejection> {
+    fn check_ca(&self, ca: &CaTable) -> Result<(), Rejection> {
         if let Some(cluster) = &self.cluster
             && cluster.trust_domain != ca.trust_domain
         {
@@ -103,10 +108,8 @@ impl State {
                 let reason = "it comes with a sealed key, or was activated after the last activation";
                 return Err(check::invalid(format!("root {}", root.made.id), reason));
             }
-            // One that is here already may have ended.
-            if self.mesh.find(&root.made.id).is_none() {
-                check_root(change, &root.made)?;
-            }
+            // It may have ended: the primary keeps it until nothing depends on it.
+            check_root_form(&root.made)?;
         }
         Ok(())
     }

@@ -137,6 +137,11 @@ pub(super) fn check_root(change: &Change, made: &NewRoot) -> Result<(), Rejectio
     if not_after <= not_before {
         return refused("the root ends before it begins");
     }
+    check_root_form(made)
+}
+
+/// What every root must be, whenever it is looked at.
+pub(super) fn check_root_form(made: &NewRoot) -> Result<(), Rejection> {
     check::text("CA provider", &made.provider, PROVIDER_BYTES_MAX)?;
     check::der("the root's certificate", &made.certificate, CERTIFICATE_BYTES_MAX)?;
     check::at_most("certificates above a root", made.chain.len(), ROOT_CHAIN_MAX)?;

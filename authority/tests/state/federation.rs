@@ -4,11 +4,11 @@
 use std::collections::BTreeSet;
 
 use carrack_authority::{
-    Command, Outcome, Rejection, State,
+    Command, Entry, Outcome, Proposal, Rejection, State,
     acl::{Policy, Token},
     federation::{
-        AdmitDatacenter, Change, Cursor, Datacenter, DatacenterFacts, FederationToken, Followed, RemoteIssuer, Table,
-        next,
+        AdmitDatacenter, Change, Cursor, Datacenter, DatacenterFacts, FederationToken, Followed, Next, RemoteIssuer,
+        Table, next,
     },
     id::{NodeId, Revision},
     root::{Ca, RootPhase},
@@ -63,14 +63,16 @@ fn secondary() -> State {
 }
 
 fn followed(table: Table, from: Cursor, to: Cursor, change: Change) -> Command {
-    Command::FollowPrimary(Box::new(Followed { primary: PRIMARY, table, from, to, change }))
+    Command::FollowPrimary(Box::new(Followed { primary: PRIMARY, table, from, to, change, is_all: true }))
 }
 
 /// Takes over the next change of a table; whether there was one.
 fn follow(primary: &State, secondary: &mut State, table: Table) -> bool {
     let from = secondary.progress(table).cursor;
     let Some(next) = next(primary, table, &from) else { return false };
-    let outcome = propose(secondary, START, followed(table, from, next.to, next.change));
+    let Next { change, to, is_all } = next;
+    let command = Command::FollowPrimary(Box::new(Followed { primary: PRIMARY, table, from, to, change, is_all }));
+    let outcome = propose(secondary, START, command);
     assert_eq!(outcome, Outcome::Done);
     true
 }
@@ -158,7 +160,8 @@ fn a_secondary_writes_nothing_that_holds_everywhere() {
         Command::AdmitDatacenter(Box::new(AdmitDatacenter { secret: digest("x"), facts: facts() })),
         Command::RemoveDatacenter { name: name("dc1") },
     ];
-    for command in commands {
+    let unchanged = Command::SetCaConfig { expected: state.ca_config().modified, config: state.ca_config().config };
+    for command in commands.into_iter().chain([unchanged]) {
         let refused = rejection(propose(&mut state, START, command.clone()));
         assert!(matches!(refused, Rejection::InSecondary { .. }), "{command:?}: {refused}");
         assert!(refused.to_string().contains("`dc1`"), "{refused}");
@@ -231,8 +234,14 @@ fn what_cannot_be_of_the_primary_changes_nothing() {
         let refused = rejection(propose(&mut secondary, START, followed(table, begin, ca.to, change))).to_string();
         assert!(refused.contains(reason), "{refused}");
     }
-    let mut other =
-        Followed { primary: SECONDARY, table: Table::Ca, from: begin, to: ca.to, change: ca.change.clone() };
+    let mut other = Followed {
+        primary: SECONDARY,
+        table: Table::Ca,
+        from: begin,
+        to: ca.to,
+        change: ca.change.clone(),
+        is_all: true,
+    };
     let refused = rejection(propose(&mut secondary, START, Command::FollowPrimary(Box::new(other.clone()))));
     assert!(refused.to_string().contains("not the primary"), "{refused}");
     other.primary = PRIMARY;
@@ -319,6 +328,7 @@ fn a_fresh_secondary_reads_many_tokens_in_pages_and_goes_on_in_the_middle() {
     let first = secondary.acl().token_count();
     assert!((100..1500).contains(&first), "{first} tokens came at once");
     assert!(secondary.progress(Table::Tokens).cursor.reading.is_some());
+    assert_eq!(secondary.progress(Table::Tokens).heard_at, Timestamp::EPOCH, "a part is not all");
     // Meanwhile: one that was read goes, one that was not read goes, one that was read changes.
     let changed = primary.acl().token(accessor(11), START).unwrap().clone();
     for command in [
@@ -331,7 +341,12 @@ fn a_fresh_secondary_reads_many_tokens_in_pages_and_goes_on_in_the_middle() {
     ] {
         assert_eq!(propose(&mut primary, START, command), Outcome::Done);
     }
+    assert!(follow(&primary, &mut secondary, Table::Tokens));
+    assert!(secondary.acl().token(accessor(10), START).is_none(), "a deletion does not wait for the rest");
+    assert_eq!(secondary.acl().token(accessor(11), START).unwrap().description, "changed");
+    assert!(secondary.progress(Table::Tokens).cursor.reading.is_some(), "and the reading goes on");
     follow_all(&primary, &mut secondary);
+    assert_eq!(secondary.progress(Table::Tokens).heard_at, START);
     expect_equal(&primary, &secondary);
     let cursor = secondary.progress(Table::Tokens).cursor;
     assert_eq!((cursor.reading, cursor.after), (None, None));
@@ -355,6 +370,8 @@ enum Op {
     Policy(u128, u8),
     DeletePolicy(u128),
     LocalToken(u128),
+    LocalOfPrimary(u128),
+    Many(u128),
     Follow(usize),
     Forget,
     Restore,
@@ -367,6 +384,8 @@ fn op() -> impl Strategy<Value = Op> {
         3 => (0..4_u128, 0..4_u8).prop_map(|(number, name)| Op::Policy(number, name)),
         1 => (0..4_u128).prop_map(Op::DeletePolicy),
         1 => (20..24_u128).prop_map(Op::LocalToken),
+        1 => (0..8_u128).prop_map(Op::LocalOfPrimary),
+        1 => (0..3_u128).prop_map(Op::Many),
         4 => (0..4_usize).prop_map(Op::Follow),
         1 => Just(Op::Forget),
         1 => Just(Op::Restore),
@@ -379,7 +398,8 @@ fn perform(op: Op, primary: &mut State, secondary: &mut State, local: &mut BTree
             let found = primary.acl().token(accessor(number), START).cloned();
             let expected = found.as_ref().map_or(Revision(0), |found| found.modified);
             let description = if is_changed { format!("at {}", primary.index()) } else { String::new() };
-            let token = Token { description, ..token(number) };
+            let is_local = found.is_some_and(|found| found.is_local);
+            let token = Token { description, is_local, ..token(number) };
             assert_eq!(propose(primary, START, Command::PutToken { expected, token }), Outcome::Done);
         }
         Op::DeleteToken(number) => {
@@ -398,6 +418,19 @@ fn perform(op: Op, primary: &mut State, secondary: &mut State, local: &mut BTree
             let token = Token { is_local: true, ..token(number) };
             propose(secondary, START, Command::PutToken { expected: Revision(0), token });
             local.insert(number);
+        }
+        Op::LocalOfPrimary(number) => {
+            // May be refused: whether a token is local never changes.
+            let token = Token { is_local: true, ..token(number) };
+            propose(primary, START, Command::PutToken { expected: Revision(0), token });
+        }
+        Op::Many(number) => {
+            // In one entry, and more than one page.
+            let proposals = (0..700).map(|place| {
+                let token = token(1000 + number * 700 + place);
+                Proposal { proposer: NodeId(1), command: Command::PutToken { expected: Revision(0), token } }
+            });
+            primary.apply(primary.index() + 1, &Entry { stamp: START, proposals: proposals.collect() });
         }
         Op::Follow(table) => {
             follow(primary, secondary, Table::ALL[table]);

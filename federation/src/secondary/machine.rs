@@ -191,9 +191,7 @@ impl Machine {
         stream.since?;
         let status = self.status.streams.entry(table).or_default();
         (status.is_open, status.heard, status.primary_revision) = (true, Some(now), heard.primary_revision);
-        // A sign of life says that nothing is missing; after a change there may be more.
-        let is_all = heard.change == Change::Nothing;
-        status.lag = if is_all { 0 } else { heard.primary_revision.0.saturating_sub(heard.to.revision.0) };
+        status.lag = if heard.is_all { 0 } else { heard.primary_revision.0.saturating_sub(heard.to.revision.0) };
         let progress = state.progress(table);
         let is_news = heard.change != Change::Nothing || heard.to != progress.cursor;
         let is_due = state.now().since(progress.heard_at) >= HEARD_EVERY;
@@ -207,7 +205,8 @@ impl Machine {
             tracing::info!(%table, %revision, "a table of the primary is read as a whole");
         }
         let primary = primary(state)?.cluster;
-        let followed = Followed { primary, table, from: progress.cursor, to: heard.to, change: heard.change };
+        let Heard { change, to, is_all, .. } = heard;
+        let followed = Followed { primary, table, from: progress.cursor, to, change, is_all };
         Some(Action::Follow(table, Command::FollowPrimary(Box::new(followed))))
     }
 

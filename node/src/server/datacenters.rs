@@ -34,10 +34,9 @@ pub struct ForwardedRequest {
 }
 
 impl fmt::Debug for ForwardedRequest {
-    /// Neither query nor headers are shown: a token is in them.
+    /// Neither path nor headers are shown: a token is in the one, and is pasted into the other.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let path = self.path_and_query.split('?').next().unwrap_or_default();
-        write!(f, "ForwardedRequest({} {path}, {} bytes)", self.method, self.body.len())
+        write!(f, "ForwardedRequest({}, {} bytes)", self.method, self.body.len())
     }
 }
 

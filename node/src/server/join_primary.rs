@@ -5,12 +5,13 @@ use std::{sync::Arc, time::Duration};
 
 use carrack_authority::{
     WatchKey,
-    federation::{Datacenter, DatacenterFacts},
+    federation::{Datacenter, DatacenterFacts, Table},
     id::Revision,
     key::Der,
     plan::renew::LOOK_AGAIN,
     root::Ca,
     spiffe::{Name, TrustDomain},
+    time::Timestamp,
 };
 use carrack_proto::{
     convert::wan::{der_to_wire, uuid_from_wire, uuid_to_wire},
@@ -207,13 +208,18 @@ impl Task for JoinPrimaryTask {
     }
 
     fn watches(&self) -> &'static [WatchKey] {
-        &[WatchKey::Cluster, WatchKey::Members, WatchKey::Roots(Ca::Server)]
+        &[WatchKey::Cluster, WatchKey::Members, WatchKey::Roots(Ca::Server), WatchKey::Followed]
     }
 
     fn step(&self, observed: Arc<AppliedState>) -> BoxFuture<'_, Result<Step, StepError>> {
         async move {
             let Some(text) = self.keys.federation_token()? else { return Ok(Step::Idle(LOOK_AGAIN)) };
             let Some(own) = observed.state.own_datacenter() else { return Ok(Step::Idle(LOOK_AGAIN)) };
+            if observed.state.progress(Table::Datacenters).heard_at != Timestamp::EPOCH {
+                // The primary lets this datacenter in, so that it has admitted it: only its answer was lost.
+                self.keys.forget_federation_token()?;
+                return Ok(Step::Acted);
+            }
             let token = text.parse::<FederationTokenText>()?;
             let contact = FirstContact { token, network: self.network.clone(), clock: self.clock.clone() };
             let facts = DatacenterFacts {

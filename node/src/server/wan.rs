@@ -252,8 +252,9 @@ impl FromPrimary for ToPrimary {
                     datacenter: reached.datacenter.clone(),
                     reason: error.to_string(),
                 };
-                let (change, to, primary_revision) = heard_from_wire(response).map_err(|error| unreadable(&error))?;
-                Ok(Heard { change, to, primary_revision })
+                let (change, to, is_all, primary_revision) =
+                    heard_from_wire(response).map_err(|error| unreadable(&error))?;
+                Ok(Heard { change, to, is_all, primary_revision })
             });
             Ok(heard.boxed())
         }

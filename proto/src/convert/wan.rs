@@ -75,7 +75,7 @@ pub fn cursor_from_wire(cursor: Option<wan::Cursor>) -> Result<Cursor, BadMessag
 }
 
 /// A change with where its follower is then, as it is sent.
-pub fn heard_to_wire(change: &Change, to: &Cursor, primary_revision: Revision) -> wan::FollowResponse {
+pub fn heard_to_wire(change: &Change, to: &Cursor, is_all: bool, primary_revision: Revision) -> wan::FollowResponse {
     let change = match change {
         Change::Nothing => None,
         Change::Ca(ca) => Some(wan::follow_response::Change::Ca(ca_to_wire(ca))),
@@ -94,12 +94,12 @@ pub fn heard_to_wire(change: &Change, to: &Cursor, primary_revision: Revision) -
             deleted: deleted.iter().map(|id| uuid_to_wire(id.0)).collect(),
         })),
     };
-    wan::FollowResponse { to: Some(cursor_to_wire(to)), primary_revision: primary_revision.0, change }
+    wan::FollowResponse { to: Some(cursor_to_wire(to)), primary_revision: primary_revision.0, is_all, change }
 }
 
-/// The change that was sent, with where its follower is then and the primary's revision.
-pub fn heard_from_wire(response: wan::FollowResponse) -> Result<(Change, Cursor, Revision), BadMessage> {
-    let to = cursor_from_wire(response.to)?;
+/// The change that was sent, with where its follower is then, whether that was all, and the primary's revision.
+pub fn heard_from_wire(response: wan::FollowResponse) -> Result<(Change, Cursor, bool, Revision), BadMessage> {
+    let (to, is_all) = (cursor_from_wire(response.to)?, response.is_all);
     let change = match response.change {
         None => Change::Nothing,
         Some(wan::follow_response::Change::Ca(ca)) => Change::Ca(Box::new(ca_from_wire(ca)?)),
@@ -118,7 +118,7 @@ pub fn heard_from_wire(response: wan::FollowResponse) -> Result<(Change, Cursor,
             deleted: uuids("deleted token", &change.deleted)?.into_iter().map(AccessorId).collect(),
         },
     };
-    Ok((change, to, Revision(response.primary_revision)))
+    Ok((change, to, is_all, Revision(response.primary_revision)))
 }
 
 fn ca_to_wire(ca: &CaTable) -> wan::CaTable {

@@ -101,12 +101,12 @@ fn ca(revision: u64) -> Heard {
     let trust_domain = "example.org".parse().expect("a trust domain");
     let table = CaTable { trust_domain, config: CaConfig::default(), roots: vec![root], activation: 1 };
     let to = Cursor { revision: Revision(revision), ..Cursor::default() };
-    Heard { change: Change::Ca(Box::new(table)), to, primary_revision: Revision(revision) }
+    Heard { change: Change::Ca(Box::new(table)), to, is_all: true, primary_revision: Revision(revision) }
 }
 
 fn alive(revision: u64) -> Heard {
     let to = Cursor { revision: Revision(revision), ..Cursor::default() };
-    Heard { change: Change::Nothing, to, primary_revision: Revision(revision) }
+    Heard { change: Change::Nothing, to, is_all: true, primary_revision: Revision(revision) }
 }
 
 fn opened(verdict: &Verdict) -> Vec<Table> {

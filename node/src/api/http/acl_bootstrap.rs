@@ -16,7 +16,9 @@ pub(super) async fn bootstrap(call: Call) -> Result<Response, HttpError> {
     let secret = acl_draft::uuid(&mut fields, "BootstrapSecret")?;
     fields.finish()?;
     // Anybody may ask: what this server knows already is refused without asking the log.
-    let bootstrapped = call.edge.context.replica.state().state.acl().bootstrapped();
+    let applied = call.edge.context.replica.state();
+    applied.state.only_in_primary("the first management token")?;
+    let bootstrapped = applied.state.acl().bootstrapped();
     if bootstrapped != Revision::default() {
         return Err(Rejection::AclBootstrapped { reset_index: bootstrapped.0 }.into());
     }

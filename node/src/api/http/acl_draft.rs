@@ -49,7 +49,7 @@ pub(super) struct TokenDraft {
     description: String,
     policies: Vec<Link>,
     service_identities: Vec<ServiceIdentity>,
-    is_local: Option<bool>,
+    pub(super) is_local: Option<bool>,
     expiration: Expiration,
 }
 

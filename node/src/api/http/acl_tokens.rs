@@ -64,10 +64,17 @@ pub(super) async fn read_own(call: Call) -> Result<Response, HttpError> {
     Ok(answer.with_index(token.modified.0).with_freshness(view.freshness).into_response())
 }
 
+/// What a secondary cannot write.
+const GLOBAL_TOKEN: &str = "a token that holds in every datacenter (one that is not `Local`)";
+
 /// `PUT /v1/acl/token`
 pub(super) async fn create(call: Call) -> Result<Response, HttpError> {
     let draft = TokenDraft::read(&call.body)?;
     let view = call.committed_view().await?;
+    if draft.is_local != Some(true) {
+        // Before its links are looked up: the primary may have made them meanwhile.
+        view.state().only_in_primary(GLOBAL_TOKEN)?;
+    }
     let (accessor, secret) = (draft.accessor, draft.secret);
     let (accessor, secret) =
         (accessor.unwrap_or_else(|| random_uuid(&call)), secret.unwrap_or_else(|| random_uuid(&call)));
@@ -100,6 +107,9 @@ pub(super) async fn update(call: Call) -> Result<Response, HttpError> {
     let draft = TokenDraft::read(&call.body)?;
     let view = call.committed_view().await?;
     let former = found(&view, accessor(&call)?, call.now())?;
+    if !former.is_local {
+        view.state().only_in_primary(GLOBAL_TOKEN)?;
+    }
     let expected = former.modified;
     let token = draft.into_changed(view.state(), former)?;
     let proposed = call.propose(Command::PutToken { expected, token: token.clone() }).await?;

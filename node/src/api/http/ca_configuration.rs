@@ -58,6 +58,7 @@ pub(super) async fn read(call: Call) -> Result<Response, HttpError> {
 pub(super) async fn write(call: Call) -> Result<Response, HttpError> {
     let wanted = Wanted::read(&call.body)?;
     let view = call.committed_view().await?;
+    view.state().only_in_primary("the CA configuration")?;
     let stored = view.state().ca_config();
     let config = wanted.applied_to(&stored.config)?;
     config.validate().map_err(|error| HttpError::BadRequest(error.to_string()))?;

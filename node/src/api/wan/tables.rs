@@ -15,7 +15,7 @@ pub(super) fn responses(
 ) -> Pin<Box<dyn Stream<Item = Result<FollowResponse, Status>> + Send>> {
     Box::pin(heard.map(move |heard| {
         let _place = &place;
-        let Heard { change, to, primary_revision } = heard.map_err(super::status)?;
-        Ok(heard_to_wire(&change, &to, primary_revision))
+        let Heard { change, to, is_all, primary_revision } = heard.map_err(super::status)?;
+        Ok(heard_to_wire(&change, &to, is_all, primary_revision))
     }))
 }
