@@ -77,6 +77,9 @@ pub trait FromPrimary: Send + Sync {
         from: Cursor,
     ) -> BoxFuture<'a, Result<BoxStream<'static, Result<Heard, WanError>>, WanError>>;
 
+    /// The primary was silent on a stream: another of its servers is asked next.
+    fn distrust(&self, primary: &Datacenter);
+
     /// Has an issuer signed.
     fn sign_issuer<'a>(&'a self, primary: &'a Datacenter, asked: IssuerAsked) -> BoxFuture<'a, Result<Der, WanError>>;
 
@@ -101,6 +104,14 @@ pub enum WanError {
         /// Which.
         datacenter: Name,
         /// Why.
+        reason: String,
+    },
+    /// It has enough to do, and has not done it.
+    #[error("datacenter `{datacenter}` is busy: {reason}")]
+    Busy {
+        /// Which.
+        datacenter: Name,
+        /// With what.
         reason: String,
     },
     /// What it sent is not in its form.

@@ -107,6 +107,11 @@ impl Driver {
             match action {
                 Action::Open(table) => self.open(state, table),
                 Action::Close(table) => self.close(table),
+                Action::Distrust => {
+                    if let Some(known) = known_primary(state) {
+                        self.primary.distrust(&known);
+                    }
+                }
                 Action::Continue(table) => self.proceed(table),
                 Action::Follow(table, command) => self.follow(table, command),
                 Action::Sign(revision, asked) => self.sign(state, revision, asked),

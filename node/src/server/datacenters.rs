@@ -67,6 +67,9 @@ pub enum CallError {
     /// It could not be reached, so nothing was done.
     #[error("{0}")]
     Unreachable(WanError),
+    /// It has enough to do, and has not done it.
+    #[error("{0}")]
+    Busy(WanError),
     /// The connection broke when the request was on its way: it may have been done.
     #[error("{0}")]
     OutcomeUnknown(WanError),
@@ -108,7 +111,12 @@ impl OtherDatacenters for WanCalls {
             let mut calls =
                 calls.max_decoding_message_size(MESSAGE_BYTES_MAX).max_encoding_message_size(MESSAGE_BYTES_MAX);
             let answer = within(duration, to_wire(request), |request| async move { calls.call(request).await }).await;
-            let answer = answer.map_err(|status| CallError::OutcomeUnknown(self.channels.failed(&reached, &status)))?;
+            let answer = answer.map_err(|status| match self.channels.failed(&reached, &status) {
+                busy @ WanError::Busy { .. } => CallError::Busy(busy),
+                // It was refused before anything was done for the client.
+                refused @ WanError::Refused { .. } => CallError::Unreachable(refused),
+                other => CallError::OutcomeUnknown(other),
+            })?;
             let unreadable = |error: BadMessage| {
                 let (datacenter, reason) = (found.name.clone(), error.to_string());
                 CallError::OutcomeUnknown(WanError::Unreadable { datacenter, reason })

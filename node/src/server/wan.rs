@@ -28,9 +28,9 @@ use carrack_raft::{Replica, ports::Entropy};
 use futures::{
     StreamExt,
     future::{BoxFuture, FutureExt, select_all},
-    stream::BoxStream,
+    stream::{BoxStream, FuturesUnordered},
 };
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep_until, timeout};
 use tonic::{
     Code, Status,
     transport::{Channel, Endpoint},
@@ -44,6 +44,10 @@ use crate::{api::wan::MESSAGE_BYTES_MAX, provider, tls::wan_dialer::WanDialer};
 
 /// How often an idle connection to another datacenter is probed, and how long it has to answer: a half-open one is found by it.
 const KEEP_ALIVE: Duration = Duration::from_secs(5);
+/// How long reaching any server of another datacenter may take: longer than a lost SYN, and not so long that clients wait for nothing.
+const REACH_WITHIN: Duration = Duration::from_secs(4);
+/// How long it is believed that nobody there answers: a herd of clients does not dial for each of them.
+const ASK_AGAIN: Duration = Duration::from_secs(1);
 /// How long another datacenter may take to answer a request that is no stream.
 const ANSWER_WITHIN: Duration = Duration::from_secs(20);
 
@@ -133,6 +137,8 @@ struct Way {
     open: Option<(String, Channel)>,
     /// The address that failed last: the others are tried before it.
     failed: Option<String>,
+    /// Until when nobody is dialled again, because nobody answered just now, and why.
+    unreachable: Option<(Instant, String)>,
 }
 
 /// A server of another datacenter.
@@ -166,28 +172,48 @@ impl WanChannels {
         if let Some(open) = used.filter(|(address, _)| datacenter.wan_addresses.contains(address)) {
             return Ok(open);
         }
+        let just_now = self.lock().get(name).and_then(|way| way.unreachable.clone());
+        if let Some((_, reason)) = just_now.filter(|(until, _)| Instant::now() < *until) {
+            return Err(WanError::Unreachable { datacenter: name.clone(), reason });
+        }
+        let (first, last) = self.in_turn(datacenter);
         let mut tried = Vec::new();
-        for address in self.in_turn(datacenter) {
-            match self.connect(name, &address).await {
-                Ok(channel) => {
-                    self.lock().entry(name.clone()).or_default().open = Some((address.clone(), channel.clone()));
+        for addresses in [first, last] {
+            match timeout(REACH_WITHIN, self.race(name, &addresses)).await {
+                Ok(Ok((address, channel))) => {
+                    let open = Some((address.clone(), channel.clone()));
+                    self.lock().insert(name.clone(), Way { open, ..Way::default() });
                     return Ok((address, channel));
                 }
-                Err(error) => tried.push(format!("{address}: {}", chain_of(&error))),
+                Ok(Err(mut failures)) => tried.append(&mut failures),
+                Err(_) => {
+                    tried.push(format!("{}: no answer within {} s", addresses.join(", "), REACH_WITHIN.as_secs()))
+                }
             }
         }
         let reason = if tried.is_empty() { "it has told no address of a server".into() } else { tried.join("; ") };
+        self.lock().entry(name.clone()).or_default().unreachable = Some((Instant::now() + ASK_AGAIN, reason.clone()));
         Err(WanError::Unreachable { datacenter: name.clone(), reason })
     }
 
-    /// The addresses, the one that failed last at the end.
-    fn in_turn(&self, datacenter: &Datacenter) -> Vec<String> {
-        let mut addresses = datacenter.wan_addresses.clone();
-        let failed = self.lock().get(&datacenter.name).and_then(|way| way.failed.clone());
-        if let Some(position) = failed.and_then(|failed| addresses.iter().position(|address| *address == failed)) {
-            addresses.rotate_left(position + 1);
+    /// Dials all of them at once; the first that answers is taken. The error has what happened to each.
+    async fn race(&self, datacenter: &Name, addresses: &[String]) -> Result<(String, Channel), Vec<String>> {
+        let dialing = addresses.iter().map(|address| async move { (address, self.connect(datacenter, address).await) });
+        let mut dialing: FuturesUnordered<_> = dialing.collect();
+        let mut failures = Vec::new();
+        while let Some((address, connected)) = dialing.next().await {
+            match connected {
+                Ok(channel) => return Ok((address.clone(), channel)),
+                Err(error) => failures.push(format!("{address}: {}", chain_of(&error))),
+            }
         }
-        addresses
+        Err(failures)
+    }
+
+    /// The addresses, and apart from them the one that failed last.
+    fn in_turn(&self, datacenter: &Datacenter) -> (Vec<String>, Vec<String>) {
+        let failed = self.lock().get(&datacenter.name).and_then(|way| way.failed.clone());
+        datacenter.wan_addresses.iter().cloned().partition(|address| Some(address) != failed.as_ref())
     }
 
     async fn connect(&self, datacenter: &Name, address: &str) -> Result<Channel, tonic::transport::Error> {
@@ -218,12 +244,21 @@ impl WanChannels {
         if refusals.contains(&status.code()) {
             return WanError::Refused { datacenter, reason: status.message().into() };
         }
+        if status.code() == Code::ResourceExhausted {
+            return WanError::Busy { datacenter, reason: status.message().into() };
+        }
+        self.leave(&datacenter, Some(&reached.address));
+        WanError::Unreachable { datacenter, reason: chain_of(status) }
+    }
+
+    /// Speaks to another server of a datacenter next; with an address, only if it is that one.
+    fn leave(&self, datacenter: &Name, address: Option<&String>) {
         let mut ways = self.lock();
         let way = ways.entry(datacenter.clone()).or_default();
-        if way.open.as_ref().is_some_and(|(address, _)| *address == reached.address) {
-            *way = Way { open: None, failed: Some(reached.address.clone()) };
+        if way.open.as_ref().is_some_and(|(open, _)| address.is_none_or(|address| address == open)) {
+            let failed = way.open.take().map(|(open, _)| open);
+            way.failed = failed;
         }
-        WanError::Unreachable { datacenter, reason: chain_of(status) }
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<Name, Way>> {
@@ -259,6 +294,10 @@ impl FromPrimary for ToPrimary {
             Ok(heard.boxed())
         }
         .boxed()
+    }
+
+    fn distrust(&self, primary: &Datacenter) {
+        self.0.leave(&primary.name, None);
     }
 
     fn sign_issuer<'a>(&'a self, primary: &'a Datacenter, asked: IssuerAsked) -> BoxFuture<'a, Result<Der, WanError>> {

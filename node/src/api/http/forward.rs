@@ -11,7 +11,10 @@ use axum::{
     response::Response,
 };
 use carrack_authority::{WatchKey, federation::Table};
-use tokio::time::Instant;
+use tokio::{
+    sync::{Semaphore, SemaphorePermit},
+    time::Instant,
+};
 use tower::ServiceExt;
 
 use super::{
@@ -22,8 +25,12 @@ use super::{
 };
 use crate::server::datacenters::{CallError, ForwardedRequest, ForwardedResponse};
 
-/// The most requests that wait for other datacenters at once: each may be a blocking query.
-pub(super) const FORWARDED_MAX: usize = 512;
+/// The most blocking queries that wait for other datacenters at once.
+const WAITING_MAX: usize = 256;
+/// The most other requests that wait for other datacenters at once: none waits long.
+const PROMPT_MAX: usize = 256;
+/// The most requests without a token among either: anybody can send them.
+const ANONYMOUS_MAX: usize = 32;
 /// How long another datacenter may take to answer what does not wait for a change: its own reads and writes take less.
 const ANSWER_WITHIN: Duration = Duration::from_secs(15);
 /// The largest answer that is passed on: a list of ten thousand tokens.
@@ -32,6 +39,39 @@ pub(crate) const ANSWER_BYTES_MAX: usize = 8 * 1024 * 1024;
 const HERE_WITHIN: Duration = Duration::from_secs(5);
 
 const CONSUL_TOKEN: HeaderName = HeaderName::from_static("x-consul-token");
+
+/// The places of requests that wait for other datacenters. Who waits for long takes none of those who do not.
+pub(super) struct Forwarding {
+    waiting: Semaphore,
+    prompt: Semaphore,
+    anonymous: Semaphore,
+}
+
+impl Default for Forwarding {
+    fn default() -> Self {
+        Self {
+            waiting: Semaphore::new(WAITING_MAX),
+            prompt: Semaphore::new(PROMPT_MAX),
+            anonymous: Semaphore::new(ANONYMOUS_MAX),
+        }
+    }
+}
+
+impl Forwarding {
+    fn places(
+        &self,
+        waits: bool,
+        has_token: bool,
+    ) -> Result<(SemaphorePermit<'_>, Option<SemaphorePermit<'_>>), HttpError> {
+        let kind = if waits { &self.waiting } else { &self.prompt };
+        let anonymous = if has_token { None } else { Some(place(&self.anonymous)?) };
+        Ok((place(kind)?, anonymous))
+    }
+}
+
+fn place(of: &Semaphore) -> Result<SemaphorePermit<'_>, HttpError> {
+    of.try_acquire().map_err(|_| HttpError::RateLimited { retry_after: RETRY_AFTER })
+}
 
 /// A request as it is passed on, should it be.
 pub(super) struct Passage {
@@ -58,8 +98,8 @@ impl Passage {
                 datacenter.escape_default()
             )));
         }
-        let _place = edge.forwarded.try_acquire().map_err(|_| HttpError::RateLimited { retry_after: RETRY_AFTER })?;
         let waits = parameters.index > 0;
+        let _places = edge.forwarding.places(waits, parameters.secret.is_some())?;
         let wait = parameters.wait.filter(|wait| !wait.is_zero()).unwrap_or(WAIT_DEFAULT);
         // The jitter is a sixteenth at most.
         let within = if waits { wait + wait / 8 + ANSWER_WITHIN } else { ANSWER_WITHIN };
@@ -124,6 +164,7 @@ fn pair_name(pair: &str) -> Option<String> {
 fn of_call(error: CallError, is_write: bool) -> HttpError {
     match error {
         CallError::Unknown { .. } => HttpError::NoPath(error.to_string()),
+        CallError::Busy(_) => HttpError::RateLimited { retry_after: RETRY_AFTER },
         CallError::OutcomeUnknown(_) if is_write => HttpError::OutcomeUnknown(error.to_string()),
         CallError::Unreachable(_) | CallError::OutcomeUnknown(_) => HttpError::Unavailable(error.to_string()),
     }

@@ -64,15 +64,15 @@ pub struct Edge {
     context: Arc<Context>,
     leaves: LeafCache,
     look_ups: Semaphore,
-    forwarded: Semaphore,
+    forwarding: forward::Forwarding,
 }
 
 impl Edge {
     /// The edge of one server.
     pub fn new(context: Arc<Context>) -> Arc<Self> {
         let leaves = LeafCache::new(Arc::new(DeskSource::new(context.clone())));
-        let (look_ups, forwarded) = (Semaphore::new(LOOK_UPS_MAX), Semaphore::new(forward::FORWARDED_MAX));
-        Arc::new(Self { context, leaves, look_ups, forwarded })
+        let look_ups = Semaphore::new(LOOK_UPS_MAX);
+        Arc::new(Self { context, leaves, look_ups, forwarding: forward::Forwarding::default() })
     }
 
     /// Now, as rights are looked at.

@@ -4,38 +4,35 @@ use std::sync::Arc;
 
 use axum::Router;
 use carrack_proto::wan::{CallRequest, CallResponse, calls_server};
-use tokio::sync::Semaphore;
 use tonic::{Request, Response, Status, service::interceptor::InterceptedService};
 
-use super::{MESSAGE_BYTES_MAX, malformed, peer};
+use super::{MESSAGE_BYTES_MAX, malformed, peer, shares::Shares};
 use crate::{
     api::http::{self, Edge, Listener},
     server::datacenters::{request_from_wire, response_to_wire},
     tls::wan_port::name_datacenter,
 };
 
-/// The most requests of other datacenters at once: each may be a blocking query.
-const CALLS_MAX: usize = 2048;
-
 /// The service on one server.
 pub(crate) struct Calls {
     edge: Arc<Edge>,
     router: Router,
-    calls: Semaphore,
+    shares: Arc<Shares>,
 }
 
 impl Calls {
-    fn new(edge: Arc<Edge>) -> Self {
+    fn new(edge: Arc<Edge>, shares: Arc<Shares>) -> Self {
         let router = http::router(&edge, Listener::Wan);
-        Self { edge, router, calls: Semaphore::new(CALLS_MAX) }
+        Self { edge, router, shares }
     }
 }
 
 /// The service, told who sends each request.
 pub(crate) fn calls(
     edge: &Arc<Edge>,
+    shares: &Arc<Shares>,
 ) -> InterceptedService<calls_server::CallsServer<Calls>, fn(Request<()>) -> Result<Request<()>, Status>> {
-    let server = calls_server::CallsServer::new(Calls::new(edge.clone()));
+    let server = calls_server::CallsServer::new(Calls::new(edge.clone(), shares.clone()));
     let server = server.max_decoding_message_size(MESSAGE_BYTES_MAX).max_encoding_message_size(MESSAGE_BYTES_MAX);
     InterceptedService::new(server, name_datacenter)
 }
@@ -44,9 +41,8 @@ pub(crate) fn calls(
 impl calls_server::Calls for Calls {
     async fn call(&self, request: Request<CallRequest>) -> Result<Response<CallResponse>, Status> {
         let peer = peer(&request)?;
-        let place = self.calls.try_acquire();
-        let _place =
-            place.map_err(|_| Status::resource_exhausted("this server has too many requests of other datacenters"))?;
+        let share = self.shares.of(&peer.datacenter);
+        let _place = share.call()?;
         let forwarded = request_from_wire(request.into_inner()).map_err(malformed)?;
         tracing::debug!(datacenter = %peer.datacenter, server = %peer.node, request = ?forwarded, "a request is passed on");
         let answered = http::forward::answer_forwarded(&self.edge, &self.router, forwarded).await;

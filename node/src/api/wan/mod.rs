@@ -2,6 +2,7 @@
 //! is about their own datacenter alone, or carries a client's own token.
 
 mod calls;
+pub(crate) mod shares;
 mod tables;
 
 use std::{pin::Pin, sync::Arc, time::Duration};
@@ -22,10 +23,10 @@ use carrack_proto::{
     },
 };
 use futures::Stream;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tonic::{Request, Response, Status, service::interceptor::InterceptedService, transport::Server};
 
 pub(crate) use self::calls::calls;
+use self::shares::Shares;
 use crate::{
     api::grpc::{PENDING_RESETS_MAX, STREAMS_PER_CONNECTION_MAX},
     server::wan::ReplicaLog,
@@ -36,29 +37,29 @@ use crate::{
 pub const MESSAGE_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// How often an idle connection is probed, and how long it has to answer.
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
-/// The most streams of all followers: each of 64 datacenters has four, and twice that while leadership moves there.
-const STREAMS_MAX: usize = 512;
-/// The most signatures at once: each takes about a millisecond of the root's key.
-const SIGNATURES_MAX: usize = 16;
-
 /// What the service needs.
 pub(crate) struct WanParts {
     /// The replicated log.
     pub(crate) log: Arc<ReplicaLog>,
     /// Whoever keeps the roots' keys.
     pub(crate) signer: Arc<dyn IssuerSigner>,
+    /// What each datacenter may do at once.
+    pub(crate) shares: Arc<Shares>,
 }
 
 /// The service on one server.
 pub(crate) struct WanService {
     parts: WanParts,
-    streams: Arc<Semaphore>,
-    signatures: Semaphore,
 }
 
 impl WanService {
-    pub(crate) fn new(parts: WanParts) -> Self {
-        Self { parts, streams: Arc::new(Semaphore::new(STREAMS_MAX)), signatures: Semaphore::new(SIGNATURES_MAX) }
+    pub(crate) const fn new(parts: WanParts) -> Self {
+        Self { parts }
+    }
+
+    /// What each datacenter may do at once.
+    pub(crate) const fn shares(&self) -> &Arc<Shares> {
+        &self.parts.shares
     }
 }
 
@@ -99,9 +100,8 @@ impl wan_server::Wan for WanService {
             root: key_id_from_wire("root", &message.root).map_err(malformed)?,
             csr: der_from_wire(&message.csr),
         };
-        let place = self.signatures.try_acquire();
-        let _place =
-            place.map_err(|_| Status::resource_exhausted("too many issuers are being signed, try again later"))?;
+        let share = self.parts.shares.of(&peer.datacenter);
+        let _place = share.signature()?;
         let (log, signer) = (&*self.parts.log, &*self.parts.signer);
         let signed = primary::sign_issuer(log, signer, &peer.datacenter, asked).await;
         let certificate = signed.map_err(|error| {
@@ -117,9 +117,7 @@ impl wan_server::Wan for WanService {
         let message = request.into_inner();
         let table = table_from_wire(message.table).map_err(malformed)?;
         let from = cursor_from_wire(message.from).map_err(malformed)?;
-        let place = self.streams.clone().try_acquire_owned();
-        let place: OwnedSemaphorePermit =
-            place.map_err(|_| Status::resource_exhausted("this server has too many followers: ask another one"))?;
+        let place = self.parts.shares.of(&peer.datacenter).stream()?;
         tracing::debug!(datacenter = %peer.datacenter, server = %peer.node, %table, revision = %from.revision, "a table is followed");
         let heard = primary::follow(self.parts.log.clone(), table, from);
         Ok(Response::new(tables::responses(heard, place)))
@@ -127,6 +125,7 @@ impl wan_server::Wan for WanService {
 
     async fn announce(&self, request: Request<AnnounceRequest>) -> Result<Response<AnnounceResponse>, Status> {
         let peer = peer(&request)?;
+        self.parts.shares.of(&peer.datacenter).announcement()?;
         let message = request.into_inner();
         let facts = DatacenterFacts {
             name: peer.datacenter,
