@@ -92,7 +92,7 @@ pub enum DevError {
         /// Which.
         name: String,
         /// Why.
-        source: StartError,
+        source: Box<StartError>,
     },
     /// A join token was not made.
     #[error("no join token was made for server {name}")]
@@ -240,7 +240,7 @@ impl Dev {
             let ports =
                 ServerPorts::of_machine().map_err(|source| DevError::File { path: self.directory.clone(), source })?;
             let started = Server::start(config, start, ports).await;
-            servers.push(started.map_err(|source| DevError::Start { name: shown, source })?);
+            servers.push(started.map_err(|source| DevError::Start { name: shown, source: Box::new(source) })?);
         }
         progress.begin(&format!("datacenter {name}: {count} voters, each with an issuer"));
         let is_formed = || servers.iter().all(|server| is_complete(server, count));

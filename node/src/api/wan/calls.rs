@@ -6,7 +6,7 @@ use axum::Router;
 use carrack_proto::wan::{CallRequest, CallResponse, calls_server};
 use tonic::{Request, Response, Status, service::interceptor::InterceptedService};
 
-use super::{MESSAGE_BYTES_MAX, malformed, peer, shares::Shares};
+use super::{MESSAGE_BYTES_MAX, Named, malformed, peer, shares::Shares};
 use crate::{
     api::http::{self, Edge, Listener},
     server::datacenters::{request_from_wire, response_to_wire},
@@ -31,7 +31,7 @@ impl Calls {
 pub(crate) fn calls(
     edge: &Arc<Edge>,
     shares: &Arc<Shares>,
-) -> InterceptedService<calls_server::CallsServer<Calls>, fn(Request<()>) -> Result<Request<()>, Status>> {
+) -> InterceptedService<calls_server::CallsServer<Calls>, Named> {
     let server = calls_server::CallsServer::new(Calls::new(edge.clone(), shares.clone()));
     let server = server.max_decoding_message_size(MESSAGE_BYTES_MAX).max_encoding_message_size(MESSAGE_BYTES_MAX);
     InterceptedService::new(server, name_datacenter)

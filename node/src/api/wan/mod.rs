@@ -37,6 +37,9 @@ use crate::{
 pub const MESSAGE_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// How often an idle connection is probed, and how long it has to answer.
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
+/// Tells a service who sends each request.
+type Named = fn(Request<()>) -> Result<Request<()>, Status>;
+
 /// What the service needs.
 pub(crate) struct WanParts {
     /// The replicated log.
@@ -73,9 +76,7 @@ pub(crate) fn limited_server() -> Server {
 }
 
 /// The service, told who sends each request.
-pub(crate) fn service(
-    service: WanService,
-) -> InterceptedService<wan_server::WanServer<WanService>, fn(Request<()>) -> Result<Request<()>, Status>> {
+pub(crate) fn service(service: WanService) -> InterceptedService<wan_server::WanServer<WanService>, Named> {
     let server = wan_server::WanServer::new(service);
     let server = server.max_decoding_message_size(MESSAGE_BYTES_MAX).max_encoding_message_size(MESSAGE_BYTES_MAX);
     InterceptedService::new(server, name_datacenter)
