@@ -242,7 +242,7 @@ fn parameters_mean_what_they_mean_in_consul(cluster: &Cluster) {
         assert!(refused.body.starts_with("Cannot specify ?stale with ?consistent"), "{}", refused.body);
         let pretty = get(&client, "/v1/connect/ca/roots?pretty", 200);
         assert!(pretty.body.starts_with("{\n    \""), "{}", pretty.body);
-        get(&client, "/v1/connect/ca/roots?dc=elsewhere", 501);
+        get(&client, "/v1/connect/ca/roots?dc=elsewhere", 500);
     }
     let client = cluster.servers[0].client();
     get(&client, &format!("/v1/acl/tokens?token={}", cluster.token), 200);

@@ -58,7 +58,7 @@ fn names_that_need_escaping_get_nothing_on_any_route() {
         ("/v1/acl/policy/name/%22", 404),
         ("/v1/acl/token/%00", 400),
         ("/v1/acl/tokens?policy=%22", 400),
-        ("/v1/connect/ca/roots?dc=%22%0a", 501),
+        ("/v1/connect/ca/roots?dc=%22%0a", 500),
         ("/v1/connect/ca/roots?ns=%22%0a", 400),
         ("/v1/connect/ca/roots?index=x", 400),
         ("/v1/connect/ca/roots?index=-1", 400),
