@@ -31,13 +31,16 @@ const WAITING_MAX: usize = 256;
 const PROMPT_MAX: usize = 256;
 /// The most requests without a token among either: anybody can send them.
 const ANONYMOUS_MAX: usize = 32;
-/// How long another datacenter may take to answer what does not wait for a change: its own reads and writes take less.
-const ANSWER_WITHIN: Duration = Duration::from_secs(15);
+/// How long another datacenter may take to answer what does not wait for a change: the slowest is the removal of a server, which is
+/// waited for after a read and a write.
+const ANSWER_WITHIN: Duration = Duration::from_secs(40);
 /// The largest answer that is passed on: a list of ten thousand tokens.
 pub(crate) const ANSWER_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// How long a write in the primary waits to be here too, so that its sender reads what he wrote.
 const HERE_WITHIN: Duration = Duration::from_secs(5);
 
+/// A secret that no token has.
+const NOBODY: &str = "nobody";
 const CONSUL_TOKEN: HeaderName = HeaderName::from_static("x-consul-token");
 
 /// The places of requests that wait for other datacenters. Who waits for long takes none of those who do not.
@@ -145,10 +148,12 @@ impl Passage {
                 headers.push((name, value.clone()));
             }
         }
-        let secret = parameters.secret.as_ref().and_then(|secret| HeaderValue::from_str(secret.expose()).ok());
-        if let Some(mut secret) = secret {
-            secret.set_sensitive(true);
-            headers.push((CONSUL_TOKEN, secret));
+        if let Some(secret) = &parameters.secret {
+            // What is no UUID is nobody's token, and may be another system's password: it is not shown around.
+            let text = secret.as_uuid().map_or_else(|| NOBODY.to_owned(), |secret| secret.to_string());
+            let mut value = HeaderValue::from_str(&text).expect("a UUID is a header's value");
+            value.set_sensitive(true);
+            headers.push((CONSUL_TOKEN, value));
         }
         headers
     }
@@ -190,8 +195,16 @@ async fn wait_until_here(edge: &Edge, table: Table, revision: u64) {
 
 /// What is passed on of an answer's headers: those that clients of Consul read.
 fn is_passed_on(name: &HeaderName) -> bool {
-    let others = [header::CONTENT_TYPE, header::RETRY_AFTER, header::CACHE_CONTROL, header::X_CONTENT_TYPE_OPTIONS];
-    name.as_str().starts_with("x-consul-") || name.as_str().starts_with("x-carrack-") || others.contains(name)
+    let others = [
+        header::CONTENT_TYPE,
+        header::RETRY_AFTER,
+        header::CACHE_CONTROL,
+        header::X_CONTENT_TYPE_OPTIONS,
+        header::ALLOW,
+        header::AGE,
+    ];
+    let begins = ["x-consul-", "x-carrack-", "x-cache"];
+    begins.iter().any(|begin| name.as_str().starts_with(begin)) || others.contains(name)
 }
 
 fn response(answered: ForwardedResponse) -> Response {
@@ -232,4 +245,58 @@ pub(crate) async fn answer_forwarded(edge: &Edge, router: &Router, request: Forw
 fn plain(status: StatusCode, text: &str) -> ForwardedResponse {
     let media_type = (header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
     ForwardedResponse { status, headers: vec![media_type], body: Bytes::copy_from_slice(text.as_bytes()), index: 0 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn passage(query: &str, token: &str) -> (Passage, Parameters) {
+        let request = Request::builder().uri(format!("/v1/acl/tokens?{query}")).header("cookie", "a=b");
+        let request = if token.is_empty() { request } else { request.header("x-consul-token", token) };
+        let (parts, ()) = request.body(()).unwrap().into_parts();
+        let parameters = Parameters::read(&parts.uri, &parts.headers, "dc1").unwrap();
+        (Passage::new(parts, Bytes::new()), parameters)
+    }
+
+    const SECRET: &str = "3fae8f1c-5c4d-4c39-9ff9-4d4ba1d5d9a6";
+
+    #[test]
+    fn a_token_leaves_the_url_and_nothing_else_of_the_headers_goes_along() {
+        for query in [format!("token={SECRET}&dc=dc2&pretty"), format!("dc=dc2&%74oken={SECRET}&pretty")] {
+            let (passage, parameters) = passage(&query, "");
+            assert_eq!(passage.path_and_query("dc2"), Ok("/v1/acl/tokens?pretty&dc=dc2".into()));
+            assert_eq!(passage.headers(&parameters), [(CONSUL_TOKEN, HeaderValue::from_static(SECRET))]);
+        }
+        let (anonymous, parameters) = passage("dc=dc2", "");
+        assert_eq!(anonymous.headers(&parameters), []);
+    }
+
+    #[test]
+    fn what_cannot_be_a_token_of_ours_is_nobodys_there_too() {
+        for other in ["a-password", &"x".repeat(100)] {
+            let (passage, parameters) = passage("dc=dc2", other);
+            assert_eq!(passage.headers(&parameters), [(CONSUL_TOKEN, HeaderValue::from_static(NOBODY))]);
+        }
+    }
+
+    #[test]
+    fn a_datacenters_name_adds_nothing_to_the_query() {
+        let (passage, _) = passage("pretty", SECRET);
+        for name in ["dc2&stale", "dc2#", "dc2 ", "dc/2", "dc%32"] {
+            assert!(matches!(passage.path_and_query(name), Err(HttpError::NoPath(_))), "{name}");
+        }
+    }
+
+    #[test]
+    fn who_waits_for_long_and_who_has_no_token_take_no_place_of_the_others() {
+        let forwarding = Forwarding::default();
+        let waiting: Vec<_> = (0..WAITING_MAX).map(|_| forwarding.places(true, true).unwrap()).collect();
+        assert!(forwarding.places(true, true).is_err());
+        let anonymous: Vec<_> = (0..ANONYMOUS_MAX).map(|_| forwarding.places(false, false).unwrap()).collect();
+        assert!(forwarding.places(false, false).is_err());
+        assert!(forwarding.places(false, true).is_ok(), "a write with a token");
+        drop((waiting, anonymous));
+        assert!(forwarding.places(true, false).is_ok());
+    }
 }

@@ -54,11 +54,6 @@ impl PresentedSecret {
     pub fn as_uuid(&self) -> Option<Uuid> {
         parse_uuid(&self.0)
     }
-
-    /// The text, to be shown to the datacenter that shall answer.
-    pub(super) fn expose(&self) -> &str {
-        &self.0
-    }
 }
 
 impl fmt::Debug for PresentedSecret {
