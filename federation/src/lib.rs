@@ -6,5 +6,7 @@
 pub mod ports;
 pub mod primary;
 pub mod secondary;
+#[cfg(test)]
+mod testing;
 
 pub use ports::{FromPrimary, Heard, IssuerSigner, Log, LogError, WanError};

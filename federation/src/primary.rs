@@ -186,3 +186,6 @@ fn recorded(
         false => Err(refused(format!("the key {} has an issuer of another server or root", found.id))),
     })
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,46 +3,23 @@
 use carrack_authority::{
     Entry, Outcome, Proposal,
     ca_config::CaConfig,
-    command::Bootstrap,
     federation::{CaTable, Cursor},
-    id::{FeatureLevel, KeyId, StoreId},
+    id::{FeatureLevel, KeyId},
     issuer::IssuerRequest,
     key::KeyKind,
-    member::{Addresses, Member},
-    root::{NewRoot, Root, RootPhase},
-    spiffe::Name,
+    member::Addresses,
+    root::{Root, RootPhase},
 };
 use uuid::Uuid;
 
 use super::*;
+use crate::testing::{START, bootstrap, der, name, new_root};
 
-const START: Timestamp = Timestamp(1_767_225_600_000);
 const ROOT: KeyId = KeyId([1; 20]);
-
-fn name(text: &str) -> Name {
-    Name::parse("name", text).expect("a name")
-}
-
-fn der(text: &str) -> Der {
-    Der::from(text.as_bytes())
-}
 
 fn propose(state: &mut State, command: Command) {
     let entry = Entry { stamp: START, proposals: vec![Proposal { proposer: NodeId(1), command }] };
     assert_eq!(state.apply(state.index() + 1, &entry).outcomes, [Outcome::Done]);
-}
-
-fn new_root(of: &str, id: KeyId) -> NewRoot {
-    NewRoot {
-        id,
-        provider: "builtin".into(),
-        certificate: der(of),
-        chain: Vec::new(),
-        key_kind: KeyKind::EcP256,
-        not_before: START,
-        not_after: START.plus(Duration::from_secs(86_400 * 3650)),
-        sealed_key: None,
-    }
 }
 
 /// A secondary of one server.
@@ -57,33 +34,8 @@ fn secondary() -> State {
         created: Revision(0),
         modified: Revision(0),
     };
-    let member = Member {
-        node: NodeId(1),
-        name: name("x"),
-        store: StoreId([3; 16]),
-        addresses: Addresses { raft: "x:8300".into(), grpc: "x:8503".into(), wan: Some("x:8302".into()) },
-        sealing_recipient: "age1x".into(),
-        supports: FeatureLevel(1),
-        certificate: None,
-        former_key: None,
-        request: None,
-        is_leaving: false,
-        admitted_at: START,
-        created: Revision(0),
-        modified: Revision(0),
-    };
-    let bootstrap = Bootstrap {
-        cluster: Uuid::from_u128(8),
-        datacenter: name("dc2"),
-        trust_domain: "example.org".parse().expect("a trust domain"),
-        feature_level: FeatureLevel(1),
-        recovery: None,
-        member,
-        server_root: new_root("server root 2", KeyId([2; 20])),
-        config: CaConfig::default(),
-    };
     let mut state = State::default();
-    let begin = Command::BootstrapSecondary { bootstrap: Box::new(bootstrap), primary: Box::new(primary) };
+    let begin = Command::BootstrapSecondary { bootstrap: Box::new(bootstrap("dc2", 8)), primary: Box::new(primary) };
     propose(&mut state, begin);
     state
 }

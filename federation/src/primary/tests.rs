@@ -1,5 +1,4 @@
-//! The primary's side of a stream, over a log in memory: what is said, in which order, and how often when there is nothing to say.
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+//! Tests of the primary's side of a stream, over a log in memory: what is said, in which order, and how often when there is nothing to say.
 
 use std::{
     sync::{Arc, Mutex},
@@ -7,30 +6,20 @@ use std::{
 };
 
 use carrack_authority::{
-    Command, Entry, Outcome, Proposal, State, WatchKey,
+    Entry, Proposal, WatchKey,
     acl::{AccessorId, PolicyId, Token},
-    ca_config::CaConfig,
-    command::Bootstrap,
-    federation::{Change, Cursor, Table},
-    id::{Digest, FeatureLevel, KeyId, NodeId, Revision, StoreId},
-    key::{Der, KeyKind},
-    member::{Addresses, Member},
-    root::NewRoot,
-    spiffe::Name,
+    id::{Digest, NodeId},
     time::Timestamp,
-};
-use carrack_federation::{
-    Heard, Log, LogError,
-    primary::{ALIVE_EVERY, PrimaryError, follow},
 };
 use futures::{FutureExt, StreamExt, future::BoxFuture, stream::BoxStream};
 use tokio::{
     sync::Notify,
-    time::{Instant, sleep, timeout, timeout_at},
+    time::{sleep, timeout, timeout_at},
 };
 use uuid::Uuid;
 
-const START: Timestamp = Timestamp(1_767_225_600_000);
+use super::*;
+use crate::testing::{START, bootstrap};
 
 /// A log of one server, in memory.
 struct MemoryLog {
@@ -42,42 +31,7 @@ struct MemoryLog {
 impl MemoryLog {
     fn begun() -> Arc<Self> {
         let log = Self { state: Mutex::default(), changed: Notify::new(), is_cut_off: Mutex::new(false) };
-        let root = NewRoot {
-            id: KeyId([2; 20]),
-            provider: "builtin".into(),
-            certificate: Der::from(&b"server root"[..]),
-            chain: Vec::new(),
-            key_kind: KeyKind::EcP256,
-            not_before: START,
-            not_after: START.plus(Duration::from_secs(86_400 * 3650)),
-            sealed_key: None,
-        };
-        let member = Member {
-            node: NodeId(1),
-            name: Name::parse("name", "a").unwrap(),
-            store: StoreId([3; 16]),
-            addresses: Addresses { raft: "a:8300".into(), grpc: "a:8503".into(), wan: Some("a:8302".into()) },
-            sealing_recipient: "age1a".into(),
-            supports: FeatureLevel(1),
-            certificate: None,
-            former_key: None,
-            request: None,
-            is_leaving: false,
-            admitted_at: START,
-            created: Revision(0),
-            modified: Revision(0),
-        };
-        let bootstrap = Bootstrap {
-            cluster: Uuid::from_u128(7),
-            datacenter: Name::parse("name", "dc1").unwrap(),
-            trust_domain: "example.org".parse().unwrap(),
-            feature_level: FeatureLevel(1),
-            recovery: None,
-            member,
-            server_root: root,
-            config: CaConfig::default(),
-        };
-        log.apply(Command::Bootstrap(Box::new(bootstrap)));
+        log.apply(Command::Bootstrap(Box::new(bootstrap("dc1", 7))));
         log.apply(Command::BootstrapAcl { token: token(1, false), reset: None });
         Arc::new(log)
     }
