@@ -1,5 +1,6 @@
-//! Bugs on purpose, one at a time: the simulator arms each and must find it. Without the feature `planted` nothing of them is
-//! compiled, and with it nothing but the simulator's own command can arm one.
+//! Bugs on purpose, one at a time: the simulator arms each and must find it. Bounds, too, which it makes so small that its short
+//! worlds reach them. Without the feature `planted` nothing of either is compiled, and with it nothing but the simulator's own command
+//! can arm one.
 
 macro_rules! bugs {
     ($($(#[doc = $doc:literal])+ $variant:ident = $name:literal,)+) => {
@@ -73,6 +74,40 @@ bugs! {
     JoinTokenReusable = "join-token-reusable",
     /// A deleted token is not forgotten.
     DeletedTokenLives = "deleted-token-lives",
+    /// A secondary has a trust domain of its own, and takes over the primary's roots all the same.
+    OwnTrustDomain = "own-trust-domain",
+    /// What the primary did not sign is not asked for again.
+    RefusalTakenForSuccess = "refusal-taken-for-success",
+    /// A new issuer key takes the place of the one that signs, before it has a certificate.
+    OldKeyOverwritten = "old-key-overwritten",
+    /// A root's id is compared with an issuer's.
+    RootComparedWithIssuer = "root-compared-with-issuer",
+    /// An issuer of another datacenter is released before it is recorded.
+    IssuerBeforeRecord = "issuer-before-record",
+    /// A secondary takes over what is new, and not what is deleted.
+    DeletionNotFollowed = "deletion-not-followed",
+    /// A secondary honours the primary's tokens whatever time it has not heard of them.
+    StaleTokenHonoured = "stale-token-honoured",
+    /// Of what is not remembered any more it is said that nothing has changed.
+    GapNotRead = "gap-not-read",
+    /// A secondary gives its issuer up when the primary cannot be reached.
+    IssuerNeedsPrimary = "issuer-needs-primary",
+}
+
+/// A bound that the simulator may lower.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Bound {
+    /// The records of one change of a followed table.
+    FollowedRecords,
+    /// The changes of a followed table that are remembered.
+    RememberedChanges,
+}
+
+/// The bound as it is now. `usual`: what it is outside of the simulator.
+#[cfg(not(feature = "planted"))]
+pub const fn bound(_bound: Bound, usual: usize) -> usize {
+    usual
 }
 
 /// Whether this bug is there.
@@ -82,20 +117,35 @@ pub const fn is(_bug: Bug) -> bool {
 }
 
 #[cfg(feature = "planted")]
-pub use armed::{arm, is};
+pub use armed::{arm, bound, is, lower};
 
 #[cfg(feature = "planted")]
 mod armed {
-    use std::sync::atomic::{AtomicU8, Ordering};
+    use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 
-    use super::Bug;
+    use super::{Bound, Bug};
 
     const NONE: u8 = u8::MAX;
     static ARMED: AtomicU8 = AtomicU8::new(NONE);
+    /// By bound; zero: the usual.
+    static LOWERED: [AtomicUsize; 2] = [AtomicUsize::new(0), AtomicUsize::new(0)];
 
     /// Whether this bug is there.
     pub fn is(bug: Bug) -> bool {
         ARMED.load(Ordering::Relaxed) == bug as u8
+    }
+
+    /// The bound as it is now.
+    pub fn bound(bound: Bound, usual: usize) -> usize {
+        match LOWERED[bound as usize].load(Ordering::Relaxed) {
+            0 => usual,
+            lowered => lowered.min(usual),
+        }
+    }
+
+    /// Lowers a bound in every part of this process.
+    pub fn lower(bound: Bound, to: usize) {
+        LOWERED[bound as usize].store(to, Ordering::Relaxed);
     }
 
     /// Puts this bug into every part of this process.

@@ -8,6 +8,7 @@ use crate::{
     acl::{AccessorId, Policy, PolicyId, Token},
     id::Revision,
     outcome::WatchKey,
+    planted,
     root::{Ca, Root},
     spiffe::Name,
     time::Timestamp,
@@ -17,6 +18,11 @@ use crate::{
 const RECORDS_MAX: usize = 512;
 /// A change has about this many bytes and one record more: it is one value in the follower's log.
 const BYTES_MAX: usize = 128 * 1024;
+
+fn records_max() -> usize {
+    planted::bound(planted::Bound::FollowedRecords, RECORDS_MAX)
+}
+
 /// What follows a cursor.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Next {
@@ -106,7 +112,7 @@ fn records<R: Record>(state: &State, from: &Cursor) -> Option<Next> {
 fn page<R: Record>(state: &State, from: Cursor) -> Next {
     let (mut put, mut bytes, mut upto) = (Vec::new(), 0, None);
     for (key, record) in R::after(state, from.after) {
-        if put.len() >= RECORDS_MAX || bytes >= BYTES_MAX {
+        if put.len() >= records_max() || bytes >= BYTES_MAX {
             // There is more: this part ends with the last record that is in it.
             let page = Page { after: from.after, upto };
             let to = Cursor { after: upto, ..from };
@@ -134,7 +140,7 @@ impl<R: Record> Sent<R> {
     }
 
     fn is_full(&self) -> bool {
-        self.put.len() + self.deleted.len() >= RECORDS_MAX || self.bytes >= BYTES_MAX
+        self.put.len() + self.deleted.len() >= records_max() || self.bytes >= BYTES_MAX
     }
 
     fn take(&mut self, state: &State, key: Uuid) {

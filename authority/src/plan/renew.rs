@@ -61,7 +61,8 @@ fn own_issuer(
         return OwnIssuer::Wait { key: request.key };
     }
     let live = state.issuers().find(|issuer| {
-        issuer.node == node && issuer.root == *root && issuer.phase == IssuerPhase::Live && has_key(&issuer.id)
+        let compared = if planted::is(Bug::RootComparedWithIssuer) { &issuer.id } else { &issuer.root };
+        issuer.node == node && compared == root && issuer.phase == IssuerPhase::Live && has_key(&issuer.id)
     });
     match live {
         Some(issuer) => {

@@ -20,6 +20,7 @@ use crate::{
     federation::{self, CaTable, DATACENTERS_MAX, Datacenter, Followed, Page, Progress, Table},
     id::KeyId,
     outcome::{Outcome, Rejection, WatchKey},
+    planted::{self, Bug},
     root::{Ca, ROOTS_MAX, Root, RootPhase},
     time::Timestamp,
 };
@@ -88,6 +89,7 @@ impl State {
     fn check_ca(&self, ca: &CaTable) -> Result<(), Rejection> {
         if let Some(cluster) = &self.cluster
             && cluster.trust_domain != ca.trust_domain
+            && !planted::is(Bug::OwnTrustDomain)
         {
             let reason = format!("this datacenter's is `{}`, and it never changes", cluster.trust_domain);
             return Err(check::invalid(format!("the primary's trust domain `{}`", ca.trust_domain), reason));
@@ -220,6 +222,9 @@ impl State {
             let here = here.take_while(|id| page.contains(id.0));
             let heard: BTreeSet<AccessorId> = put.iter().map(|token| token.accessor).collect();
             gone.extend(here.filter(|id| !heard.contains(id)));
+        }
+        if planted::is(Bug::DeletionNotFollowed) {
+            gone.clear();
         }
         for id in gone {
             // A local token is this datacenter's own.

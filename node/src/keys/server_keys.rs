@@ -6,6 +6,7 @@ use std::{collections::BTreeSet, sync::Arc};
 use carrack_authority::{
     id::KeyId,
     key::{KeyKind, PublicKey, Signer},
+    planted::{self, Bug},
 };
 use rustls_pki_types::{CertificateDer, pem::PemObject};
 use webpki::EndEntityCert;
@@ -114,6 +115,9 @@ impl ServerKeys {
     /// A new key that waits for an issuer certificate, in the place of any that has waited before: that one may have had its
     /// certificate, and have missed the whole life of it. No issuer key is certified twice.
     pub fn new_issuer_key(&self, kind: KeyKind) -> Result<SecretKey, ServerKeysError> {
+        if planted::is(Bug::OldKeyOverwritten) {
+            self.issuers()?.into_iter().try_for_each(|id| self.delete_issuer(id))?;
+        }
         self.make(KeySlot::IssuerPending, kind)
     }
 

@@ -15,17 +15,19 @@ use arc_swap::ArcSwapOption;
 use carrack_authority::{
     Command, Outcome, Rejection, State,
     acl::{AccessorId, Token},
+    federation::Table,
     id::{Digest, KeyId, NodeId, Serial},
     issuance::{Grant, Holder, Issuance, Keeper, SLOT_BYTES_MAX},
     issuer::Issuer,
     key::{Der, Signer},
     leaf::{LeafIssuer, LeafProfile},
+    member::Member,
     planted::{self, Bug},
     root::{Bridge, Root},
     spiffe::{Identity, Name, SpiffePath, TrustDomain},
     time::Timestamp,
     x509::{
-        authority::SignedCertificate,
+        authority::{self, SignedCertificate},
         csr::{CsrLimits, VerifiedCsr},
         facts::CertificateFacts,
     },
@@ -221,6 +223,10 @@ impl IssuingDesk {
         if state.is_stale(&request.token, now, self.token_staleness_max) {
             return Err(IssueError::PermissionDenied(TOKEN_IS_STALE.into()));
         }
+        let is_cut_off = || now.since(state.progress(Table::Ca).heard_at) > Duration::from_secs(45);
+        if planted::is(Bug::IssuerNeedsPrimary) && state.primary().is_some() && is_cut_off() {
+            return Err(self.no_issuer(state));
+        }
         let leaf_ttl = state.ca_config().config.leaf_ttl;
         let ttl = request.ttl.map_or(leaf_ttl, |ttl| ttl.min(leaf_ttl));
         let (issuance, signed) = self.sign(&active, state, request, now, ttl).await?;
@@ -234,7 +240,7 @@ impl IssuingDesk {
         IssueError::Unavailable(match member {
             None => format!("server {} is not a member of this datacenter", self.node),
             Some(member) if member.is_leaving => format!("server {} is leaving this datacenter", member.name),
-            Some(member) => format!("server {} has no issuer under the active root: see `carrack status`", member.name),
+            Some(member) => no_live_issuer(state, member),
         })
     }
 
@@ -297,6 +303,18 @@ impl IssuingDesk {
     }
 }
 
+/// Why a member has no issuer, and what ends that.
+fn no_live_issuer(state: &State, member: &Member) -> String {
+    match state.primary() {
+        None => format!("server {} has no issuer under the active root: see `carrack status`", member.name),
+        Some(primary) => format!(
+            "server {} has no issuer that has not ended, and only the primary `{primary}` signs one: \
+             `carrack federation show` says why it has not; issuing goes on as soon as it has",
+            member.name
+        ),
+    }
+}
+
 /// The slot of who names none: its key, so that only a leaf of the same key supersedes. 64 bits tell the keys of one holder apart.
 fn slot_of_key(public_key: &Digest) -> String {
     public_key.0[..8].iter().map(|byte| format!("{byte:02x}")).collect()
@@ -315,7 +333,10 @@ fn sign_leaf(
     let csr = VerifiedCsr::verify(&request.csr, &CsrLimits::default()).map_err(|error| mistake(&error))?;
     check_grant(state, &request.token, csr.identity())?;
     let profile = LeafProfile { csr: &csr, serial, now, ttl };
-    let signed = active.leaf_issuer.sign(&profile).map_err(|error| mistake(&error))?;
+    let signed = active.leaf_issuer.sign(&profile).map_err(|error| match error {
+        authority::IssueError::Foreign(_) | authority::IssueError::ForeignTrustDomain { .. } => mistake(&error),
+        error => IssueError::Unavailable(super::task::chain_of(&error)),
+    })?;
     let public_key = csr.public_key().digest();
     let slot = request.slot.filter(|slot| !slot.is_empty()).unwrap_or_else(|| slot_of_key(&public_key));
     let issuance = Issuance {

@@ -84,7 +84,9 @@ impl Bound {
         let (identity, trust) = (&transport.identity, &transport.trust);
         let public =
             |port, alpn, limits| Acceptor::public(port, identity.clone(), clock, alpn, limits, metrics.clone());
-        let members = Acceptor::members(identity.clone(), trust.clone(), clock.clone(), Limits::RAFT, metrics.clone());
+        let (limits, taps) = (Limits::RAFT, transport.taps.clone());
+        let members =
+            Acceptor::members(identity.clone(), trust.clone(), clock.clone(), limits, metrics.clone(), taps.clone());
         let accepted = accept(members, self.raft, raft_port);
         raft_port.spawn(serve_raft(context.clone(), accepted, stop.raft_port.subscribe()));
         let accepted = accept(public(Port::Grpc, Alpn::Http2, Limits::RPC), self.grpc, tasks);
@@ -92,7 +94,7 @@ impl Bound {
         let edge = http::Edge::new(context.clone());
         if let Some(listener) = self.wan {
             let (trust, metrics) = (transport.wan_trust.clone(), metrics.clone());
-            let others = Acceptor::wan(identity.clone(), trust, clock.clone(), Limits::WAN, metrics);
+            let others = Acceptor::wan(identity.clone(), trust, clock.clone(), Limits::WAN, metrics, taps);
             let accepted = accept(others, listener, tasks);
             tasks.spawn(serve_wan(wan, edge.clone(), accepted, stopped.clone()));
         }

@@ -15,6 +15,7 @@ use crate::{
         secret::KeyMaker,
     },
     network::{Network, Tcp},
+    tls::tap::Taps,
 };
 
 /// The ports of one server.
@@ -38,6 +39,8 @@ pub struct ServerPorts {
     pub workers: Arc<dyn Workers>,
     /// Who looks on when entries are applied.
     pub observer: Option<Arc<dyn ApplyObserver>>,
+    /// Who looks on at what is said to other servers.
+    pub taps: Option<Taps>,
     /// What happens when the store cannot be trusted any more.
     pub fatal: Fatal,
 }
@@ -55,6 +58,7 @@ impl ServerPorts {
             place: Arc::new(|path| Ok(Arc::new(LocalDirectory::open(path)?) as Arc<dyn Place>)),
             workers: Arc::new(NamedThreads),
             observer: None,
+            taps: None,
             fatal: exit_process(),
         })
     }

@@ -5,7 +5,14 @@ use std::{
     sync::{Arc, Mutex, OnceLock},
 };
 
-use carrack_authority::{State, federation::Datacenter, id::StoreId, member::Addresses, spiffe::TrustDomain};
+use carrack_authority::{
+    State,
+    federation::Datacenter,
+    id::StoreId,
+    member::Addresses,
+    planted::{self, Bug},
+    spiffe::TrustDomain,
+};
 use carrack_federation::secondary::SecondaryStatus;
 use carrack_raft::{InitializeError, OpenError, Replica, ReplicaOptions, ReplicaPorts, Tuning, ports::WallClock};
 use tokio::sync::watch;
@@ -209,6 +216,7 @@ impl Parts {
             return Err(StartError::NoRecoveryChoice);
         }
         let cluster = self.random_uuid();
+        let primary = primary.filter(|_| !planted::is(Bug::OwnTrustDomain));
         let trust_domain = match primary.or(self.config.trust_domain.as_ref()) {
             Some(trust_domain) => trust_domain.clone(),
             None => format!("{cluster}.carrack").parse().expect("a UUID in lower case and a suffix are a trust domain"),
@@ -256,7 +264,9 @@ impl Parts {
     async fn run(self, data: Arc<DataDirectory>, identity: NodeIdentity) -> Result<Server, StartError> {
         let bound = Bound::bind(&*self.ports.network, &self.config.listen).await?;
         let credential = self.keys.server().map_err(|error| StartError::Own(error.into()))?;
-        let transport = Transport::new(identity.clone(), credential.as_ref(), data.clone()).map_err(StartError::Own)?;
+        let taps = self.ports.taps.clone();
+        let transport = Transport::new(identity.clone(), credential.as_ref(), data.clone(), taps);
+        let transport = transport.map_err(StartError::Own)?;
         let transport = Arc::new(transport);
         let metrics = Arc::new(Metrics::new());
         let clock = LateClock::new(self.ports.wall_clock.clone());

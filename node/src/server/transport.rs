@@ -21,6 +21,7 @@ use crate::{
         clock::TlsClock,
         dialer::ServerDialer,
         identity::ServerIdentity,
+        tap::Taps,
         trust::{ServerTrust, TrustedServers},
         wan_dialer::WanDialer,
         wan_trust::{TrustedDatacenter, WanTrust},
@@ -34,6 +35,7 @@ pub(crate) struct Transport {
     pub(crate) trust: Arc<ServerTrust>,
     pub(crate) wan_trust: Arc<WanTrust>,
     pub(crate) peers: Arc<Peers>,
+    pub(crate) taps: Option<Taps>,
     data: Arc<DataDirectory>,
     shown: Mutex<String>,
 }
@@ -45,11 +47,12 @@ impl Transport {
         own: NodeIdentity,
         credential: Option<&ServerCredential>,
         data: Arc<DataDirectory>,
+        taps: Option<Taps>,
     ) -> Result<Self, StepError> {
         let peers = Arc::new(Peers::new(own.cluster));
         let wan_trust = Arc::new(WanTrust::new(own.datacenter.clone(), own.cluster));
         let (identity, trust, shown) = (Arc::default(), Arc::default(), Mutex::default());
-        let transport = Self { own, identity, trust, wan_trust, peers, data, shown };
+        let transport = Self { own, identity, trust, wan_trust, peers, taps, data, shown };
         if let Some(credential) = credential {
             transport.show(credential)?;
             let roots = pem::decode_certificates(&credential.chain_pem)?.into_iter().skip(1).collect();
@@ -94,12 +97,14 @@ impl Transport {
 
     /// Dials the other servers, and makes sure that it is them.
     pub(crate) fn dialer(&self, network: Arc<dyn Network>, clock: &TlsClock, metrics: &Arc<Metrics>) -> ServerDialer {
-        ServerDialer::new(network, self.identity.clone(), self.trust.clone(), clock.clone(), metrics.clone())
+        let (identity, trust, taps) = (self.identity.clone(), self.trust.clone(), self.taps.clone());
+        ServerDialer::new(network, identity, trust, clock.clone(), metrics.clone(), taps)
     }
 
     /// Dials servers of other datacenters, and makes sure that they are of the dialled one.
     pub(crate) fn wan_dialer(&self, network: Arc<dyn Network>, clock: &TlsClock, metrics: &Arc<Metrics>) -> WanDialer {
-        WanDialer::new(network, self.identity.clone(), self.wan_trust.clone(), clock.clone(), metrics.clone())
+        let (identity, trust, taps) = (self.identity.clone(), self.wan_trust.clone(), self.taps.clone());
+        WanDialer::new(network, identity, trust, clock.clone(), metrics.clone(), taps)
     }
 
     /// Whether this chain is the one that is shown.

@@ -25,6 +25,7 @@ use super::{
     identity::ServerIdentity,
     peer::{Acceptance, PeerIdentity, PeerRefusal, VerifiedServer},
     rule::{LiveRule, PeerSide},
+    tap::Taps,
     trust::ServerTrust,
     verifier::MemberVerifier,
     wan_trust::WanTrust,
@@ -78,7 +79,7 @@ enum Security {
     /// The server shows its certificate.
     Public(TlsAcceptor),
     /// Both show server certificates, and the rule decides on the peer's.
-    Mutual { tls: TlsAcceptor, rule: Arc<dyn LiveRule>, clock: TlsClock },
+    Mutual { tls: TlsAcceptor, rule: Arc<dyn LiveRule>, clock: TlsClock, taps: Option<Taps> },
 }
 
 /// Accepts the connections of one port.
@@ -103,8 +104,9 @@ impl Acceptor {
         clock: TlsClock,
         limits: Limits,
         metrics: Arc<Metrics>,
+        taps: Option<Taps>,
     ) -> Self {
-        Self::mutual(Port::Raft, identity, Arc::new(MemberVerifier::new(trust, None)), clock, limits, metrics)
+        Self::mutual(Port::Raft, identity, Arc::new(MemberVerifier::new(trust, None)), clock, limits, metrics, taps)
     }
 
     /// For the WAN port: servers of other datacenters that are trusted only, shown by their certificates.
@@ -114,8 +116,9 @@ impl Acceptor {
         clock: TlsClock,
         limits: Limits,
         metrics: Arc<Metrics>,
+        taps: Option<Taps>,
     ) -> Self {
-        Self::mutual(Port::Wan, identity, Arc::new(WanVerifier::new(trust, None)), clock, limits, metrics)
+        Self::mutual(Port::Wan, identity, Arc::new(WanVerifier::new(trust, None)), clock, limits, metrics, taps)
     }
 
     fn mutual(
@@ -125,9 +128,10 @@ impl Acceptor {
         clock: TlsClock,
         limits: Limits,
         metrics: Arc<Metrics>,
+        taps: Option<Taps>,
     ) -> Self {
         let tls = TlsAcceptor::from(mutual_server(identity, rule.clone(), &clock));
-        Self::new(port, Security::Mutual { tls, rule, clock }, limits, metrics)
+        Self::new(port, Security::Mutual { tls, rule, clock, taps }, limits, metrics)
     }
 
     /// For a client-facing port: the server shows its certificate, clients show none.
@@ -224,12 +228,14 @@ impl Shared {
                 let stream = self.handshake(tls, stream).await?;
                 Ok((Guarded::unguarded(Transport::Tls(Box::new(stream))), PeerIdentity { address, server: None }))
             }
-            Security::Mutual { tls, rule, clock } => {
+            Security::Mutual { tls, rule, clock, taps } => {
                 let stream = self.handshake(tls, stream).await?;
                 let peer = PeerConnection::of(stream.get_ref().1, rule.clone(), PeerSide::Client, clock)?;
                 self.alarm_if_expired(&peer.server);
                 let server = Some(Arc::new(peer.server.id.clone()));
-                Ok((Guarded::new(Transport::Tls(Box::new(stream)), peer.ended()), PeerIdentity { address, server }))
+                let tap = taps.as_ref().map(|taps| taps(self.port));
+                let stream = Guarded::new(Transport::Tls(Box::new(stream)), peer.ended(), tap);
+                Ok((stream, PeerIdentity { address, server }))
             }
         }
     }

@@ -17,6 +17,7 @@ use super::{
     identity::ServerIdentity,
     peer::{Acceptance, PeerRefusal},
     rule::{LiveRule, PeerSide},
+    tap::Taps,
     trust::ServerTrust,
     verifier::MemberVerifier,
 };
@@ -40,8 +41,9 @@ impl ServerDialer {
         trust: Arc<ServerTrust>,
         clock: TlsClock,
         metrics: Arc<Metrics>,
+        taps: Option<Taps>,
     ) -> Self {
-        Self { dialing: Arc::new(MutualDialing { port: Port::Raft, network, identity, clock, metrics }), trust }
+        Self { dialing: Arc::new(MutualDialing { port: Port::Raft, network, identity, clock, metrics, taps }), trust }
     }
 
     /// Connects to server `node` at `host:port`. The error of a refused peer holds a [`PeerRefusal`].
@@ -58,6 +60,8 @@ pub(super) struct MutualDialing {
     pub(super) identity: Arc<ServerIdentity>,
     pub(super) clock: TlsClock,
     pub(super) metrics: Arc<Metrics>,
+    /// Who looks on.
+    pub(super) taps: Option<Taps>,
 }
 
 impl MutualDialing {
@@ -85,6 +89,6 @@ impl MutualDialing {
             warn!(server = %peer.server.id, %not_after, "a peer's certificate has expired; it was accepted as the recorded one or a newer one");
             self.metrics.count_expired_peer();
         }
-        Ok(Guarded::new(stream, peer.ended()))
+        Ok(Guarded::new(stream, peer.ended(), self.taps.as_ref().map(|taps| taps(self.port))))
     }
 }

@@ -19,6 +19,7 @@ use super::{
     clock::TlsClock,
     peer::{Acceptance, PeerRefusal, VerifiedServer},
     rule::{LiveRule, PeerSide},
+    tap::Tap,
 };
 
 /// A stream with an end of its own. It is looked at with each read, so reads must go on for it to take effect.
@@ -26,22 +27,33 @@ pub struct Guarded<S> {
     inner: S,
     end: Option<Pin<Box<dyn Future<Output = io::Error> + Send>>>,
     has_ended: bool,
+    tap: Option<Tap>,
 }
 
 impl<S> Guarded<S> {
     /// A stream that has no other end than its own.
     pub(super) fn unguarded(inner: S) -> Self {
-        Self { inner, end: None, has_ended: false }
+        Self { inner, end: None, has_ended: false, tap: None }
     }
 
-    /// A stream that fails with `end`'s error as soon as there is one.
-    pub(super) fn new(inner: S, end: impl Future<Output = io::Error> + Send + 'static) -> Self {
-        Self { inner, end: Some(Box::pin(end)), has_ended: false }
+    /// A stream that fails with `end`'s error as soon as there is one; what is sent on it goes to the tap too.
+    pub(super) fn new(inner: S, end: impl Future<Output = io::Error> + Send + 'static, tap: Option<Tap>) -> Self {
+        Self { inner, end: Some(Box::pin(end)), has_ended: false, tap }
     }
 
     /// The stream inside.
     pub fn inner(&self) -> &S {
         &self.inner
+    }
+
+    /// Shows the first `sent` bytes of what was to be sent.
+    fn show(&mut self, slices: &[io::IoSlice<'_>], mut sent: usize) {
+        let Some(tap) = &mut self.tap else { return };
+        for slice in slices {
+            let shown = sent.min(slice.len());
+            tap(&slice[..shown]);
+            sent -= shown;
+        }
     }
 
     fn poll_end(&mut self, context: &mut Context<'_>) -> Poll<io::Error> {
@@ -73,7 +85,9 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Guarded<S> {
         if self.has_ended {
             return Poll::Ready(Err(ended()));
         }
-        Pin::new(&mut self.inner).poll_write(context, bytes)
+        let sent = ready!(Pin::new(&mut self.inner).poll_write(context, bytes))?;
+        self.show(&[io::IoSlice::new(bytes)], sent);
+        Poll::Ready(Ok(sent))
     }
 
     fn poll_write_vectored(
@@ -84,7 +98,9 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Guarded<S> {
         if self.has_ended {
             return Poll::Ready(Err(ended()));
         }
-        Pin::new(&mut self.inner).poll_write_vectored(context, slices)
+        let sent = ready!(Pin::new(&mut self.inner).poll_write_vectored(context, slices))?;
+        self.show(slices, sent);
+        Poll::Ready(Ok(sent))
     }
 
     fn is_write_vectored(&self) -> bool {

@@ -16,6 +16,7 @@ pub mod identity;
 pub mod peer;
 pub mod raft_port;
 mod rule;
+pub mod tap;
 #[cfg(test)]
 mod testing;
 pub mod trust;

@@ -6,7 +6,8 @@ use carrack_authority::spiffe::Name;
 use carrack_raft::ports::BoxedStream;
 
 use super::{
-    clock::TlsClock, dialer::MutualDialing, identity::ServerIdentity, wan_trust::WanTrust, wan_verifier::WanVerifier,
+    clock::TlsClock, dialer::MutualDialing, identity::ServerIdentity, tap::Taps, wan_trust::WanTrust,
+    wan_verifier::WanVerifier,
 };
 use crate::{
     network::Network,
@@ -28,8 +29,9 @@ impl WanDialer {
         trust: Arc<WanTrust>,
         clock: TlsClock,
         metrics: Arc<Metrics>,
+        taps: Option<Taps>,
     ) -> Self {
-        Self { dialing: Arc::new(MutualDialing { port: Port::Wan, network, identity, clock, metrics }), trust }
+        Self { dialing: Arc::new(MutualDialing { port: Port::Wan, network, identity, clock, metrics, taps }), trust }
     }
 
     /// Connects to any server of `datacenter` at `host:port`. The error of a refused peer holds a

@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeSet,
     convert::Infallible,
+    sync::Mutex,
     task::{Context, Poll},
     time::Duration,
 };
@@ -46,7 +47,7 @@ impl Node {
 
     fn acceptor(&self, limits: Limits) -> Acceptor {
         let (identity, trust) = (self.identity.clone(), self.trust.clone());
-        Acceptor::members(identity, trust, self.clock.tls(), limits, self.metrics.clone())
+        Acceptor::members(identity, trust, self.clock.tls(), limits, self.metrics.clone(), None)
     }
 
     async fn listen(&self) -> (String, Accepted) {
@@ -55,7 +56,7 @@ impl Node {
 
     fn dialer(&self) -> ServerDialer {
         let (identity, trust) = (self.identity.clone(), self.trust.clone());
-        ServerDialer::new(Arc::new(Tcp), identity, trust, self.clock.tls(), self.metrics.clone())
+        ServerDialer::new(Arc::new(Tcp), identity, trust, self.clock.tls(), self.metrics.clone(), None)
     }
 
     fn refused(&self, reason: &'static str) -> u64 {
@@ -83,6 +84,31 @@ async fn two_servers_know_each_other_by_their_certificates() {
     assert_eq!(two.metrics.connections(Port::Raft).get(), 1);
     drop(connection);
     assert_eq!(two.metrics.connections(Port::Raft).get(), 0);
+}
+
+#[tokio::test]
+async fn a_tap_sees_what_its_own_side_says() {
+    let (ca, clock) = (ServerCa::new(1, "dc1"), TestClock::new());
+    let (one, two) = (Node::new(&ca, &ca.server(1), &clock), Node::new(&ca, &ca.server(2), &clock));
+    let said = Arc::new(Mutex::new(Vec::new()));
+    let taps: Taps = {
+        let said = said.clone();
+        Arc::new(move |port| {
+            let said = said.clone();
+            Box::new(move |bytes: &[u8]| said.lock().unwrap().push((port, bytes.to_vec())))
+        })
+    };
+    let (address, mut accepted) = two.listen().await;
+    let (identity, trust) = (one.identity.clone(), one.trust.clone());
+    let dialer = ServerDialer::new(Arc::new(Tcp), identity, trust, clock.tls(), one.metrics.clone(), Some(taps));
+    let mut dialled = dialer.connect(NodeId(2), &address).await.unwrap();
+    let mut connection = accepted.recv().await.unwrap().unwrap();
+    connection.write_all(b"what the other side says").await.unwrap();
+    let slices = [std::io::IoSlice::new(b"ping"), std::io::IoSlice::new(b"pong")];
+    let sent = dialled.write_vectored(&slices).await.unwrap();
+    let all: Vec<u8> = said.lock().unwrap().iter().flat_map(|(_, bytes)| bytes.clone()).collect();
+    assert_eq!(all, b"pingpong"[..sent]);
+    assert!(said.lock().unwrap().iter().all(|(port, _)| *port == Port::Raft));
 }
 
 #[tokio::test]

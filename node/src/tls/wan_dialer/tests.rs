@@ -33,12 +33,12 @@ impl Node {
 
     async fn listen(&self) -> (String, Accepted) {
         let (identity, trust) = (self.identity.clone(), self.trust.clone());
-        serve(Acceptor::wan(identity, trust, self.clock.tls(), Limits::WAN, self.metrics.clone())).await
+        serve(Acceptor::wan(identity, trust, self.clock.tls(), Limits::WAN, self.metrics.clone(), None)).await
     }
 
     fn dialer(&self) -> WanDialer {
         let (identity, trust) = (self.identity.clone(), self.trust.clone());
-        WanDialer::new(Arc::new(Tcp), identity, trust, self.clock.tls(), self.metrics.clone())
+        WanDialer::new(Arc::new(Tcp), identity, trust, self.clock.tls(), self.metrics.clone(), None)
     }
 
     fn refused(&self, reason: &'static str) -> u64 {
