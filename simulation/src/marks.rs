@@ -75,8 +75,22 @@ marks! {
     BadCsrRefused = "a bad CSR was refused",
     /// Who is no server was refused on the Raft port, in the handshake.
     RaftPortRefused = "an attacker was refused on the Raft port",
+    /// Who is no server of another datacenter was refused on the WAN port, in the handshake.
+    WanPortRefused = "an attacker was refused on the WAN port",
     /// A join with a token that does not entitle to it was refused.
     JoinRefused = "a wrong join was refused",
+    /// A secondary issued while every server of the primary was gone.
+    IssuedWithoutPrimary = "a secondary issued without the primary",
+    /// A secondary whose issuers had ended while the primary was gone said so.
+    RefusedWithoutPrimary = "a secondary without live issuers refused, and said why",
+    /// A server of a secondary whose issuer had ended got another one.
+    IssuerAfterOutage = "an ended issuer of a secondary was replaced",
+    /// The primary's leader fell as soon as an issuer of another datacenter was recorded.
+    FellWhileSigning = "the primary's leader fell between an issuer's record and its answer",
+    /// A token was deleted in the primary while a secondary was cut off, and the secondary heard of it later.
+    DeletionHeardLate = "a secondary heard late of a token's deletion",
+    /// A secondary read a table of the primary as a whole after the first time.
+    ReadAnew = "a secondary read a table as a whole again",
 }
 
 /// Which situations a run has hit.

@@ -12,8 +12,14 @@ use crate::{
     random::{Seed, Stream},
 };
 
-/// Servers that may join later.
-pub const SPARES: usize = 2;
+/// Servers that may join the primary later.
+const SPARES: usize = 2;
+/// Servers that may join a secondary later.
+const SPARES_OF_SECONDARY: usize = 1;
+
+/// A time after which every leaf, issuer and server certificate has ended: issuers live for at most 30 days here, as server
+/// certificates do.
+pub(crate) const PAST_EVERY_CERTIFICATE: Duration = Duration::from_secs(31 * 86_400);
 
 /// The life of a root that outlives everything: ten years.
 const ROOT_TTL: Duration = Duration::from_secs(87_600 * 3600);
@@ -47,8 +53,30 @@ pub struct Scenario {
     pub identities: usize,
     /// Registers that are read and written.
     pub registers: usize,
+    /// The other datacenters. Worlds that were saved before there were any have none.
+    #[serde(default)]
+    pub federation: Federation,
     /// The faults, in the order of their beginnings.
     pub plan: Vec<Planned>,
+}
+
+/// The datacenters beside the primary.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Federation {
+    /// The secondaries, each with so many servers at the beginning.
+    pub secondaries: Vec<usize>,
+    /// The latency between datacenters.
+    pub wan_latency: Duration,
+    /// For how long a secondary honours tokens of all datacenters without having heard of the primary; none: for ever.
+    pub token_staleness_max: Option<Duration>,
+    /// The most records of one change of what is followed; zero: as many as outside of the simulator.
+    pub followed_records: usize,
+    /// The changes of what is followed that are remembered; zero: as many as outside of the simulator.
+    pub remembered_changes: usize,
+    /// How much time passes before the secondaries wake without the primary, when everything else has been healed; none: the primary
+    /// is not lost.
+    pub left_alone: Option<Duration>,
 }
 
 impl Scenario {
@@ -78,15 +106,63 @@ impl Scenario {
             think: Duration::from_millis(random.random_range(40..=600)),
             identities: random.random_range(2..=8),
             registers: random.random_range(1..=4),
+            federation: Federation::default(),
             plan: Vec::new(),
         };
+        scenario.federation = federation(&mut Seed(seed).stream("federation"), &scenario.ca);
+        let rest = scenario.ca.root_ttl - scenario.ca.intermediate_ttl * 2;
+        scenario.federation.left_alone = scenario.federation.left_alone.map(|asleep| asleep.min(rest));
+        // Each datacenter has a client at least.
+        scenario.clients = scenario.clients.max(scenario.datacenters());
         scenario.plan = plan(&scenario, &mut Seed(seed).stream("faults"));
         scenario
     }
 
-    /// How many hosts may run a server.
-    pub fn hosts(&self) -> usize {
-        self.servers + SPARES
+    /// How many datacenters there are. The primary has the number 0.
+    pub fn datacenters(&self) -> usize {
+        1 + self.federation.secondaries.len()
+    }
+
+    /// How many servers a datacenter has at the beginning.
+    pub fn servers_of(&self, datacenter: usize) -> usize {
+        let secondary = datacenter.checked_sub(1).and_then(|number| self.federation.secondaries.get(number));
+        secondary.copied().unwrap_or(self.servers)
+    }
+
+    /// How many hosts of a datacenter may run a server.
+    pub fn hosts_of(&self, datacenter: usize) -> usize {
+        self.servers_of(datacenter) + if datacenter == 0 { SPARES } else { SPARES_OF_SECONDARY }
+    }
+
+    /// The datacenter in which a client lives.
+    pub fn datacenter_of_client(&self, number: usize) -> usize {
+        number % self.datacenters()
+    }
+}
+
+/// A third of the worlds has secondaries: what happens within one datacenter is found in small worlds.
+fn federation(random: &mut Stream, ca: &CaConfig) -> Federation {
+    if !random.random_ratio(1, 3) {
+        return Federation::default();
+    }
+    let count = if random.random_ratio(1, 5) { 2 } else { 1 };
+    let secondaries = (0..count).map(|_| if random.random_ratio(1, 3) { 1 } else { 3 }).collect();
+    Federation {
+        secondaries,
+        wan_latency: Duration::from_millis(random.random_range(5..=120)),
+        token_staleness_max: random.random_ratio(1, 3).then(|| Duration::from_secs(random.random_range(60..=600))),
+        followed_records: if random.random_ratio(1, 2) { random.random_range(1..=12) } else { 0 },
+        remembered_changes: if random.random_ratio(1, 2) { random.random_range(2..=40) } else { 0 },
+        left_alone: random.random_ratio(2, 3).then(|| left_alone(random, ca)),
+    }
+}
+
+/// A minute, until after half of the issuers' life, or past the end of every certificate but the roots.
+fn left_alone(random: &mut Stream, ca: &CaConfig) -> Duration {
+    match random.random_range(0..3) {
+        0 => Duration::from_secs(random.random_range(0..60)),
+        1 => ca.intermediate_ttl.mul_f64(random.random_range(0.6..0.9)),
+        _ => PAST_EVERY_CERTIFICATE,
     }
 }
 
@@ -145,6 +221,8 @@ mod tests {
             assert_eq!(serde_json::to_string(&scenario).unwrap(), again);
             scenario.ca.validate().unwrap();
             assert!(scenario.raft.election_timeout_min >= scenario.raft.heartbeat_interval * 3);
+            assert!(scenario.clients >= scenario.datacenters());
+            assert!(scenario.plan.iter().all(|planned| planned.datacenter < scenario.datacenters()));
         }
     }
 }

@@ -4,15 +4,18 @@ use std::{ops::RangeInclusive, time::Duration};
 
 use rand::{RngExt, seq::IndexedRandom};
 
-use super::{Action, Damage, DiskTrouble, Fault, Planned, Step, Target};
-use crate::{random::Stream, scenario::Scenario};
+use super::{Action, Damage, DiskTrouble, Fault, Planned, Step, Target, Way};
+use crate::{
+    random::Stream,
+    scenario::{PAST_EVERY_CERTIFICATE, Scenario},
+    world::PRIMARY,
+};
 
 /// A class of faults: how one of it is drawn, and how long it lasts.
 type Draw = fn(&mut Stream, &Scenario) -> (Fault, Duration);
 
-/// Seconds after which every leaf, issuer and server certificate has ended: issuers live for at most 30 days here, as server
-/// certificates do.
-const PAST_EVERY_CERTIFICATE: RangeInclusive<u64> = 31 * 86_400..=45 * 86_400;
+/// Seconds of a sleep past the end of every certificate but the roots.
+const LONG_SLEEP: RangeInclusive<u64> = PAST_EVERY_CERTIFICATE.as_secs()..=45 * 86_400;
 
 /// Every class, with the number of its faults in a minute where it is on and its rate is the middle one.
 const CLASSES: &[(f64, Draw)] = &[
@@ -48,10 +51,17 @@ const CLASSES: &[(f64, Draw)] = &[
     (0.5, |random, _| (Fault::Operator(Action::LimitRate(random.random_range(1..=20))), seconds(random, 1.0, 8.0))),
 ];
 
+/// The classes of worlds with several datacenters.
+const WAN_CLASSES: &[(f64, Draw)] = &[
+    (2.0, |random, _| (Fault::Wan(way(random)), seconds(random, 0.5, 12.0))),
+    (0.5, |random, _| (Fault::Wan(Way::Both), seconds(random, 15.0, 60.0))),
+];
+
 /// The plan of a seed.
 pub fn plan(scenario: &Scenario, random: &mut Stream) -> Vec<Planned> {
     let mut plan: Vec<Planned> = Vec::new();
-    for (each_minute, draw) in CLASSES {
+    let wan = if scenario.datacenters() > 1 { WAN_CLASSES } else { &[] };
+    for (each_minute, draw) in CLASSES.iter().chain(wan) {
         if random.random_ratio(1, 2) {
             continue;
         }
@@ -59,13 +69,15 @@ pub fn plan(scenario: &Scenario, random: &mut Stream) -> Vec<Planned> {
         let mut at = gap(random, rate);
         while at < scenario.chaos {
             let (fault, lasts) = draw(random, scenario);
-            plan.push(Planned { number: 0, at, lasts, fault });
+            plan.push(Planned { number: 0, at, lasts, datacenter: datacenter(random, scenario), fault });
             at += gap(random, rate);
         }
     }
     plan.sort_by_key(|planned| planned.at);
     keep_the_root_alive(&mut plan, scenario);
     wake_without_keys(&mut plan, scenario, random);
+    wake_cut_off(&mut plan, scenario, random);
+    fall_while_signing(&mut plan, scenario, random);
     fall_while_a_clock_is_behind(&mut plan, scenario, random);
     plan.sort_by_key(|planned| planned.at);
     for (number, planned) in plan.iter_mut().enumerate() {
@@ -82,6 +94,22 @@ fn gap(random: &mut Stream, each_second: f64) -> Duration {
 
 fn seconds(random: &mut Stream, least: f64, most: f64) -> Duration {
     Duration::from_secs_f64(random.random_range(least..most))
+}
+
+/// In which datacenter something happens: in any of them.
+fn datacenter(random: &mut Stream, scenario: &Scenario) -> usize {
+    match scenario.datacenters() {
+        1 => 0,
+        count => random.random_range(0..count),
+    }
+}
+
+fn way(random: &mut Stream) -> Way {
+    match random.random_range(0..4) {
+        0 => Way::In,
+        1 => Way::Out,
+        _ => Way::Both,
+    }
 }
 
 fn target(random: &mut Stream) -> Target {
@@ -112,7 +140,7 @@ fn sleep(random: &mut Stream, scenario: &Scenario) -> (Fault, Duration) {
     let by = match random.random_range(0..5) {
         0 => random.random_range(60..=issuers),
         1 | 2 => random.random_range(issuers * 2 / 3..=issuers * 19 / 20),
-        _ => random.random_range(PAST_EVERY_CERTIFICATE),
+        _ => random.random_range(LONG_SLEEP),
     };
     (Fault::Sleep(Duration::from_secs(by)), seconds(random, 0.1, 1.0))
 }
@@ -125,14 +153,32 @@ fn wake_without_keys(plan: &mut Vec<Planned>, scenario: &Scenario, random: &mut 
         if random.random_ratio(1, 2) {
             let at = wakes_at + scenario.raft.election_timeout_max.mul_f64(random.random_range(0.5..2.0));
             let fault = Fault::SignerFails(Target::Leader);
-            plan.push(Planned { number: 0, at, lasts: seconds(random, 2.0, 8.0), fault });
+            let lasts = seconds(random, 2.0, 8.0);
+            plan.push(Planned { number: 0, at, lasts, datacenter: datacenter(random, scenario), fault });
+        }
+    }
+}
+
+/// After half of the sleeps a datacenter does not reach the others: it wakes with what it has.
+fn wake_cut_off(plan: &mut Vec<Planned>, scenario: &Scenario, random: &mut Stream) {
+    if scenario.datacenters() == 1 {
+        return;
+    }
+    let sleeps = plan.iter().filter(|planned| matches!(planned.fault, Fault::Sleep(_)));
+    let sleeps: Vec<(Duration, Duration)> = sleeps.map(|planned| (planned.at, planned.lasts)).collect();
+    for (at, asleep) in sleeps {
+        if random.random_ratio(1, 2) {
+            let lasts = asleep + seconds(random, 3.0, 25.0);
+            let (datacenter, fault) = (datacenter(random, scenario), Fault::Wan(Way::Both));
+            plan.push(Planned { number: 0, at, lasts, datacenter, fault });
         }
     }
 }
 
 /// Leaves out sleeps that would take the world past its root's end, which nothing replaces yet.
 fn keep_the_root_alive(plan: &mut Vec<Planned>, scenario: &Scenario) {
-    let mut left = scenario.ca.root_ttl - scenario.ca.intermediate_ttl * 2;
+    let left = scenario.ca.root_ttl - scenario.ca.intermediate_ttl * 2;
+    let mut left = left - scenario.federation.left_alone.unwrap_or_default();
     plan.retain(|planned| match planned.fault {
         Fault::Sleep(by) if by > left => false,
         Fault::Sleep(by) => {
@@ -143,16 +189,34 @@ fn keep_the_root_alive(plan: &mut Vec<Planned>, scenario: &Scenario) {
     });
 }
 
+/// After half of the sleeps, when many issuers are renewed, the primary's leader falls as soon as it has recorded one of another
+/// datacenter.
+fn fall_while_signing(plan: &mut Vec<Planned>, scenario: &Scenario, random: &mut Stream) {
+    if scenario.datacenters() == 1 {
+        return;
+    }
+    let wakes = plan.iter().filter(|planned| matches!(planned.fault, Fault::Sleep(_)));
+    let wakes: Vec<Duration> = wakes.map(|planned| planned.at + planned.lasts).collect();
+    for at in wakes {
+        if random.random_ratio(1, 2) {
+            let (lasts, fault) = (Duration::ZERO, Fault::Trap(Step::RemoteIssuerRecorded));
+            plan.push(Planned { number: 0, at, lasts, datacenter: PRIMARY, fault });
+        }
+    }
+}
+
 /// While a clock is behind, the leader falls: of three servers two are left, and the earlier of their clocks counts.
 fn fall_while_a_clock_is_behind(plan: &mut Vec<Planned>, scenario: &Scenario, random: &mut Stream) {
     let behind = plan.iter().filter(|planned| matches!(planned.fault, Fault::ClockStep(_, step) if step < 0));
-    let behind: Vec<Duration> = behind.map(|planned| planned.at).collect();
-    for since in behind {
+    let behind: Vec<(Duration, usize)> = behind.map(|planned| (planned.at, planned.datacenter)).collect();
+    for (since, datacenter) in behind {
         let at = since + seconds(random, 0.1, 1.5);
-        plan.push(Planned { number: 0, at, lasts: seconds(random, 1.0, 6.0), fault: Fault::Kill(Target::Leader) });
+        let (lasts, fault) = (seconds(random, 1.0, 6.0), Fault::Kill(Target::Leader));
+        plan.push(Planned { number: 0, at, lasts, datacenter, fault });
         // What the log's end says is known late: entries wait for disks, clocks do not.
-        let slow = (0..scenario.servers).map(|number| Fault::SlowDisk(Target::Any(number)));
-        plan.extend(slow.map(|fault| Planned { number: 0, at: since, lasts: Duration::from_secs(6), fault }));
+        let (at, lasts) = (since, Duration::from_secs(6));
+        let slow = (0..scenario.servers_of(datacenter)).map(|number| Fault::SlowDisk(Target::Any(number)));
+        plan.extend(slow.map(|fault| Planned { number: 0, at, lasts, datacenter, fault }));
     }
 }
 

@@ -14,7 +14,7 @@ use rand::RngExt;
 
 use self::disks::healthy;
 use super::{
-    Action, Fault, Planned, Target,
+    Action, Fault, Planned, Target, Way,
     links::{Direction, Links},
 };
 use crate::{
@@ -45,7 +45,10 @@ pub struct Injector {
     away: BTreeMap<String, usize>,
     /// Since when a server is away although nothing says so.
     missed: BTreeMap<String, Duration>,
-    is_core_only: bool,
+    /// Datacenters of which a core is healed and the others stay away for ever.
+    core_only: BTreeSet<usize>,
+    /// Whether every server of the primary stays away.
+    is_primary_lost: bool,
     flaps: Vec<Flap>,
     /// Servers that are killed as soon as they are up.
     looping: BTreeSet<String>,
@@ -69,7 +72,7 @@ enum Cure {
     CalmDisk(String),
     TurnBack(String, i64),
     Steady(String),
-    Undo(Action),
+    Undo(usize, Action),
     Unloop(String),
     Sign(String),
 }
@@ -94,7 +97,7 @@ impl Cure {
             | Self::Unloop(host)
             | Self::Sign(host) => (vec![host.clone()], Vec::new()),
             Self::Start(hosts) => (hosts.clone(), Vec::new()),
-            Self::Quiet | Self::Hasten | Self::Undo(_) => (Vec::new(), Vec::new()),
+            Self::Quiet | Self::Hasten | Self::Undo(..) => (Vec::new(), Vec::new()),
         }
     }
 }
@@ -112,7 +115,8 @@ impl Injector {
             random,
             away: BTreeMap::new(),
             missed: BTreeMap::new(),
-            is_core_only: false,
+            core_only: BTreeSet::new(),
+            is_primary_lost: false,
             flaps: Vec::new(),
             looping: BTreeSet::new(),
         }
@@ -148,7 +152,8 @@ impl Injector {
             flap.left -= 1;
             flap.next = now + Duration::from_millis(self.random.random_range(20..=700));
             if flap.cut.is_empty() {
-                let others = self.members().into_iter().filter(|host| *host != flap.host);
+                let datacenter = self.shared.servers[&flap.host].datacenter;
+                let others = self.members(datacenter).into_iter().filter(|host| *host != flap.host);
                 let pairs: Vec<(String, String)> = others.map(|other| (flap.host.clone(), other)).collect();
                 flap.cut = self.links.cut(sim, &both_ways(&pairs));
             } else {
@@ -183,7 +188,7 @@ impl Injector {
     }
 
     fn start(&mut self, sim: &mut Sim, now: Duration, planned: &Planned) {
-        let Some((text, cure)) = self.inflict(sim, &planned.fault) else { return };
+        let Some((text, cure)) = self.inflict(sim, planned.datacenter, &planned.fault) else { return };
         let number = planned.number;
         let (hosts, links) = cure.as_ref().map(Cure::reach).unwrap_or_default();
         let detail = Detail::Began { number, class: planned.fault.class(), hosts, links, lasts: cure.is_some() };
@@ -196,35 +201,47 @@ impl Injector {
     }
 
     /// Begins a fault; `None` if there is nobody that it could hit.
-    fn inflict(&mut self, sim: &mut Sim, fault: &Fault) -> Option<(String, Option<Cure>)> {
+    fn inflict(&mut self, sim: &mut Sim, datacenter: usize, fault: &Fault) -> Option<(String, Option<Cure>)> {
         let class = fault.class();
         match fault {
             Fault::Partition(group) => {
-                let group: Vec<String> = group.iter().filter_map(|target| self.host(*target)).collect();
-                let others = self.members().into_iter().filter(|host| !group.contains(host));
+                let group: Vec<String> = group.iter().filter_map(|target| self.host(datacenter, *target)).collect();
+                let others = self.members(datacenter).into_iter().filter(|host| !group.contains(host));
                 let pairs: Vec<(String, String)> =
                     others.flat_map(|other| group.iter().map(move |host| (host.clone(), other.clone()))).collect();
                 self.cut(sim, class, both_ways(&pairs))
             }
+            Fault::Wan(way) => {
+                let (inside, outside) = (self.members(datacenter), self.outside(datacenter));
+                let pairs = |from: &[String], to: &[String]| -> Vec<Direction> {
+                    from.iter().flat_map(|from| to.iter().map(move |to| (from.clone(), to.clone()))).collect()
+                };
+                let directions = match way {
+                    Way::In => pairs(&outside, &inside),
+                    Way::Out => pairs(&inside, &outside),
+                    Way::Both => [pairs(&outside, &inside), pairs(&inside, &outside)].concat(),
+                };
+                self.cut(sim, class, directions)
+            }
             Fault::Flap(target, times) => {
-                let host = self.host(*target)?;
+                let host = self.host(datacenter, *target)?;
                 self.flaps.push(Flap { host: host.clone(), left: times * 2, next: sim.elapsed(), cut: Vec::new() });
                 Some((format!("{class} of {host}, {times} times"), None))
             }
             Fault::OneWay(from, to) => {
-                let (from, to) = (self.host(*from)?, self.host(*to)?);
+                let (from, to) = (self.host(datacenter, *from)?, self.host(datacenter, *to)?);
                 let directions = if from == to { Vec::new() } else { vec![(from, to)] };
                 self.cut(sim, class, directions)
             }
             Fault::LeaderInMinority(friend) => {
-                let (leader, friend) = (self.host(Target::Leader)?, self.host(*friend)?);
+                let (leader, friend) = (self.host(datacenter, Target::Leader)?, self.host(datacenter, *friend)?);
                 let group = [leader, friend];
-                let others = self.members().into_iter().filter(|host| !group.contains(host));
+                let others = self.members(datacenter).into_iter().filter(|host| !group.contains(host));
                 let pairs: Vec<(String, String)> =
                     others.flat_map(|other| group.iter().map(move |host| (host.clone(), other.clone()))).collect();
                 self.cut(sim, class, both_ways(&pairs))
             }
-            Fault::Ring => self.cut(sim, class, ring(&self.members())),
+            Fault::Ring => self.cut(sim, class, ring(&self.members(datacenter))),
             Fault::Loss(rate) => {
                 sim.set_fail_rate(f64::from(*rate) / 10_000.0);
                 Some((format!("{class} of {rate} in 10,000"), Some(Cure::Quiet)))
@@ -234,32 +251,32 @@ impl Injector {
                 Some((format!("{class} of {factor} times"), Some(Cure::Hasten)))
             }
             Fault::Stall(target) => {
-                let host = self.host(*target)?;
+                let host = self.host(datacenter, *target)?;
                 let others = self.others(&host);
                 let is_stalled = self.links.stall(sim, &host, &others);
                 is_stalled.then(|| (format!("{class} of {host}"), Some(Cure::Release(host))))
             }
             Fault::Kill(target) => {
-                let host = self.host(*target)?;
+                let host = self.host(datacenter, *target)?;
                 self.kill(sim, &host);
                 Some((format!("{class} {host}"), Some(Cure::Start(vec![host]))))
             }
             Fault::CrashLoop(target) => {
-                let host = self.host(*target)?;
+                let host = self.host(datacenter, *target)?;
                 self.looping.insert(host.clone());
                 Some((format!("{class} of {host}"), Some(Cure::Unloop(host))))
             }
             Fault::Trap(step) => {
-                self.shared.set_trap(Some(*step));
+                self.shared.set_trap(Some((datacenter, *step)));
                 Some((format!("{class}: {step:?}"), None))
             }
             Fault::KillAll => {
-                let members = self.members();
+                let members = self.members(datacenter);
                 members.iter().for_each(|host| self.kill(sim, host));
                 Some((class.to_owned(), Some(Cure::Start(members))))
             }
             Fault::Stop(target) => {
-                let host = self.host(*target)?;
+                let host = self.host(datacenter, *target)?;
                 let is_told = self.shared.servers[&host].stop();
                 self.leave(&host);
                 Some((
@@ -268,38 +285,38 @@ impl Injector {
                 ))
             }
             Fault::Sleep(by) => {
-                let members = self.members();
+                let members = self.all_members();
                 members.iter().for_each(|host| self.kill(sim, host));
                 self.shared.clock.skip(*by);
                 Some((format!("{class} for {} s", by.as_secs()), Some(Cure::Start(members))))
             }
-            Fault::DiskError(target, trouble) => self.trouble(*target, *trouble),
-            Fault::DiskDamage(target, damage) => self.damage(sim, *target, *damage),
+            Fault::DiskError(target, trouble) => self.trouble(datacenter, *target, *trouble),
+            Fault::DiskDamage(target, damage) => self.damage(sim, datacenter, *target, *damage),
             Fault::SlowDisk(target) => {
-                let host = self.host(*target)?;
+                let host = self.host(datacenter, *target)?;
                 let slow = DiskFaults { sync_time_max: Duration::from_millis(400), ..healthy() };
                 self.shared.servers[&host].disk.set_faults(slow);
                 Some((format!("{class} of {host}"), Some(Cure::CalmDisk(host))))
             }
             Fault::ClockStep(target, milliseconds) => {
-                let host = self.host(*target).filter(|host| self.leaves_right_clocks(host))?;
+                let host = self.host(datacenter, *target).filter(|host| self.leaves_right_clocks(host))?;
                 self.shared.servers[&host].clock.step(*milliseconds);
                 Some((format!("{class} of {host} by {milliseconds} ms"), Some(Cure::TurnBack(host, *milliseconds))))
             }
             Fault::ClockDrift(target, rate) => {
-                let host = self.host(*target).filter(|host| self.leaves_right_clocks(host))?;
+                let host = self.host(datacenter, *target).filter(|host| self.leaves_right_clocks(host))?;
                 self.shared.servers[&host].clock.set_drift(*rate);
                 Some((format!("{class} of {host} by {rate} ppm"), Some(Cure::Steady(host))))
             }
             Fault::SignerFails(target) => {
-                let host = self.host(*target)?;
+                let host = self.host(datacenter, *target)?;
                 self.shared.servers[&host].signing.fail(true);
                 Some((format!("{class} on {host}"), Some(Cure::Sign(host))))
             }
             Fault::Operator(action) => {
-                self.shared.ask_operator(Job::Do(*action));
+                self.shared.ask_operator(Job::Do(datacenter, *action));
                 let lasts = matches!(action, Action::Halt | Action::LimitRate(_) | Action::LeafHours(_));
-                Some((format!("{class}: {action:?}"), lasts.then_some(Cure::Undo(*action))))
+                Some((format!("{class}: {action:?}"), lasts.then_some(Cure::Undo(datacenter, *action))))
             }
         }
     }
@@ -315,7 +332,7 @@ impl Injector {
 
     /// Whether the clocks of a majority are right when this one is wrong: a wrong majority decides what time it is.
     fn leaves_right_clocks(&self, host: &str) -> bool {
-        let members = self.members();
+        let members = self.members(self.shared.servers[host].datacenter);
         let is_right =
             |other: &&String| *other != host && self.shared.servers[*other].clock.ahead().abs() <= RIGHT_WITHIN_MS;
         members.iter().filter(is_right).count() * 2 > members.len()
@@ -350,12 +367,22 @@ impl Injector {
             Cure::Steady(host) => self.shared.servers[&host].clock.set_drift(0),
             Cure::Unloop(host) => drop(self.looping.remove(&host)),
             Cure::Sign(host) => self.shared.servers[&host].signing.fail(false),
-            Cure::Undo(action) => self.shared.ask_operator(Job::Undo(action)),
+            Cure::Undo(datacenter, action) => self.shared.ask_operator(Job::Undo(datacenter, action)),
         }
     }
 
-    fn members(&self) -> Vec<String> {
-        self.shared.servers.values().filter(|server| server.belongs()).map(|server| server.host.clone()).collect()
+    fn members(&self, datacenter: usize) -> Vec<String> {
+        self.shared.members(datacenter).iter().map(|server| server.host.clone()).collect()
+    }
+
+    fn all_members(&self) -> Vec<String> {
+        (0..self.shared.scenario.datacenters()).flat_map(|datacenter| self.members(datacenter)).collect()
+    }
+
+    /// The servers of all other datacenters.
+    fn outside(&self, datacenter: usize) -> Vec<String> {
+        let others = (0..self.shared.scenario.datacenters()).filter(|other| *other != datacenter);
+        others.flat_map(|other| self.members(other)).collect()
     }
 
     fn others(&self, host: &str) -> Vec<String> {
@@ -363,9 +390,9 @@ impl Injector {
         others.chain(crate::workloads::client_hosts(&self.shared)).collect()
     }
 
-    fn host(&self, target: Target) -> Option<String> {
-        let members = self.members();
-        let leader = self.shared.oldest_leader();
+    fn host(&self, datacenter: usize, target: Target) -> Option<String> {
+        let members = self.members(datacenter);
+        let leader = self.shared.oldest_leader(datacenter);
         match target {
             Target::Leader => leader.or_else(|| members.first().cloned()),
             Target::Follower(number) => {

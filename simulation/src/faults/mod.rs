@@ -21,6 +21,9 @@ pub struct Planned {
     pub at: Duration,
     /// How long it lasts.
     pub lasts: Duration,
+    /// The number of the datacenter that it happens in; one that befalls all of them has the first's.
+    #[serde(default)]
+    pub datacenter: usize,
     /// What it is.
     pub fault: Fault,
 }
@@ -36,6 +39,17 @@ pub enum Target {
     Any(usize),
 }
 
+/// Which way nothing comes through.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Way {
+    /// To the datacenter.
+    In,
+    /// From the datacenter.
+    Out,
+    /// Both ways.
+    Both,
+}
+
 /// A fault.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Fault {
@@ -49,6 +63,8 @@ pub enum Fault {
     LeaderInMinority(Target),
     /// Each server reaches its two neighbours alone.
     Ring,
+    /// A datacenter and the others do not reach each other, this way.
+    Wan(Way),
     /// Every message may be lost, this many in ten thousand.
     Loss(u32),
     /// Messages take up to this many times as long.
@@ -61,11 +77,11 @@ pub enum Fault {
     CrashLoop(Target),
     /// The leader's process is killed as soon as it has applied an entry of this kind.
     Trap(Step),
-    /// Every server's process is killed.
+    /// The process of every server of the datacenter is killed.
     KillAll,
     /// A server is stopped cleanly, and started again at the end.
     Stop(Target),
-    /// Every server is stopped for so long that this much time passes.
+    /// Every server everywhere is stopped for so long that this much time passes.
     Sleep(Duration),
     /// A write of a server's disk fails.
     DiskError(Target, DiskTrouble),
@@ -104,6 +120,10 @@ pub enum Step {
     Removed,
     /// A leaf was recorded.
     LeafRecorded,
+    /// The primary has recorded an issuer of another datacenter.
+    RemoteIssuerRecorded,
+    /// A secondary has taken over something of the primary.
+    Followed,
 }
 
 impl Step {
@@ -118,6 +138,8 @@ impl Step {
         Self::RemovalRequested,
         Self::Removed,
         Self::LeafRecorded,
+        Self::RemoteIssuerRecorded,
+        Self::Followed,
     ];
 
     /// The step that a command is, if it is one.
@@ -132,6 +154,8 @@ impl Step {
             Command::RequestRemoval { .. } => Some(Self::RemovalRequested),
             Command::RemoveServer { .. } => Some(Self::Removed),
             Command::RecordIssuance(_) => Some(Self::LeafRecorded),
+            Command::RecordRemoteIssuer(_) => Some(Self::RemoteIssuerRecorded),
+            Command::FollowPrimary(_) => Some(Self::Followed),
             _ => None,
         }
     }
@@ -205,6 +229,7 @@ impl Fault {
             Self::OneWay(..) => "one-way partition",
             Self::LeaderInMinority(_) => "leader in a minority",
             Self::Ring => "ring",
+            Self::Wan(_) => "WAN cut",
             Self::Loss(_) => "loss",
             Self::Delay(_) => "delay",
             Self::Stall(_) => "stall",

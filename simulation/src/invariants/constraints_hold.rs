@@ -50,7 +50,9 @@ type Judged = Result<(), (&'static str, String)>;
 impl ConstraintsHold {
     fn judge(&mut self, command: &Command, before: &State, after: &State) -> Judged {
         match command {
-            Command::Bootstrap(bootstrap) => self.root(&bootstrap.server_root.certificate),
+            Command::Bootstrap(bootstrap) | Command::BootstrapSecondary { bootstrap, .. } => {
+                self.root(&bootstrap.server_root.certificate)
+            }
             Command::PublishRoot { root, .. } => self.root(&root.certificate),
             Command::RecordIssuer(signed) => {
                 let issuer = after.issuers().find(|issuer| issuer.certificate == signed.certificate);
@@ -59,6 +61,10 @@ impl ConstraintsHold {
                 };
                 self.issuer(&signed.certificate, root)
             }
+            Command::RecordRemoteIssuer(issuer) => match before.roots(Ca::Mesh).find(&issuer.root) {
+                Some(root) => self.issuer(&issuer.certificate, root),
+                None => broken(format!("the issuer {} of {} has no root", issuer.id, issuer.datacenter)),
+            },
             Command::RecordServerCertificate { certificate, node, .. } => {
                 let Some(root) = before.roots(Ca::Server).find(&certificate.root) else {
                     return broken(format!("the certificate of server {node} has no root"));

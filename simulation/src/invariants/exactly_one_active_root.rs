@@ -1,8 +1,10 @@
 //! At most one root of a CA is active, and another one becomes active by a committed compare-and-set alone, which named the one
-//! before (the architecture's rotation; Consul's `CAServiceProvider` has the same rule in its state store).
+//! before (the architecture's rotation; Consul's `CAServiceProvider` has the same rule in its state store). A secondary may hear of
+//! several activations at once.
 
 use carrack_authority::{
     Command, Outcome, WatchKey,
+    federation::Change,
     id::KeyId,
     root::{Ca, Root, RootPhase},
 };
@@ -35,26 +37,46 @@ fn active<'a>(roots: impl Iterator<Item = &'a Root>) -> Vec<KeyId> {
     roots.filter(|root| root.phase == RootPhase::Active).map(|root| root.made.id).collect()
 }
 
-/// The roots that this entry's accepted commands made active, each with the one that it named as the former one.
-fn activations(applied: &Applied, ca: Ca) -> Vec<(KeyId, Option<KeyId>)> {
+/// The one that was active before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Former {
+    /// As the command names it.
+    Named(Option<KeyId>),
+    /// Whichever it was.
+    Any,
+}
+
+/// The roots that this entry's accepted commands made active.
+fn activations(applied: &Applied, ca: Ca) -> Vec<(KeyId, Former)> {
     let accepted = applied.commands.proposals.iter().zip(&*applied.outcomes);
     let accepted = accepted.filter(|(_, outcome)| **outcome == Outcome::Done);
     let made = accepted.filter_map(|(proposal, _)| match &proposal.command {
-        Command::ActivateRoot { ca: of, root, expected_active, .. } if *of == ca => Some((*root, *expected_active)),
-        Command::Bootstrap(bootstrap) if ca == Ca::Server => Some((bootstrap.server_root.id, None)),
+        Command::ActivateRoot { ca: of, root, expected_active, .. } if *of == ca => {
+            Some((*root, Former::Named(*expected_active)))
+        }
+        Command::Bootstrap(bootstrap) | Command::BootstrapSecondary { bootstrap, .. } if ca == Ca::Server => {
+            Some((bootstrap.server_root.id, Former::Named(None)))
+        }
+        Command::FollowPrimary(followed) if ca == Ca::Mesh => match &followed.change {
+            Change::Ca(table) => active(table.roots.iter()).first().map(|root| (*root, Former::Any)),
+            _ => None,
+        },
         _ => None,
     });
     made.collect()
 }
 
-fn judge(before: Option<KeyId>, after: &[KeyId], made: &[(KeyId, Option<KeyId>)]) -> Result<(), String> {
+fn judge(before: Option<KeyId>, after: &[KeyId], made: &[(KeyId, Former)]) -> Result<(), String> {
     if after.len() > 1 {
         return Err(format!("the roots {after:?} are active together"));
     }
     let now = after.first().copied();
     let mut expected = before;
     for (root, former) in made {
-        if expected != *former && expected != Some(*root) {
+        if let Former::Named(former) = former
+            && expected != *former
+            && expected != Some(*root)
+        {
             return Err(format!("root {root} takes the place of {former:?}, but {expected:?} was active"));
         }
         expected = Some(*root);
@@ -71,15 +93,16 @@ mod tests {
 
     #[test]
     fn a_command_that_names_the_former_root_may_change_the_active_one() {
-        judge(None, &[ONE], &[(ONE, None)]).unwrap();
-        judge(Some(ONE), &[TWO], &[(TWO, Some(ONE))]).unwrap();
+        judge(None, &[ONE], &[(ONE, Former::Named(None))]).unwrap();
+        judge(Some(ONE), &[TWO], &[(TWO, Former::Named(Some(ONE)))]).unwrap();
+        judge(Some(ONE), &[TWO], &[(TWO, Former::Any)]).unwrap();
         judge(Some(ONE), &[ONE], &[]).unwrap();
     }
 
     #[test]
     fn two_active_roots_a_wrong_former_one_and_a_change_without_a_command_are_found() {
-        judge(Some(ONE), &[ONE, TWO], &[(TWO, Some(ONE))]).unwrap_err();
-        judge(Some(ONE), &[TWO], &[(TWO, None)]).unwrap_err();
+        judge(Some(ONE), &[ONE, TWO], &[(TWO, Former::Named(Some(ONE)))]).unwrap_err();
+        judge(Some(ONE), &[TWO], &[(TWO, Former::Named(None))]).unwrap_err();
         judge(Some(ONE), &[TWO], &[]).unwrap_err();
         judge(Some(ONE), &[], &[]).unwrap_err();
     }

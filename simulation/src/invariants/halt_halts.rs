@@ -50,10 +50,10 @@ impl Invariant for HaltHalts {
 
     fn told(&mut self, scene: &Scene<'_>, told: &Told) {
         match told {
-            Told::HaltAcknowledged { is_halted } => {
+            Told::HaltAcknowledged { is_halted, .. } => {
                 self.acknowledged_at = is_halted.then(|| scene.shared.clock.micros());
             }
-            Told::ResumeAsked => self.acknowledged_at = None,
+            Told::ResumeAsked { .. } => self.acknowledged_at = None,
             Told::LeafReceived { identity, asked_at, .. } if self.acknowledged_at.is_some_and(|at| at < *asked_at) => {
                 let text = format!("a leaf of {identity} was received that was asked for during a halt");
                 scene.shared.violate(NAME, text);
@@ -98,7 +98,7 @@ mod tests {
     #[test]
     fn a_leaf_that_was_asked_for_in_a_halt_is_found() {
         let (trial, mut invariant) = decide(&[halt(true)]);
-        invariant.told(&trial.scene(), &Told::HaltAcknowledged { is_halted: true });
+        invariant.told(&trial.scene(), &Told::HaltAcknowledged { datacenter: 0, is_halted: true });
         invariant.told(&trial.scene(), &received(0));
         trial.expect_good();
         invariant.told(&trial.scene(), &received(1));

@@ -1,12 +1,12 @@
 //! No private key leaves its owner's key store (NIST SP 800-57 part 1, section 6.2.2; the security page's first promise): every key
 //! that a server makes is known to the registry, and is searched for in whatever is written to a disk beside the key store, in
-//! every log entry and snapshot, and in every answer that a client gets.
+//! every log entry and snapshot, in every answer that a client gets, and in all that servers say to each other inside of TLS.
 
 use std::{collections::BTreeSet, sync::Arc};
 
 use super::{
     Invariant, Scene,
-    seen::Told,
+    seen::{Said, Told},
     written::{Written, written},
 };
 use crate::{crypto::registry::KeyRegistry, disk::DiskEvent, world::shared::Shared};
@@ -51,6 +51,13 @@ impl Invariant for KeysStayHome {
         }
     }
 
+    fn said(&mut self, scene: &Scene<'_>, said: &Said) {
+        for finding in self.keys.search(&said.bytes) {
+            let text = format!("what {} says on the port {} has {finding}", said.host, said.port);
+            scene.shared.violate(NAME, text);
+        }
+    }
+
     fn finished(&mut self, scene: &Scene<'_>) {
         // Keys that were made after something was written: everything that still lies on a disk is searched again.
         self.searched.clear();
@@ -68,6 +75,7 @@ impl Invariant for KeysStayHome {
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
+    use carrack::telemetry::labels::Port;
 
     use super::*;
     use crate::{
@@ -107,6 +115,12 @@ mod tests {
         let (trial, mut other) = (Trial::new(), invariant());
         let told = Told::Answered { what: "an answer".into(), body: Bytes::from(KEY) };
         other.told(&trial.scene(), &told);
+        trial.expect_broken(NAME);
+        let (trial, mut third) = (Trial::new(), invariant());
+        let said = |bytes: &[u8]| Said { host: "a".into(), port: Port::Wan, bytes: Bytes::copy_from_slice(bytes) };
+        third.said(&trial.scene(), &said(b"what is no key"));
+        trial.expect_good();
+        third.said(&trial.scene(), &said(KEY));
         trial.expect_broken(NAME);
     }
 }

@@ -42,7 +42,7 @@ impl Invariant for LogTimeMonotonic {
     }
 
     fn stepped(&mut self, scene: &Scene<'_>) {
-        let members: Vec<_> = scene.shared.servers.values().filter(|server| server.belongs()).collect();
+        let members = scene.shared.members(scene.datacenter);
         let ahead = members.iter().filter(|server| server.clock.ahead() > RIGHT_MS).count();
         // As few as a majority may answer a new leader. The lower median is right while it is among those that are not ahead.
         let answers = members.len() / 2 + 1;

@@ -1,42 +1,79 @@
 //! A token that was deleted or ended at an index entitles to no record after it, and one that is for some services to no others
 //! (Consul's ACL rules: a service identity is `service:write` on that name). Decided again here from the tokens' commands alone.
+//!
+//! In a secondary what counts is what it has followed of the primary (`secondary_is_honest` compares that with what the primary has).
+//! The bound: what it has not heard for longer than `acl.token_staleness_max`, and the time that an issuance may take, entitles to
+//! nothing; where that is not set, a deletion holds from when the secondary hears of it, as Consul's `extend-cache`.
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use carrack::server::desk::ISSUE_WITHIN;
 use carrack_authority::{
     Command, Outcome,
     acl::{AccessorId, Token},
-    id::Serial,
+    federation::{Change, Page, Table},
+    id::{Revision, Serial},
     issuance::{Grant, Issuance},
     spiffe::{Identity, SpiffePath},
     time::Timestamp,
 };
 
 use super::{Invariant, Scene, seen::Applied};
+use crate::{
+    marks::Mark,
+    world::{PRIMARY, datacenter_name},
+};
 
 /// The invariant's name.
 const NAME: &str = "no_issue_after_delete";
+/// A secondary that hears of a deletion so much later was cut off.
+const LATE_MICROS: u64 = 5_000_000;
 
 /// See the module.
 #[derive(Default)]
 pub(super) struct NoIssueAfterDelete {
-    tokens: BTreeMap<AccessorId, Token>,
+    /// The tokens of each datacenter.
+    tokens: BTreeMap<usize, BTreeMap<AccessorId, Token>>,
     recorded: BTreeSet<Serial>,
+    /// When the primary deleted a token.
+    deleted: BTreeMap<AccessorId, u64>,
 }
 
 impl Invariant for NoIssueAfterDelete {
     fn decided(&mut self, scene: &Scene<'_>, applied: &Applied) {
+        let tokens = self.tokens.entry(scene.datacenter).or_default();
         for (proposal, outcome) in applied.commands.proposals.iter().zip(&*applied.outcomes) {
             match (&proposal.command, outcome) {
                 (Command::PutToken { token, .. } | Command::BootstrapAcl { token, .. }, Outcome::Done) => {
-                    self.tokens.insert(token.accessor, token.clone());
+                    tokens.insert(token.accessor, token.clone());
                 }
-                (Command::DeleteToken { accessor }, Outcome::Done) => drop(self.tokens.remove(accessor)),
-                (Command::RecordIssuance(issuance), Outcome::Recorded { .. }) => {
-                    if self.recorded.insert(issuance.serial)
-                        && let Err(text) = self.judge(issuance, applied.after.now())
-                    {
-                        scene.shared.violate(NAME, format!("entry {}: {text}", applied.index));
+                (Command::DeleteToken { accessor }, Outcome::Done) => {
+                    tokens.remove(accessor);
+                    if scene.datacenter == PRIMARY {
+                        self.deleted.insert(*accessor, scene.shared.clock.micros());
+                    }
+                }
+                (Command::FollowPrimary(followed), Outcome::Done) => {
+                    if let Change::Tokens { page, put, deleted } = &followed.change {
+                        follow(tokens, page.as_ref(), put, deleted);
+                        let now = scene.shared.clock.micros();
+                        let is_late = |accessor| self.deleted.get(accessor).is_some_and(|at| at + LATE_MICROS < now);
+                        if deleted.iter().any(is_late) {
+                            scene.shared.mark(Mark::DeletionHeardLate);
+                        }
+                        if followed.from.revision > Revision(0) && page.is_some_and(|page| page.after.is_none()) {
+                            scene.shared.mark(Mark::ReadAnew);
+                        }
+                    }
+                }
+                (Command::RecordIssuance(issuance), Outcome::Recorded { .. })
+                    if self.recorded.insert(issuance.serial) =>
+                {
+                    let now = applied.after.now();
+                    let judged = judge(tokens, issuance, now).and_then(|token| is_fresh(scene, applied, token, now));
+                    if let Err(text) = judged {
+                        let name = datacenter_name(scene.datacenter);
+                        scene.shared.violate(NAME, format!("{name}, entry {}: {text}", applied.index));
                     }
                 }
                 _ => {}
@@ -45,34 +82,65 @@ impl Invariant for NoIssueAfterDelete {
     }
 }
 
-impl NoIssueAfterDelete {
-    fn judge(&self, issuance: &Issuance, now: Timestamp) -> Result<(), String> {
-        let Grant::Token(accessor) = &*issuance.grant else {
-            return Err(format!("the leaf {} is recorded for {}", issuance.serial, issuance.grant));
-        };
-        let gone = || format!("the leaf {} is recorded for the token {accessor}, which is gone", issuance.serial);
-        let token = self.tokens.get(accessor).ok_or_else(gone)?;
-        if token.expires_at.is_some_and(|end| end <= now) {
-            return Err(gone());
-        }
-        let Identity::Spiffe(id) = &*issuance.identity else {
-            return Err(format!("the token {accessor} entitles to no {}", issuance.identity));
-        };
-        // What policies allow is `acl`'s to decide; a token without any is its service identities.
-        let is_entitled = match &id.path {
-            SpiffePath::Service { service, .. } => token.service_identities.iter().any(|of| of.service == *service),
-            SpiffePath::Agent { node, .. } => token.node_identities.iter().any(|of| of.node == *node),
-            SpiffePath::Server { .. } => false,
-        };
-        if token.policies.is_empty() && !is_entitled {
-            return Err(format!("the token {accessor} does not entitle to {}", issuance.identity));
-        }
-        Ok(())
+/// Takes over what was heard of the primary: within a page only what comes with it is there.
+fn follow(tokens: &mut BTreeMap<AccessorId, Token>, page: Option<&Page>, put: &[Token], deleted: &[AccessorId]) {
+    if let Some(page) = page {
+        tokens.retain(|accessor, token| token.is_local || !page.contains(accessor.0));
     }
+    tokens.retain(|accessor, token| token.is_local || !deleted.contains(accessor));
+    for token in put {
+        let is_local = tokens.get(&token.accessor).is_some_and(|found| found.is_local);
+        if !is_local {
+            tokens.insert(token.accessor, token.clone());
+        }
+    }
+}
+
+fn judge<'a>(
+    tokens: &'a BTreeMap<AccessorId, Token>,
+    issuance: &Issuance,
+    now: Timestamp,
+) -> Result<&'a Token, String> {
+    let Grant::Token(accessor) = &*issuance.grant else {
+        return Err(format!("the leaf {} is recorded for {}", issuance.serial, issuance.grant));
+    };
+    let gone = || format!("the leaf {} is recorded for the token {accessor}, which is gone", issuance.serial);
+    let token = tokens.get(accessor).ok_or_else(gone)?;
+    if token.expires_at.is_some_and(|end| end <= now) {
+        return Err(gone());
+    }
+    let Identity::Spiffe(id) = &*issuance.identity else {
+        return Err(format!("the token {accessor} entitles to no {}", issuance.identity));
+    };
+    // What policies allow is `acl`'s to decide; a token without any is its service identities.
+    let is_entitled = match &id.path {
+        SpiffePath::Service { service, .. } => token.service_identities.iter().any(|of| of.service == *service),
+        SpiffePath::Agent { node, .. } => token.node_identities.iter().any(|of| of.node == *node),
+        SpiffePath::Server { .. } => false,
+    };
+    if token.policies.is_empty() && !is_entitled {
+        return Err(format!("the token {accessor} does not entitle to {}", issuance.identity));
+    }
+    Ok(token)
+}
+
+/// Whether a secondary has heard of the primary recently enough to honour one of its tokens.
+fn is_fresh(scene: &Scene<'_>, applied: &Applied, token: &Token, now: Timestamp) -> Result<(), String> {
+    let Some(most) = scene.shared.scenario.federation.token_staleness_max else { return Ok(()) };
+    if scene.datacenter == PRIMARY || token.is_local {
+        return Ok(());
+    }
+    let heard_at = applied.before.progress(Table::Tokens).heard_at;
+    if now <= heard_at.plus(most).plus(ISSUE_WITHIN) {
+        return Ok(());
+    }
+    Err(format!("a leaf is recorded at {now} for the token {}, of which {heard_at} was heard last", token.accessor))
 }
 
 #[cfg(test)]
 mod tests {
+    use carrack_authority::federation::Followed;
+
     use super::*;
     use crate::invariants::testing::{Trial, applied, issuance, issuance_of, token_for};
 
@@ -111,5 +179,22 @@ mod tests {
         decide(&[put("db"), record(1)]).expect_broken(NAME);
         let other = issuance_of(1, "spiffe://x.example/ns/default/dc/dc1/svc/db");
         decide(&[put("web"), Command::RecordIssuance(other)]).expect_broken(NAME);
+    }
+
+    fn heard(page: Option<Page>, put: &[&str], deleted: &[AccessorId]) -> Command {
+        let change =
+            Change::Tokens { page, put: put.iter().map(|it| token_for(it)).collect(), deleted: deleted.to_vec() };
+        let (from, to) = Default::default();
+        let primary = uuid::Uuid::nil();
+        Command::FollowPrimary(Box::new(Followed { primary, table: Table::Tokens, from, to, change, is_all: true }))
+    }
+
+    #[test]
+    fn a_followed_token_entitles_until_its_deletion_is_heard_or_a_page_comes_without_it() {
+        let whole = Page { after: None, upto: None };
+        decide(&[heard(Some(whole), &["web"], &[]), record(1)]).expect_good();
+        decide(&[heard(None, &["web"], &[]), heard(None, &[], &[token_for("web").accessor]), record(1)])
+            .expect_broken(NAME);
+        decide(&[heard(None, &["web"], &[]), heard(Some(whole), &[], &[]), record(1)]).expect_broken(NAME);
     }
 }

@@ -7,6 +7,7 @@ use std::sync::{
 };
 
 use bytes::Bytes;
+use carrack::telemetry::labels::Port;
 use carrack_authority::{State, command::Entry, key::Der, outcome::Outcome};
 use carrack_proto::stored::{self, Kind, Schema};
 use carrack_raft::ports::ApplyObserver;
@@ -69,6 +70,8 @@ pub enum Told {
     },
     /// It received a leaf that it had asked for at this simulated microsecond.
     LeafReceived {
+        /// The number of the datacenter that it asked.
+        datacenter: usize,
         /// The identity that it asked for.
         identity: String,
         /// The leaf.
@@ -87,14 +90,29 @@ pub enum Told {
     },
     /// Issuing was halted or resumed, and the operator has the answer.
     HaltAcknowledged {
+        /// In this datacenter.
+        datacenter: usize,
         /// Whether it is halted.
         is_halted: bool,
     },
     /// The operator is about to ask for the end of a halt.
-    ResumeAsked,
+    ResumeAsked {
+        /// In this datacenter.
+        datacenter: usize,
+    },
 }
 
 impl Told {
+    /// The datacenter that it is about; `None`: all of them.
+    pub const fn datacenter(&self) -> Option<usize> {
+        match self {
+            Self::LeafReceived { datacenter, .. }
+            | Self::HaltAcknowledged { datacenter, .. }
+            | Self::ResumeAsked { datacenter } => Some(*datacenter),
+            Self::Answered { .. } | Self::LeafAsked { .. } | Self::SecretLearnt { .. } => None,
+        }
+    }
+
     /// The secret of a token, in the form of a UUID.
     pub fn secret(what: &str, text: &str) -> Self {
         let bytes = uuid::Uuid::parse_str(text).map(|secret| secret.as_bytes().to_vec());
@@ -102,6 +120,17 @@ impl Told {
         let bytes = bytes.unwrap_or_else(|_| text.as_bytes().to_vec());
         Self::SecretLearnt { what: what.into(), bytes, text: text.into() }
     }
+}
+
+/// What a server says to another one inside of TLS.
+#[derive(Clone, Debug)]
+pub struct Said {
+    /// The server's host.
+    pub host: Arc<str>,
+    /// The port that it is said on, whoever opened the connection.
+    pub port: Port,
+    /// What is said, after the end of what was said before.
+    pub bytes: Bytes,
 }
 
 /// Everything that is told.
@@ -113,6 +142,8 @@ pub enum Seen {
     Installed(Box<Installed>),
     /// See [`Told`].
     Told(Told),
+    /// See [`Said`].
+    Said(Said),
 }
 
 /// The digest of an entry and of what it led to.

@@ -36,7 +36,10 @@ impl Invariant for SerialsUnique {
                 (Command::RecordIssuer(signed), Outcome::Done) => read(&signed.certificate),
                 (Command::RecordServerCertificate { certificate, .. }, Outcome::Done) => read(&certificate.certificate),
                 (Command::PublishRoot { root, .. }, Outcome::Done) => read(&root.certificate),
-                (Command::Bootstrap(bootstrap), Outcome::Done) => read(&bootstrap.server_root.certificate),
+                (Command::Bootstrap(bootstrap) | Command::BootstrapSecondary { bootstrap, .. }, Outcome::Done) => {
+                    read(&bootstrap.server_root.certificate)
+                }
+                (Command::RecordRemoteIssuer(issuer), Outcome::Done) => read(&issuer.certificate),
                 _ => None,
             };
             if let Some((serial, certificate)) = certificate

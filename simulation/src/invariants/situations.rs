@@ -2,7 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use carrack_authority::{Command, Outcome, Rejection, acl::AccessorId, issuance::Grant, issuer::IssuerPhase};
+use carrack_authority::{
+    Command, Outcome, Rejection, acl::AccessorId, id::NodeId, issuance::Grant, issuer::IssuerPhase,
+};
 use carrack_raft::MembershipId;
 
 use super::{
@@ -13,7 +15,7 @@ use super::{
 use crate::{
     disk::{DiskEvent, DiskFault},
     marks::Mark,
-    world::server::Phase,
+    world::{PRIMARY, server::Phase},
 };
 
 /// See the module.
@@ -23,6 +25,8 @@ pub(super) struct Situations {
     failed_disks: BTreeSet<String>,
     deleted: BTreeSet<AccessorId>,
     membership: Option<MembershipId>,
+    /// Servers that had an issuer once.
+    had_issuer: BTreeSet<NodeId>,
 }
 
 impl Invariant for Situations {
@@ -52,7 +56,7 @@ impl Invariant for Situations {
     fn looked(&mut self, scene: &Scene<'_>, _host: &str, view: &View) {
         if view.membership > self.membership {
             // The voters that the world knows are still those before this change.
-            let voters = scene.shared.voters();
+            let voters = scene.shared.voters(scene.datacenter);
             let running = voters.iter().filter(|host| scene.shared.servers[*host].context().is_some()).count();
             if running < voters.len() && running == voters.len() / 2 + 1 {
                 scene.shared.mark(Mark::MembershipAtTheEdge);
@@ -92,10 +96,13 @@ impl Situations {
                     scene.shared.mark(Mark::SleptPastCertificates);
                 }
             }
-            (Command::RecordIssuer(signed), Outcome::Done)
-                if before.issuers().any(|issuer| issuer.node == signed.node && issuer.phase == IssuerPhase::Live) =>
-            {
-                scene.shared.mark(Mark::IssuerRenewed);
+            (Command::RecordIssuer(signed), Outcome::Done) => {
+                if before.issuers().any(|issuer| issuer.node == signed.node && issuer.phase == IssuerPhase::Live) {
+                    scene.shared.mark(Mark::IssuerRenewed);
+                } else if self.had_issuer.contains(&signed.node) && scene.datacenter != PRIMARY {
+                    scene.shared.mark(Mark::IssuerAfterOutage);
+                }
+                self.had_issuer.insert(signed.node);
             }
             (Command::DeleteToken { accessor }, Outcome::Done) => drop(self.deleted.insert(*accessor)),
             (Command::RecordIssuance(issuance), Outcome::Rejected(Rejection::GrantRefused { .. })) if matches!(&*issuance.grant, Grant::Token(accessor) if self.deleted.contains(accessor)) =>

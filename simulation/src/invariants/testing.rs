@@ -30,7 +30,7 @@ use crate::{
     disk::DiskEvent,
     scenario::Scenario,
     trace::Keep,
-    world::{clock::WorldClock, shared::Shared},
+    world::{PRIMARY, clock::WorldClock, shared::Shared},
 };
 
 /// A world without servers that an invariant can be tried in.
@@ -47,7 +47,12 @@ impl Trial {
     }
 
     pub(super) fn scene(&self) -> Scene<'_> {
-        Scene { shared: &self.shared, stores: &self.stores, views: &self.views }
+        self.scene_of(PRIMARY)
+    }
+
+    /// What is seen when something happened in a datacenter.
+    pub(super) fn scene_of(&self, datacenter: usize) -> Scene<'_> {
+        Scene { shared: &self.shared, datacenter, stores: &self.stores, views: &self.views }
     }
 
     /// Lets the stores and the invariant see an event.
@@ -205,5 +210,5 @@ pub(super) fn received(asked_at: u64) -> Told {
     params.serial_number = Some(rcgen::SerialNumber::from(vec![9; 20]));
     let key = rcgen::KeyPair::generate().unwrap();
     let certificate = Der::from(params.self_signed(&key).unwrap().der().as_ref());
-    Told::LeafReceived { identity: WEB.into(), certificate, asked_at }
+    Told::LeafReceived { datacenter: PRIMARY, identity: WEB.into(), certificate, asked_at }
 }

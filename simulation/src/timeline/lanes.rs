@@ -48,7 +48,11 @@ pub(super) fn lanes(events: &[&Event], ends_at: u64) -> Vec<Lane> {
     let faults = faults(events, ends_at);
     let mut lanes = vec![flags(events), fault_lane(&faults), link_lane(&faults)];
     lanes.extend(servers(events).into_iter().map(|host| server_lane(&host, events, &faults, ends_at)));
-    lanes.push(bars("committed", "entries that were applied first anywhere, each second", &committed(events)));
+    lanes.push(bars(
+        "committed",
+        "entries that were applied first in their datacenter, each second",
+        &committed(events),
+    ));
     let issued = events.iter().enumerate().filter(|(_, event)| event.kind == Kind::Issued);
     lanes.push(bars("leaves", "leaves that clients received, each second", &issued.map(pair).collect::<Vec<_>>()));
     lanes.push(ticks("handshakes", "between workloads", events, |event| {
@@ -225,13 +229,14 @@ const fn role_class(role: Role) -> &'static str {
 
 /// The events at which an index was applied for the first time.
 fn committed<'a>(events: &[&'a Event]) -> Vec<(usize, &'a Event)> {
-    let mut newest = 0;
+    let mut newest: BTreeMap<&str, u64> = BTreeMap::new();
     let mut first = Vec::new();
     for (number, event) in events.iter().enumerate() {
-        if let Detail::Index(index) = event.detail
-            && index > newest
-        {
-            newest = index;
+        let Detail::Index(index) = event.detail else { continue };
+        let datacenter = event.subject.split('-').next().unwrap_or_default();
+        let newest = newest.entry(datacenter).or_default();
+        if index > *newest {
+            *newest = index;
             first.push((number, *event));
         }
     }

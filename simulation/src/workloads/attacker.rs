@@ -4,7 +4,7 @@
 mod blind;
 mod bodies;
 mod joins;
-mod raft_port;
+mod server_ports;
 
 use std::{sync::Arc, time::Duration};
 
@@ -23,7 +23,10 @@ use crate::{
     client::{Answer, Call, Lost},
     crypto::{entropy::ProcessStart, keys::SeededKeyMaker, registry::KeyRegistry},
     trace::Kind,
-    world::shared::{Shared, Stage},
+    world::{
+        PRIMARY,
+        shared::{Shared, Stage},
+    },
 };
 
 /// The attacks of a run: few enough to cost nothing, and each kind is met in every batch of seeds.
@@ -35,7 +38,7 @@ pub(super) async fn run(shared: Arc<Shared>) -> turmoil::Result {
     while !is_formed(&shared) {
         sleep(LOOK).await;
     }
-    let worker = Worker::new(&shared, ATTACKER, "attacks");
+    let worker = Worker::new(&shared, PRIMARY, ATTACKER, "attacks");
     let keys = SeededKeyMaker::new(shared.seed, &ProcessStart::new(ATTACKER, 1), KeyRegistry::default());
     let mut attacker = Attacker { worker, keys };
     let pause = shared.scenario.chaos / ATTACKS;
@@ -56,7 +59,7 @@ struct Attacker {
 impl Attacker {
     async fn attack(&mut self) {
         let (what, came_of_it) = match self.worker.random.random_range(0..10) {
-            0..=2 => self.speak_raft().await,
+            0..=2 => self.speak_as_server().await,
             3..=5 => self.join().await,
             6 => self.use_forged_token().await,
             7 => self.use_deleted_token().await,

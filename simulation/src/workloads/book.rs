@@ -1,6 +1,9 @@
 //! What clients have received and done, as far as invariants ask for it later.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use carrack::server::join_token::JoinTokenText;
 use carrack_authority::{id::Serial, key::Der, spiffe::TrustDomain, time::Timestamp};
@@ -35,17 +38,19 @@ pub struct Leaf {
 /// See the module.
 #[derive(Default)]
 pub(crate) struct Book {
-    /// Whether every first server votes and issues.
+    /// Whether every first server of every datacenter votes and issues.
     pub(crate) is_formed: bool,
-    /// Whether the operator has read and written since the world was healed.
-    pub(crate) has_proved_life: bool,
+    /// The secondaries that have issued without the primary, or have said why they cannot.
+    pub(crate) stood_alone: BTreeSet<usize>,
+    /// The datacenters in which the operator has read and written since the world was healed.
+    pub(crate) has_proved_life: BTreeSet<usize>,
     /// Whether every register was read since the world was healed.
     pub(crate) has_read_registers: bool,
     /// Every leaf that a client has received.
     pub(crate) leaves: BTreeMap<Serial, Leaf>,
     /// The one that each host received last for each identity.
     pub(crate) newest: BTreeMap<(String, String), Serial>,
-    /// The join tokens with which servers have become voters.
+    /// The join tokens with which servers of the primary have become voters.
     pub(crate) used_join_tokens: Vec<JoinTokenText>,
     /// The services and secrets of tokens whose deletion was answered.
     pub(crate) deleted_tokens: Vec<(String, String)>,

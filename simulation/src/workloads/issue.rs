@@ -25,7 +25,7 @@ use crate::{
     marks::Mark,
     trace::{Detail, Kind},
     world::{
-        DATACENTER,
+        datacenter_name,
         shared::{Shared, Stage},
     },
 };
@@ -70,7 +70,7 @@ impl Holder {
         let kind =
             *[KeyKind::EcP256, KeyKind::EcP256, KeyKind::Ed25519].choose(&mut worker.random).expect("it is not empty");
         let signer = self.signer(service, kind);
-        let asked = Asked::new(&worker.shared, service, signer);
+        let asked = Asked::new(&worker.shared, worker.datacenter, service, signer);
         let answer = sign(worker, service, &asked.csr()).await;
         let what = format!("leaf of {service}");
         match answer {
@@ -120,6 +120,7 @@ impl Holder {
 
 /// A leaf that is asked for.
 pub(super) struct Asked {
+    datacenter: usize,
     signer: Arc<dyn Signer>,
     identity: Identity,
     at: u64,
@@ -128,19 +129,19 @@ pub(super) struct Asked {
 }
 
 impl Asked {
-    /// A service asks now, with this key.
-    pub(super) fn new(shared: &Shared, service: &str, signer: Arc<dyn Signer>) -> Self {
-        let identity = identity_of(shared, service);
+    /// A service of a datacenter asks now, with this key.
+    pub(super) fn new(shared: &Shared, datacenter: usize, service: &str, signer: Arc<dyn Signer>) -> Self {
+        let identity = identity_of(shared, datacenter, service);
         shared.saw(Seen::Told(Told::LeafAsked { identity: identity.to_string() }));
         let (at, when) = (shared.clock.micros(), shared.clock.now());
-        Self { signer, identity, at, when, skipped: shared.clock.skipped() }
+        Self { datacenter, signer, identity, at, when, skipped: shared.clock.skipped() }
     }
 
     /// One of many asks now, each with a key of its own.
-    pub(super) fn one_of_a_herd(shared: &Shared, service: &str, number: u32) -> Self {
+    pub(super) fn one_of_a_herd(shared: &Shared, datacenter: usize, service: &str, number: u32) -> Self {
         let keys = SeededKeyMaker::new(shared.seed, &ProcessStart::new("herd", number.into()), KeyRegistry::default());
         let key = keys.make(KeyKind::Ed25519).expect("the seeded key maker makes every kind");
-        Self::new(shared, service, keys.signer(&key).expect("a key that was just made can sign"))
+        Self::new(shared, datacenter, service, keys.signer(&key).expect("a key that was just made can sign"))
     }
 
     /// The request.
@@ -163,7 +164,8 @@ impl Asked {
         let serial = CertificateFacts::read(leaf.certificate.as_bytes()).map(|facts| facts.serial);
         received::examine(shared, &leaf, &self.identity, self.signer.public_key(), answer, self.when);
         let (identity, certificate) = (self.identity.to_string(), leaf.certificate.clone());
-        shared.saw(Seen::Told(Told::LeafReceived { identity, certificate, asked_at: self.at }));
+        let (datacenter, asked_at) = (self.datacenter, self.at);
+        shared.saw(Seen::Told(Told::LeafReceived { datacenter, identity, certificate, asked_at }));
         Some((serial.expect("it was read when the answer was"), leaf))
     }
 }
@@ -173,12 +175,12 @@ fn failed(worker: &Worker, text: String) {
 }
 
 pub(super) fn identity(worker: &Worker, service: &str) -> Identity {
-    identity_of(&worker.shared, service)
+    identity_of(&worker.shared, worker.datacenter, service)
 }
 
-fn identity_of(shared: &Shared, service: &str) -> Identity {
+fn identity_of(shared: &Shared, datacenter: usize, service: &str) -> Identity {
     let trust_domain = shared.book().trust_domain.clone().expect("the operator has told it");
-    let datacenter = Name::parse("datacenter", DATACENTER).expect("it is a name");
+    let datacenter = Name::parse("datacenter", &datacenter_name(datacenter)).expect("it is a name");
     let service = Name::parse("service", service).expect("services of a world have names");
     Identity::Spiffe(SpiffeId::service(trust_domain, datacenter, service))
 }

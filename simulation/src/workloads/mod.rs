@@ -10,10 +10,15 @@ mod registers;
 mod tokens;
 mod watch;
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use carrack::server::context::Context;
-use carrack_authority::time::Timestamp;
+use carrack_authority::{
+    State,
+    federation::{Datacenter, Table},
+    root::Ca,
+    time::Timestamp,
+};
 use carrack_raft::Role;
 use rand::{RngExt, seq::IndexedRandom};
 use tokio::time::sleep;
@@ -24,6 +29,7 @@ use crate::{
     client::Client,
     random::Stream,
     world::{
+        PRIMARY,
         server::{Phase, Server},
         shared::{Shared, Stage},
     },
@@ -60,16 +66,17 @@ pub fn hosts(sim: &mut turmoil::Sim<'static>, shared: &Arc<Shared>) {
 }
 
 async fn run_client(shared: Arc<Shared>, number: usize) -> turmoil::Result {
-    let host = client_host(number);
+    let (host, datacenter) = (client_host(number), shared.scenario.datacenter_of_client(number));
+    let worker = |what| Worker::new(&shared, datacenter, &host, what);
     while !is_formed(&shared) {
         sleep(LOOK).await;
     }
     let works = [
-        tokio::task::spawn_local(issue::run(Worker::new(&shared, &host, "issue"))),
-        tokio::task::spawn_local(registers::run(Worker::new(&shared, &host, "registers"))),
-        tokio::task::spawn_local(tokens::run(Worker::new(&shared, &host, "tokens"))),
-        tokio::task::spawn_local(prober::run(Worker::new(&shared, &host, "prober"))),
-        tokio::task::spawn_local(watch::run(Worker::new(&shared, &host, "watch"))),
+        tokio::task::spawn_local(issue::run(worker("issue"))),
+        tokio::task::spawn_local(registers::run(worker("registers"))),
+        tokio::task::spawn_local(tokens::run(worker("tokens"))),
+        tokio::task::spawn_local(prober::run(worker("prober"))),
+        tokio::task::spawn_local(watch::run(worker("watch"))),
     ];
     for work in works {
         work.await?;
@@ -80,17 +87,19 @@ async fn run_client(shared: Arc<Shared>, number: usize) -> turmoil::Result {
 /// One line of work of a client: its own connections and its own randomness.
 pub(crate) struct Worker {
     pub(crate) shared: Arc<Shared>,
+    /// The datacenter whose servers it asks.
+    pub(crate) datacenter: usize,
     pub(crate) host: String,
     pub(crate) random: Stream,
     pub(crate) client: Client,
 }
 
 impl Worker {
-    fn new(shared: &Arc<Shared>, host: &str, what: &str) -> Self {
+    fn new(shared: &Arc<Shared>, datacenter: usize, host: &str, what: &str) -> Self {
         let random = shared.seed.stream(&format!("{what} of {host}"));
-        let server_ca = shared.server_ca().expect("a formed datacenter has told its server CA");
+        let server_ca = shared.server_ca(datacenter).expect("a formed datacenter has told its server CA");
         let client = Client::new(shared, &server_ca, shared.operator_token());
-        Self { shared: shared.clone(), host: host.to_owned(), random, client }
+        Self { shared: shared.clone(), datacenter, host: host.to_owned(), random, client }
     }
 
     /// Whether there is still work to do, after the client has thought about it.
@@ -102,41 +111,115 @@ impl Worker {
 
     /// A server to ask: one that runs, or sometimes one that does not.
     pub(crate) fn any_server(&mut self) -> String {
-        any_server(&self.shared, &mut self.random)
+        any_server(&self.shared, self.datacenter, &mut self.random)
     }
 }
 
-pub(crate) fn any_server(shared: &Shared, random: &mut Stream) -> String {
-    let members: Vec<&Arc<Server>> = shared.servers.values().filter(|server| server.belongs()).collect();
-    let up: Vec<&Arc<Server>> = members.iter().filter(|server| server.phase() == Phase::Running).copied().collect();
+pub(crate) fn any_server(shared: &Shared, datacenter: usize, random: &mut Stream) -> String {
+    let members = shared.members(datacenter);
+    let up: Vec<Arc<Server>> = members.iter().filter(|server| server.phase() == Phase::Running).cloned().collect();
     let from = if up.is_empty() || random.random_ratio(1, 20) { members } else { up };
     from.choose(random).expect("a datacenter never loses its last member").host.clone()
 }
 
-/// Whether every first server votes and issues.
-pub fn is_formed(shared: &Shared) -> bool {
-    shared.server_ca().is_some() && shared.book().is_formed
+fn datacenters(shared: &Shared) -> std::ops::Range<usize> {
+    0..shared.scenario.datacenters()
 }
 
-/// Whether the healed core has elected a leader, and the operator has read and written since.
+/// Whether every first server of every datacenter votes and issues.
+pub fn is_formed(shared: &Shared) -> bool {
+    shared.book().is_formed
+}
+
+/// Whether every secondary has issued without the primary, or has said why it cannot.
+pub fn stand_alone(shared: &Shared) -> bool {
+    datacenters(shared).skip(1).all(|secondary| shared.book().stood_alone.contains(&secondary))
+}
+
+/// Whether the healed core of every datacenter has elected a leader, and the operator has read and written there since.
 pub fn is_live(shared: &Shared) -> bool {
-    shared.book().has_proved_life && leaders(shared) == 1
+    datacenters(shared)
+        .all(|datacenter| shared.book().has_proved_life.contains(&datacenter) && leaders(shared, datacenter) == 1)
 }
 
 /// Whether nothing is left to do: everything that was logged is applied by every running member, every job is done, every server
-/// has renewed what it has.
+/// has renewed what it has, and every secondary has what the primary has.
 pub fn is_at_rest(shared: &Shared) -> bool {
+    shared.open_jobs() == 0
+        && shared.book().has_read_registers
+        && datacenters(shared).all(|datacenter| rests(shared, datacenter))
+        && has_converged(shared)
+}
+
+fn rests(shared: &Shared, datacenter: usize) -> bool {
     let expected: Vec<&Arc<Server>> =
-        shared.servers.values().filter(|server| server.belongs() && server.is_core()).collect();
+        shared.servers_of(datacenter).filter(|server| server.belongs() && server.is_core()).collect();
     let running: Vec<_> = expected.iter().filter_map(|server| server.context()).collect();
-    let is_read = shared.book().has_read_registers;
-    if running.len() < expected.len() || leaders(shared) != 1 || shared.open_jobs() > 0 || !is_read {
+    if running.len() < expected.len() || leaders(shared, datacenter) != 1 {
         return false;
     }
     let statuses: Vec<_> = running.iter().map(|context| context.replica.status()).collect();
     let last = statuses.iter().filter_map(|status| status.last_log).max();
     statuses.iter().all(|status| status.last_log == last && Some(status.applied) == last)
         && running.iter().all(|context| has_renewed(context, shared.clock.now()))
+}
+
+/// Whether every secondary has followed all that the primary has.
+fn has_converged(shared: &Shared) -> bool {
+    let state = |datacenter| {
+        let running =
+            shared.servers_of(datacenter).filter(|server| server.is_core()).find_map(|server| server.context());
+        running.map(|context| context.replica.state().state.clone())
+    };
+    let Some(primary) = state(PRIMARY) else { return false };
+    datacenters(shared)
+        .skip(1)
+        .all(|secondary| state(secondary).is_some_and(|secondary| is_followed(&primary, &secondary)))
+}
+
+fn is_followed(primary: &State, secondary: &State) -> bool {
+    Table::ALL.into_iter().all(|table| what_differs(primary, secondary, table).is_none())
+}
+
+/// What of a table a secondary has otherwise than the primary.
+pub(crate) fn what_differs(primary: &State, secondary: &State, table: Table) -> Option<String> {
+    match table {
+        Table::Ca if primary.ca_config().config != secondary.ca_config().config => Some("the configuration".into()),
+        Table::Ca => {
+            let roots = |state: &State| -> BTreeMap<_, _> {
+                let roots = state.roots(Ca::Mesh).bundle();
+                roots.iter().map(|root| (root.made.id, (root.made.certificate.digest(), root.phase))).collect()
+            };
+            other_key(&roots(primary), &roots(secondary)).map(|root| format!("root {root}"))
+        }
+        Table::Datacenters => {
+            let others = |state: &State| -> BTreeMap<_, _> {
+                let own = state.own_datacenter();
+                let all = state.datacenters().map(|other| Datacenter::clone(other)).chain(own);
+                all.map(|it| (it.name.clone(), (it.cluster, it.server_roots.len(), it.is_primary))).collect()
+            };
+            other_key(&others(primary), &others(secondary)).map(|name| format!("the datacenter {name}"))
+        }
+        Table::Policies => {
+            let policies = |state: &State| -> BTreeMap<_, _> {
+                let policies = state.acl().policies();
+                policies.map(|policy| (policy.id, (policy.name.clone(), policy.description.clone()))).collect()
+            };
+            other_key(&policies(primary), &policies(secondary)).map(|policy| format!("policy {policy}"))
+        }
+        Table::Tokens => {
+            let tokens = |state: &State| -> BTreeMap<_, _> {
+                let tokens = state.acl().tokens().filter(|token| !token.is_local);
+                tokens.map(|token| (token.accessor, (token.secret, token.service_identities.clone()))).collect()
+            };
+            other_key(&tokens(primary), &tokens(secondary)).map(|token| format!("token {token}"))
+        }
+    }
+}
+
+/// The first key whose value the two do not share.
+fn other_key<K: Ord + Clone, V: PartialEq>(one: &BTreeMap<K, V>, other: &BTreeMap<K, V>) -> Option<K> {
+    one.keys().chain(other.keys()).find(|key| one.get(*key) != other.get(*key)).cloned()
 }
 
 /// Whether a server's issuer and its server certificate have more than a third of their lives left: both are renewed at half life.
@@ -150,8 +233,9 @@ fn has_renewed(context: &Context, now: Timestamp) -> bool {
         && certificate.is_some_and(|certificate| is_young(certificate.not_before, certificate.not_after))
 }
 
-fn leaders(shared: &Shared) -> usize {
-    let contexts = shared.servers.values().filter(|server| server.is_core()).filter_map(|server| server.context());
+fn leaders(shared: &Shared, datacenter: usize) -> usize {
+    let contexts =
+        shared.servers_of(datacenter).filter(|server| server.is_core()).filter_map(|server| server.context());
     contexts.filter(|context| context.replica.subscribe().borrow().role == Role::Leader).count()
 }
 

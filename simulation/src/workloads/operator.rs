@@ -1,9 +1,11 @@
-//! The operator: forms the datacenter, adds and removes servers, joins again those that lost their data, hands leadership over,
-//! takes snapshots, halts. At the end he proves that the datacenter reads and writes.
+//! The operator: forms the datacenters, adds and removes servers, joins again those that lost their data, hands leadership over,
+//! takes snapshots, halts. At the end he proves that every datacenter reads and writes.
+
+mod life;
 
 use std::{sync::Arc, time::Duration};
 
-use carrack::server::join_token::JoinTokenText;
+use carrack::server::{federation_token::FederationTokenText, join_token::JoinTokenText};
 use carrack_authority::{issuer::IssuerPhase, root::Ca, x509::pem};
 use futures::future::join_all;
 use serde_json::{Value, json};
@@ -18,6 +20,7 @@ use crate::{
     random::Stream,
     trace::{Detail, Kind},
     world::{
+        PRIMARY, datacenter_name,
         server::Server,
         shared::{Job, Order, Shared, Stage},
     },
@@ -31,61 +34,89 @@ const JOINED_WITHIN: Duration = Duration::from_secs(60);
 const PAUSE: Duration = Duration::from_millis(300);
 
 pub(super) async fn run(shared: Arc<Shared>) -> turmoil::Result {
-    let first = shared.servers.values().next().expect("a world has servers").clone();
-    while first.context().is_none_or(|context| context.replica.state().state.roots(Ca::Mesh).active().is_none()) {
-        sleep(LOOK).await;
-    }
-    let context = first.context().ok_or("the first server has gone while the datacenter forms")?;
-    let roots = context
-        .replica
-        .state()
-        .state
-        .roots(Ca::Server)
-        .bundle()
-        .iter()
-        .map(|root| root.made.certificate.clone())
-        .collect::<Vec<_>>();
-    let server_ca = pem::encode_certificates(&roots);
-    tokio::task::spawn_local(prove_life(shared.clone(), server_ca.clone()));
-    let mut operator =
-        Operator { client: Client::new(&shared, &server_ca, None), random: shared.seed.stream(OPERATOR), shared };
-    operator.form(&first, server_ca).await?;
+    let mut operator = Operator { clients: Vec::new(), random: shared.seed.stream(OPERATOR), shared };
+    operator.form().await?;
     operator.work().await
 }
 
 struct Operator {
     shared: Arc<Shared>,
-    client: Client,
+    /// One for each datacenter: it trusts the server CA there.
+    clients: Vec<Client>,
     random: Stream,
 }
 
 impl Operator {
-    async fn form(&mut self, first: &Server, server_ca: String) -> turmoil::Result {
-        let answer = self.client.call(&first.host, put("/v1/acl/bootstrap", None)).await?;
+    async fn form(&mut self) -> turmoil::Result {
+        let first = self.begin(PRIMARY).await?;
+        let answer = self.clients[PRIMARY].call(&first.host, put("/v1/acl/bootstrap", None)).await?;
         let secret =
             answer.json()["SecretID"].as_str().ok_or_else(|| format!("bootstrap: {}", answer.text()))?.to_owned();
         self.shared.saw(Seen::Told(Told::secret("the operator's token", &secret)));
-        self.client.set_token(Some(secret.clone()));
-        self.shared.begun(secret, server_ca);
+        self.clients[PRIMARY].set_token(Some(secret.clone()));
+        self.shared.set_operator_token(secret);
         self.shared.book().trust_domain = first.context().map(|context| context.identity.trust_domain.clone());
-        let members = self.shared.scenario.servers;
-        let others: Vec<Arc<Server>> = self.shared.servers.values().take(members).skip(1).cloned().collect();
-        for server in &others {
-            self.join(server, Instant::now() + JOB_WITHIN).await?;
-        }
+        self.join_others(PRIMARY).await?;
         for number in 0..self.shared.scenario.identities {
             self.make_service_token(&format!("service-{number}")).await?;
         }
-        while !self.all_issue() {
-            sleep(LOOK).await;
+        for secondary in 1..self.shared.scenario.datacenters() {
+            self.attach(secondary).await?;
+        }
+        for datacenter in 0..self.shared.scenario.datacenters() {
+            while !self.all_issue(datacenter) {
+                sleep(LOOK).await;
+            }
+            tokio::task::spawn_local(life::prove(self.shared.clone(), datacenter));
         }
         self.shared.book().is_formed = true;
         self.shared.mark(Mark::Formed);
         Ok(())
     }
 
-    fn all_issue(&self) -> bool {
-        let servers: Vec<_> = self.shared.servers.values().filter(|server| server.belongs()).collect();
+    /// Waits until the first server of a datacenter has begun, and learns its server CA.
+    async fn begin(&mut self, datacenter: usize) -> Result<Arc<Server>, String> {
+        let first = self.shared.servers_of(datacenter).next().ok_or("a datacenter has no server")?.clone();
+        while first.context().is_none_or(|context| context.replica.state().state.roots(Ca::Mesh).active().is_none()) {
+            sleep(LOOK).await;
+        }
+        let context = first.context().ok_or("the first server has gone while its datacenter forms")?;
+        let state = context.replica.state().state.clone();
+        let roots = state.roots(Ca::Server).bundle();
+        let roots: Vec<_> = roots.iter().map(|root| root.made.certificate.clone()).collect();
+        let server_ca = pem::encode_certificates(&roots);
+        self.clients.push(Client::new(&self.shared, &server_ca, self.shared.operator_token()));
+        self.shared.set_server_ca(datacenter, server_ca);
+        Ok(first)
+    }
+
+    /// Creates a secondary with a federation token of the primary.
+    async fn attach(&mut self, secondary: usize) -> turmoil::Result {
+        let (path, body) = ("/v1/carrack/federation/token", json!({"Datacenter": datacenter_name(secondary)}));
+        let answer = self.until_done(PRIMARY, Instant::now() + JOB_WITHIN, "PUT", path, Some(body)).await?;
+        let token: FederationTokenText = answer.json()["Token"].as_str().unwrap_or_default().parse()?;
+        let (what, bytes) = ("a federation token".to_owned(), token.secret.to_vec());
+        let text = token.expose_text().to_string();
+        self.shared.saw(Seen::Told(Told::SecretLearnt { what, bytes, text }));
+        let first = self.shared.servers_of(secondary).next().ok_or("a datacenter has no server")?.clone();
+        first.will_join_primary(token);
+        self.shared.order(Order::Start(first.host.clone()));
+        self.begin(secondary).await?;
+        self.join_others(secondary).await?;
+        Ok(())
+    }
+
+    async fn join_others(&mut self, datacenter: usize) -> Result<(), String> {
+        let members = self.shared.scenario.servers_of(datacenter);
+        let others: Vec<Arc<Server>> = self.shared.servers_of(datacenter).take(members).skip(1).cloned().collect();
+        for server in &others {
+            self.join(server, Instant::now() + JOB_WITHIN).await?;
+        }
+        Ok(())
+    }
+
+    fn all_issue(&self, datacenter: usize) -> bool {
+        let servers = self.shared.members(datacenter);
         servers.iter().all(|server| {
             server.context().is_some_and(|context| {
                 let state = context.replica.state();
@@ -99,7 +130,7 @@ impl Operator {
     async fn make_service_token(&mut self, service: &str) -> Result<(), String> {
         let body = json!({"Description": service, "ServiceIdentities": [{"ServiceName": service}]});
         let deadline = Instant::now() + JOB_WITHIN;
-        let answer = self.until_done(deadline, "PUT", "/v1/acl/token", Some(body)).await?;
+        let answer = self.until_done(PRIMARY, deadline, "PUT", "/v1/acl/token", Some(body)).await?;
         let secret = answer.json()["SecretID"].as_str().ok_or("a token has no secret")?.to_owned();
         self.shared.saw(Seen::Told(Told::secret("a service's token", &secret)));
         self.shared.book().service_tokens.insert(service.to_owned(), secret);
@@ -125,26 +156,30 @@ impl Operator {
 
     async fn execute(&mut self, job: Job) -> Result<(), String> {
         let deadline = Instant::now() + JOB_WITHIN;
-        let is_late = self.shared.stage() != Stage::Living;
+        let (is_late, is_ending) = (self.shared.stage() > Stage::Living, self.shared.stage() > Stage::Alone);
         match job {
-            Job::Do(_) if is_late => Err("the world is coming to rest".into()),
-            Job::Rejoin(host) if is_late && !self.shared.servers[&host].is_core() => {
+            Job::Do(..) if is_late => Err("the world is coming to rest".into()),
+            Job::Rejoin(host) if is_ending && !self.shared.servers[&host].is_core() => {
                 Err("it stays away for ever".into())
             }
-            Job::Do(Action::AddServer) => self.add_server(deadline).await,
-            Job::Do(Action::RemoveServer(target)) => self.remove_server(target, deadline).await,
-            Job::Do(Action::Transfer(number)) => self.transfer(number, deadline).await,
-            Job::Do(Action::Snapshot) => self.snapshot().await,
-            Job::Do(Action::Halt) => self.halt(true, deadline).await,
-            Job::Undo(Action::Halt) => self.halt(false, deadline).await,
-            Job::Do(Action::LimitRate(rate)) => self.limit_rate(rate, deadline).await,
-            Job::Undo(Action::LimitRate(_)) => {
-                self.limit_rate(self.shared.scenario.ca.csr_max_per_second, deadline).await
+            Job::Do(at, Action::AddServer) => self.add_server(at, deadline).await,
+            Job::Do(at, Action::RemoveServer(target)) => self.remove_server(at, target, deadline).await,
+            Job::Do(at, Action::Transfer(number)) => self.transfer(at, number, deadline).await,
+            Job::Do(at, Action::Snapshot) => self.snapshot(at).await,
+            Job::Do(at, Action::Halt) => self.halt(at, true, deadline).await,
+            Job::Undo(at, Action::Halt) => self.halt(at, false, deadline).await,
+            Job::Do(at, Action::LimitRate(rate)) => self.limit_rate(at, rate, deadline).await,
+            Job::Undo(at, Action::LimitRate(_)) => {
+                self.limit_rate(at, self.shared.scenario.ca.csr_max_per_second, deadline).await
             }
-            Job::Do(Action::LeafHours(hours)) => self.set_leaf_life(Duration::from_secs(3600) * hours, deadline).await,
-            Job::Undo(Action::LeafHours(_)) => self.set_leaf_life(self.shared.scenario.ca.leaf_ttl, deadline).await,
-            Job::Do(Action::Herd(size)) => self.herd(size).await,
-            Job::Undo(_) => Ok(()),
+            Job::Do(at, Action::LeafHours(hours)) => {
+                self.set_leaf_life(at, Duration::from_secs(3600) * hours, deadline).await
+            }
+            Job::Undo(at, Action::LeafHours(_)) => {
+                self.set_leaf_life(at, self.shared.scenario.ca.leaf_ttl, deadline).await
+            }
+            Job::Do(at, Action::Herd(size)) => self.herd(at, size).await,
+            Job::Undo(..) => Ok(()),
             Job::Rejoin(host) => {
                 let server = self.shared.servers[&host].clone();
                 let done = self.rejoin(&server, deadline).await;
@@ -154,8 +189,8 @@ impl Operator {
         }
     }
 
-    async fn add_server(&mut self, deadline: Instant) -> Result<(), String> {
-        let spare = self.shared.servers.values().find(|server| !server.belongs() && !server.is_up()).cloned();
+    async fn add_server(&mut self, datacenter: usize, deadline: Instant) -> Result<(), String> {
+        let spare = self.shared.servers_of(datacenter).find(|server| !server.belongs() && !server.is_up()).cloned();
         let spare = spare.ok_or("no host is free")?;
         self.join(&spare, deadline).await?;
         self.shared.mark(Mark::MembersChanged);
@@ -163,9 +198,8 @@ impl Operator {
     }
 
     /// Removes a server where at least three stay that are sound: anything else would be the operator's own outage.
-    async fn remove_server(&mut self, target: Target, deadline: Instant) -> Result<(), String> {
-        let members: Vec<Arc<Server>> =
-            self.shared.servers.values().filter(|server| server.belongs()).cloned().collect();
+    async fn remove_server(&mut self, datacenter: usize, target: Target, deadline: Instant) -> Result<(), String> {
+        let members = self.shared.members(datacenter);
         if members.len() < 4 || members.iter().any(|server| server.is_damaged() || server.is_rejoining()) {
             return Err("too few sound servers would stay".into());
         }
@@ -183,9 +217,8 @@ impl Operator {
     async fn remove(&mut self, server: &Server, deadline: Instant) -> Result<(), String> {
         let path = format!("/v1/carrack/members/{}", server.name);
         loop {
-            let answer = self
-                .until_answered(deadline, "DELETE", &path, None, |answer| answer.is_success() || answer.status == 404)
-                .await?;
+            let is_good = |answer: &Answer| answer.is_success() || answer.status == 404;
+            let answer = self.until_answered(server.datacenter, deadline, "DELETE", &path, None, is_good).await?;
             if answer.status != 202 {
                 break;
             }
@@ -207,7 +240,8 @@ impl Operator {
     /// Makes a join token and starts the server with it on an empty disk; done when it votes.
     async fn join(&mut self, server: &Arc<Server>, deadline: Instant) -> Result<(), String> {
         let body = json!({"NodeName": server.name});
-        let answer = self.until_done(deadline, "PUT", "/v1/carrack/join-token", Some(body)).await?;
+        let path = "/v1/carrack/join-token";
+        let answer = self.until_done(server.datacenter, deadline, "PUT", path, Some(body)).await?;
         let token: JoinTokenText =
             answer.json()["Token"].as_str().unwrap_or_default().parse().map_err(|error| format!("{error}"))?;
         let (what, bytes, text) = ("a join token".to_owned(), token.secret.to_vec(), token.expose_text().to_string());
@@ -217,19 +251,21 @@ impl Operator {
         self.shared.order(Order::Start(server.host.clone()));
         let deadline = Instant::now() + JOINED_WITHIN;
         while !is_voter(&self.shared, server) {
-            let is_lost = self.shared.stage() != Stage::Living && !server.is_core();
+            let is_lost = self.shared.stage() > Stage::Alone && !server.is_core();
             if Instant::now() > deadline || is_lost {
                 return Err(format!("{} does not become a voter", server.host));
             }
             sleep(LOOK).await;
         }
-        self.shared.book().used_join_tokens.push(token);
+        if server.datacenter == PRIMARY {
+            self.shared.book().used_join_tokens.push(token);
+        }
         Ok(())
     }
 
-    async fn transfer(&mut self, number: usize, deadline: Instant) -> Result<(), String> {
-        let leader =
-            self.shared.oldest_leader().and_then(|host| self.shared.servers[&host].context()).ok_or("nobody leads")?;
+    async fn transfer(&mut self, datacenter: usize, number: usize, deadline: Instant) -> Result<(), String> {
+        let leader = self.shared.oldest_leader(datacenter).and_then(|host| self.shared.servers[&host].context());
+        let leader = leader.ok_or("nobody leads")?;
         let voters: Vec<_> = leader.replica.subscribe().borrow().membership.voters.iter().copied().collect();
         let to = *voters.get(number % voters.len().max(1)).ok_or("nobody votes")?;
         leader
@@ -241,44 +277,44 @@ impl Operator {
         Ok(())
     }
 
-    async fn snapshot(&mut self) -> Result<(), String> {
-        let contexts: Vec<_> = self.shared.servers.values().filter_map(|server| server.context()).collect();
+    async fn snapshot(&mut self, datacenter: usize) -> Result<(), String> {
+        let contexts: Vec<_> = self.shared.servers_of(datacenter).filter_map(|server| server.context()).collect();
         for context in contexts {
             context.replica.snapshot_now().await.map_err(|error| error.to_string())?;
         }
         Ok(())
     }
 
-    async fn halt(&mut self, is_halted: bool, deadline: Instant) -> Result<(), String> {
+    async fn halt(&mut self, datacenter: usize, is_halted: bool, deadline: Instant) -> Result<(), String> {
         if !is_halted {
-            self.shared.saw(Seen::Told(Told::ResumeAsked));
+            self.shared.saw(Seen::Told(Told::ResumeAsked { datacenter }));
         }
-        self.until_done(deadline, "PUT", "/v1/carrack/halt", Some(json!({"Halted": is_halted}))).await?;
-        self.shared.saw(Seen::Told(Told::HaltAcknowledged { is_halted }));
+        self.until_done(datacenter, deadline, "PUT", "/v1/carrack/halt", Some(json!({"Halted": is_halted}))).await?;
+        self.shared.saw(Seen::Told(Told::HaltAcknowledged { datacenter, is_halted }));
         if is_halted {
             self.shared.mark(Mark::Halted);
         }
         Ok(())
     }
 
-    async fn limit_rate(&mut self, rate: u32, deadline: Instant) -> Result<(), String> {
-        self.configure("CSRMaxPerSecond", json!(rate), deadline).await
+    async fn limit_rate(&mut self, datacenter: usize, rate: u32, deadline: Instant) -> Result<(), String> {
+        self.configure(datacenter, "CSRMaxPerSecond", json!(rate), deadline).await
     }
 
-    async fn set_leaf_life(&mut self, life: Duration, deadline: Instant) -> Result<(), String> {
-        self.configure("LeafCertTTL", json!(format!("{}s", life.as_secs())), deadline).await
+    async fn set_leaf_life(&mut self, datacenter: usize, life: Duration, deadline: Instant) -> Result<(), String> {
+        self.configure(datacenter, "LeafCertTTL", json!(format!("{}s", life.as_secs())), deadline).await
     }
 
     /// So many requests at once, each on a connection of its own; what is refused for its number says so.
-    async fn herd(&mut self, size: u32) -> Result<(), String> {
+    async fn herd(&mut self, datacenter: usize, size: u32) -> Result<(), String> {
         let shared = self.shared.clone();
         let tokens: Vec<(String, String)> = shared.book().service_tokens.clone().into_iter().collect();
-        let server_ca = shared.server_ca().ok_or("the datacenter has not begun")?;
-        let host = any_server(&shared, &mut self.random);
+        let server_ca = shared.server_ca(datacenter).ok_or("the datacenter has not begun")?;
+        let host = any_server(&shared, datacenter, &mut self.random);
         let requests = (0..size).zip(tokens.iter().cycle()).map(|(number, (service, token))| {
             let mut client = Client::new(&shared, &server_ca, Some(token.clone()));
             let (service, host) = (service.clone(), host.clone());
-            let asked = Asked::one_of_a_herd(&shared, &service, number);
+            let asked = Asked::one_of_a_herd(&shared, datacenter, &service, number);
             let csr = pem::encode(pem::CERTIFICATE_REQUEST, &asked.csr());
             let body = json!({"Csr": csr, "Slot": format!("herd-{number}")});
             async move { (asked, client.call(&host, put("/v1/carrack/sign", Some(body))).await) }
@@ -297,27 +333,36 @@ impl Operator {
         Ok(())
     }
 
-    async fn configure(&mut self, name: &str, value: Value, deadline: Instant) -> Result<(), String> {
+    /// The CA configuration is that of all datacenters, whichever of them is asked.
+    async fn configure(
+        &mut self,
+        datacenter: usize,
+        name: &str,
+        value: Value,
+        deadline: Instant,
+    ) -> Result<(), String> {
         let path = "/v1/connect/ca/configuration";
-        let answer = self.until_done(deadline, "GET", path, None).await?;
+        let answer = self.until_done(datacenter, deadline, "GET", path, None).await?;
         let mut configuration = answer.json();
         configuration["Config"][name] = value;
-        self.until_done(deadline, "PUT", path, Some(configuration)).await.map(drop)
+        self.until_done(datacenter, deadline, "PUT", path, Some(configuration)).await.map(drop)
     }
 
     async fn until_done(
         &mut self,
+        datacenter: usize,
         deadline: Instant,
         method: &str,
         path: &str,
         body: Option<Value>,
     ) -> Result<Answer, String> {
-        self.until_answered(deadline, method, path, body, Answer::is_success).await
+        self.until_answered(datacenter, deadline, method, path, body, Answer::is_success).await
     }
 
     /// Asks one server after the other until one gives a good answer.
     async fn until_answered(
         &mut self,
+        datacenter: usize,
         deadline: Instant,
         method: &str,
         path: &str,
@@ -325,7 +370,7 @@ impl Operator {
         is_good: impl Fn(&Answer) -> bool,
     ) -> Result<Answer, String> {
         loop {
-            let failure = match self.call(method, path, body.clone()).await {
+            let failure = match self.call(datacenter, method, path, body.clone()).await {
                 Ok(answer) if is_good(&answer) => return Ok(answer),
                 Ok(answer) if answer.status == 400 => return Err(format!("{method} {path}: 400 {}", answer.text())),
                 Ok(answer) => format!("{method} {path}: {} {}", answer.status, answer.text()),
@@ -338,33 +383,16 @@ impl Operator {
         }
     }
 
-    async fn call(&mut self, method: &str, path: &str, body: Option<Value>) -> Result<Answer, String> {
-        let host = any_server(&self.shared, &mut self.random);
+    async fn call(
+        &mut self,
+        datacenter: usize,
+        method: &str,
+        path: &str,
+        body: Option<Value>,
+    ) -> Result<Answer, String> {
+        let host = any_server(&self.shared, datacenter, &mut self.random);
         let call = Call { method, path, body, within: ANSWER_WITHIN * 4 };
-        self.client.call(&host, call).await.map_err(|error| format!("{host}: {error}"))
-    }
-}
-
-/// When the world is healed: writes a policy and reads it again until that succeeds.
-async fn prove_life(shared: Arc<Shared>, server_ca: String) {
-    while shared.stage() == Stage::Living {
-        sleep(LOOK).await;
-    }
-    let (mut random, mut number) = (shared.seed.stream("life"), 0);
-    let mut client = Client::new(&shared, &server_ca, shared.operator_token());
-    while !shared.book().has_proved_life {
-        number += 1;
-        let (name, host) = (format!("life-{number}"), any_server(&shared, &mut random));
-        let written = client.call(&host, put("/v1/acl/policy", Some(json!({"Name": name, "Rules": ""})))).await;
-        if written.is_ok_and(|answer| answer.is_success()) {
-            let path = format!("/v1/acl/policy/name/{name}?consistent");
-            let read = client.call(&host, Call { method: "GET", path: &path, body: None, within: ANSWER_WITHIN }).await;
-            if read.is_ok_and(|answer| answer.json()["Name"] == name.as_str()) {
-                shared.note(OPERATOR, Kind::State, "the datacenter reads and writes");
-                shared.book().has_proved_life = true;
-            }
-        }
-        sleep(LOOK).await;
+        self.clients[datacenter].call(&host, call).await.map_err(|error| format!("{host}: {error}"))
     }
 }
 
@@ -374,5 +402,5 @@ fn put(path: &str, body: Option<Value>) -> Call<'_> {
 
 fn is_voter(shared: &Shared, server: &Server) -> bool {
     let Some(node) = server.context().map(|context| context.identity.node) else { return false };
-    shared.settled_voters().is_some_and(|voters| voters.contains(&node))
+    shared.settled_voters(server.datacenter).is_some_and(|voters| voters.contains(&node))
 }

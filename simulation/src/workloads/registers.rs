@@ -14,12 +14,13 @@ use serde_json::json;
 use tokio::time::{Duration, Instant, sleep};
 use uuid::Uuid;
 
-use super::{ANSWER_WITHIN, LOOK, Worker};
+use super::{ANSWER_WITHIN, LOOK, Worker, any_server};
 use crate::{
     client::{Answer as Http, Call, Lost},
     marks::Mark,
     oracle::history::{Action, Answer, Expected, Observed, Outcome, Revision, Value},
     trace::{Detail, Kind},
+    world::{PRIMARY, datacenter_name},
 };
 
 /// Where the ids of registers begin.
@@ -102,15 +103,25 @@ fn draw(worker: &mut Worker, seen: Option<Revision>) -> Action {
 async fn perform(worker: &mut Worker, register: usize, action: Action) -> (String, Outcome) {
     let host = worker.any_server();
     let id = Uuid::from_u128(FIRST_ID + register as u128);
+    // A register is the primary's, wherever it is asked for.
+    let path = |query: &str| match worker.datacenter {
+        PRIMARY => format!("/v1/acl/policy/{id}?{query}"),
+        _ => format!("/v1/acl/policy/{id}?{query}&dc={}", datacenter_name(PRIMARY)),
+    };
+    let (read_path, stale_path, write_path) = (path("consistent"), path("stale"), path(""));
     let outcome = match action {
-        Action::Read => read(worker, &host, &format!("/v1/acl/policy/{id}?consistent")).await,
-        Action::StaleRead => read(worker, &host, &format!("/v1/acl/policy/{id}?stale")).await,
+        Action::Read => read(worker, &host, &read_path).await,
+        Action::StaleRead => read(worker, &host, &stale_path).await,
         Action::Write(value) => {
             let body = json!({"Name": format!("register-{register}"), "Description": value.0.to_string()});
-            written(&ask(worker, &host, "PUT", &format!("/v1/acl/policy/{id}"), Some(body)).await)
+            written(&ask(worker, &host, "PUT", &write_path, Some(body)).await)
         }
-        Action::Delete => written(&ask(worker, &host, "DELETE", &format!("/v1/acl/policy/{id}"), None).await),
-        Action::CompareAndSet { expected, new } => compare_and_set(worker, &host, register, id, expected, new).await,
+        Action::Delete => written(&ask(worker, &host, "DELETE", &write_path, None).await),
+        Action::CompareAndSet { expected, new } => {
+            // Inside of a server there is no way to another datacenter.
+            let host = any_server(&worker.shared, PRIMARY, &mut worker.random);
+            compare_and_set(worker, &host, register, id, expected, new).await
+        }
     };
     (format!("on {host}"), outcome)
 }

@@ -17,6 +17,7 @@ use std::{
 };
 
 use carrack::config::{self, Config, Layers, Purpose};
+use carrack_authority::planted;
 use rand::RngExt;
 
 pub use self::ending::Report;
@@ -37,10 +38,13 @@ use crate::{
     workloads,
 };
 
-/// The datacenter of a world.
-pub const DATACENTER: &str = "dc1";
-/// How long a datacenter may take to form without faults.
-const FORMED_WITHIN: Duration = Duration::from_secs(90);
+/// The number of the primary among the datacenters of a world.
+pub const PRIMARY: usize = 0;
+/// How long all datacenters may take to form without faults.
+const FORMED_WITHIN: Duration = Duration::from_secs(120);
+/// How long the secondaries may take to issue, or to refuse with the reason, when the primary is lost: elections, and time for the
+/// clients' patience.
+const ALONE_WITHIN: Duration = Duration::from_secs(60);
 /// How long a healed core may take to come to rest, besides ten election timeouts.
 const RESTED_WITHIN: Duration = Duration::from_secs(60);
 /// How long everything may take after that: the operator's last jobs end within their own time.
@@ -61,6 +65,8 @@ impl World {
     pub fn build(scenario: Scenario, keep: Keep) -> Self {
         let seed = Seed(scenario.seed);
         carrack_raft::runtime::seed(scenario.seed);
+        planted::lower(planted::Bound::FollowedRecords, scenario.federation.followed_records);
+        planted::lower(planted::Bound::RememberedChanges, scenario.federation.remembered_changes);
         let mut sim = turmoil::Builder::new()
             .rng_seed(scenario.seed)
             .enable_random_order()
@@ -79,6 +85,7 @@ impl World {
             sim.host(server.host.clone(), move || server.clone().run(shared.clone(), keys.clone()));
         }
         workloads::hosts(&mut sim, &shared);
+        lengthen_wan(&sim, &shared);
         let injector = Injector::new(shared.clone());
         let invariants = Invariants::new(shared.clone(), keys);
         Self { sim, shared, injector, invariants, roles: Roles::default(), random: seed.stream("driver") }
@@ -91,12 +98,15 @@ impl World {
 
     /// Runs the world to its end, or to the first thing that must not be.
     pub fn run(mut self) -> Report {
-        let first = format!("{DATACENTER}-a");
+        let first = host_name(PRIMARY, "a");
         self.shared.servers[&first].will_bootstrap();
         self.shared.order(Order::Start(first));
-        let formed = self.until("the datacenter forms", FORMED_WITHIN, workloads::is_formed);
+        let formed = self.until("the datacenters form", FORMED_WITHIN, workloads::is_formed);
         if formed {
             self.live_through_faults();
+        }
+        if let Some(asleep) = self.shared.scenario.federation.left_alone.filter(|_| self.shared.holds()) {
+            self.leave_alone(asleep);
         }
         if self.shared.holds() {
             self.rest();
@@ -114,6 +124,13 @@ impl World {
             self.step();
             self.injector.step(&mut self.sim);
         }
+    }
+
+    /// The secondaries are healed and the primary is lost: they issue, or say why they cannot.
+    fn leave_alone(&mut self, asleep: Duration) {
+        self.injector.lose_primary(&mut self.sim, asleep);
+        self.shared.set_stage(Stage::Alone);
+        self.until("every secondary issues without the primary, or says why not", ALONE_WITHIN, workloads::stand_alone);
     }
 
     /// Faults end; a majority is healed, in half of the worlds the rest stays away for ever; then everything comes to rest.
@@ -218,29 +235,56 @@ pub(crate) fn kill(sim: &mut turmoil::Sim<'static>, shared: &Shared, host: &str,
     shared.note_detail(host, Kind::Process, Detail::Life(Life::Gone), how);
 }
 
+/// The name of a datacenter.
+pub fn datacenter_name(datacenter: usize) -> String {
+    format!("dc{}", datacenter + 1)
+}
+
+/// The host of a datacenter's server of that name.
+pub fn host_name(datacenter: usize, server: &str) -> String {
+    format!("{}-{server}", datacenter_name(datacenter))
+}
+
+/// Sets the latency between servers of different datacenters.
+fn lengthen_wan(sim: &turmoil::Sim<'static>, shared: &Shared) {
+    for one in shared.servers.values() {
+        for other in shared.servers.values().filter(|other| other.datacenter > one.datacenter) {
+            sim.set_link_latency(one.host.as_str(), other.host.as_str(), shared.scenario.federation.wan_latency);
+        }
+    }
+}
+
 fn servers(scenario: &Scenario, clock: &WorldClock) -> BTreeMap<String, Arc<Server>> {
     let names = ["a", "b", "c", "d", "e", "f", "g"];
-    let servers = names.iter().take(scenario.hosts()).map(|name| {
-        let host = format!("{DATACENTER}-{name}");
+    let of_datacenter =
+        |datacenter| names.iter().take(scenario.hosts_of(datacenter)).map(move |name| (datacenter, *name));
+    let servers = (0..scenario.datacenters()).flat_map(of_datacenter).map(|(datacenter, name)| {
+        let host = host_name(datacenter, name);
         let disk = Disk::new(&host, Seed(scenario.seed));
-        let server = Server::new(name, &host, disk, HostClock::new(clock.clone()), config(scenario, name, &host));
+        let config = config(scenario, datacenter, name, &host);
+        let server = Server::new(datacenter, name, &host, disk, HostClock::new(clock.clone()), config);
         (host, Arc::new(server))
     });
     servers.collect()
 }
 
-fn config(scenario: &Scenario, name: &str, host: &str) -> Config {
-    let flags = [
+fn config(scenario: &Scenario, datacenter: usize, name: &str, host: &str) -> Config {
+    let is_alone = scenario.federation.secondaries.is_empty();
+    let mut flags = BTreeMap::from([
         ("data_dir", "/simulated".to_owned()),
         ("node_name", name.to_owned()),
-        ("datacenter", DATACENTER.to_owned()),
+        ("datacenter", datacenter_name(datacenter)),
         ("without_recovery", "true".to_owned()),
         ("listen.address", "0.0.0.0".to_owned()),
-        // There is no other datacenter in a world yet.
-        ("listen.wan", "off".to_owned()),
         ("advertise.address", host.to_owned()),
-    ];
-    let layers = Layers { file: None, environment: BTreeMap::new(), flags: BTreeMap::from(flags) };
+    ]);
+    if is_alone {
+        flags.insert("listen.wan", "off".to_owned());
+    }
+    if let Some(most) = scenario.federation.token_staleness_max {
+        flags.insert("acl.token_staleness_max", format!("{}s", most.as_secs()));
+    }
+    let layers = Layers { file: None, environment: BTreeMap::new(), flags };
     let mut config =
         config::load(&layers, Purpose::Bootstrap).expect("the settings of a simulated server are right").config;
     config.raft = scenario.raft;

@@ -6,11 +6,16 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use carrack::{
     config::Config,
     data_directory::{Contents, DataDirectory, Place},
     keys::pool::Inline,
-    server::{Server as Node, ServerPorts, Start, context::Context, join_token::JoinTokenText},
+    server::{
+        Server as Node, ServerPorts, Start, context::Context, federation_token::FederationTokenText,
+        join_token::JoinTokenText,
+    },
+    tls::tap::Taps,
 };
 use carrack_authority::id::NodeId;
 use carrack_proto::stored::{
@@ -34,12 +39,17 @@ use crate::{
         sealer::SeededSealer,
     },
     disk::Disk,
-    invariants::Observer,
+    invariants::{
+        Observer,
+        seen::{Said, Seen},
+    },
     trace::{Detail, Kind, Life},
 };
 
 /// A server that may run.
 pub struct Server {
+    /// The number of its datacenter.
+    pub datacenter: usize,
     /// Its name in the datacenter.
     pub name: String,
     /// Its host.
@@ -88,6 +98,7 @@ struct Standing {
 #[derive(Clone, Debug)]
 enum FirstStart {
     Bootstrap,
+    BootstrapSecondary(FederationTokenText),
     Join(JoinTokenText),
 }
 
@@ -96,6 +107,9 @@ type Work = Box<dyn FnOnce(Arc<Context>) -> BoxFuture<'static, ()> + Send>;
 
 /// How an operation that a fault hits says so.
 const DISK_FAILS: [&str; 2] = ["the disk fails to", "no room for"];
+
+/// The longest secret in its longest form, as a list of decimal numbers.
+const SPLIT_BYTES_MAX: usize = 1024;
 
 /// The most work that waits to be done inside of one server.
 const WORK_MAX: usize = 256;
@@ -118,8 +132,9 @@ pub enum Phase {
 
 impl Server {
     /// A server that has never run.
-    pub fn new(name: &str, host: &str, disk: Disk, clock: HostClock, config: Config) -> Self {
+    pub fn new(datacenter: usize, name: &str, host: &str, disk: Disk, clock: HostClock, config: Config) -> Self {
         Self {
+            datacenter,
             name: name.into(),
             host: host.into(),
             disk,
@@ -134,6 +149,13 @@ impl Server {
     pub fn will_bootstrap(&self) {
         let mut process = self.process();
         process.first_start = Some(FirstStart::Bootstrap);
+        process.standing.belongs = true;
+    }
+
+    /// Lets the first start create a secondary, which joins the primary with this token.
+    pub fn will_join_primary(&self, token: FederationTokenText) {
+        let mut process = self.process();
+        process.first_start = Some(FirstStart::BootstrapSecondary(token));
         process.standing.belongs = true;
     }
 
@@ -301,6 +323,7 @@ impl Server {
         let start = match (self.has_identity(), self.process().first_start.clone()) {
             (true, _) | (_, None) => Start::Again,
             (false, Some(FirstStart::Bootstrap)) => Start::Bootstrap,
+            (false, Some(FirstStart::BootstrapSecondary(token))) => Start::BootstrapSecondary(token),
             (false, Some(FirstStart::Join(token))) => Start::Join(token),
         };
         let how = match &start {
@@ -391,6 +414,7 @@ impl Server {
             workers: Arc::new(TaskWorkers),
             fatal,
             observer: Some(Arc::new(Observer::new(self.host.as_str(), shared.clone()))),
+            taps: Some(taps(&self.host, shared)),
         }
     }
 
@@ -404,6 +428,21 @@ impl Server {
     fn process(&self) -> MutexGuard<'_, Process> {
         self.process.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Shows what the server says to others to the invariants.
+fn taps(host: &str, shared: &Arc<Shared>) -> Taps {
+    let (host, shared): (Arc<str>, _) = (host.into(), shared.clone());
+    Arc::new(move |port| {
+        let (host, shared, mut said) = (host.clone(), shared.clone(), Vec::new());
+        Box::new(move |bytes| {
+            said.extend_from_slice(bytes);
+            let bytes = Bytes::copy_from_slice(&said);
+            shared.saw(Seen::Said(Said { host: host.clone(), port, bytes }));
+            // What is split between two writes is whole with the end of the first.
+            said.drain(..said.len().saturating_sub(SPLIT_BYTES_MAX));
+        })
+    })
 }
 
 /// Work beside the async tasks is a task like any other here: it only ever waits for channels and for the disk.

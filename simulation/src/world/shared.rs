@@ -48,29 +48,32 @@ pub enum Order {
 /// What a leader is killed after.
 #[derive(Default)]
 struct Trap {
-    step: Option<Step>,
+    /// In which datacenter, and what.
+    set: Option<(usize, Step)>,
     trapped: Option<String>,
 }
 
 /// Where a world is in its life.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
 pub enum Stage {
     /// Workloads work, faults may happen.
     Living = 0,
+    /// The secondaries are healed and the primary is lost.
+    Alone = 1,
     /// Everything that will be healed is healed; the operator proves that it reads and writes.
-    Proving = 1,
+    Proving = 2,
     /// Nobody asks for anything any more.
-    Resting = 2,
+    Resting = 3,
 }
 
 /// Something that the operator is to do.
 #[derive(Clone, Debug)]
 pub enum Job {
-    /// What the plan says.
-    Do(Action),
+    /// What the plan says, in the datacenter with this number.
+    Do(usize, Action),
     /// The end of something that lasts.
-    Undo(Action),
+    Undo(usize, Action),
     /// A server that lost its data is to join again under a new id.
     Rejoin(String),
 }
@@ -122,12 +125,14 @@ pub struct Shared {
     counts: Mutex<Counts>,
     jobs: Mutex<VecDeque<Job>>,
     open_jobs: AtomicUsize,
-    voters: Mutex<BTreeSet<NodeId>>,
+    /// By datacenter.
+    voters: Mutex<BTreeMap<usize, BTreeSet<NodeId>>>,
     trap: Mutex<Trap>,
     ending: AtomicU8,
     pub(crate) book: Mutex<Book>,
     operator: Mutex<Option<String>>,
-    server_ca: Mutex<Option<String>>,
+    /// The roots of each datacenter's server CA, as PEM.
+    server_cas: Mutex<BTreeMap<usize, String>>,
     seen: Mutex<Vec<Seen>>,
 }
 
@@ -151,7 +156,7 @@ impl Shared {
             ending: AtomicU8::default(),
             book: Mutex::default(),
             operator: Mutex::default(),
-            server_ca: Mutex::default(),
+            server_cas: Mutex::default(),
             seen: Mutex::default(),
         }
     }
@@ -240,22 +245,26 @@ impl Shared {
         self.open_jobs.load(Ordering::Relaxed)
     }
 
-    /// Lets the leader that applies such an entry next be killed.
-    pub fn set_trap(&self, step: Option<Step>) {
-        *lock(&self.trap) = Trap { step, trapped: None };
+    /// Lets the leader of a datacenter that applies such an entry next be killed.
+    pub fn set_trap(&self, set: Option<(usize, Step)>) {
+        *lock(&self.trap) = Trap { set, trapped: None };
     }
 
     /// Looks whether an entry that a server applied springs the trap.
     pub fn spring_trap(&self, host: &str, commands: &Entry) {
         let mut trap = lock(&self.trap);
-        let Some(step) = trap.step else { return };
-        let is_it = commands.proposals.iter().any(|proposal| Step::of(&proposal.command) == Some(step));
+        let Some((datacenter, step)) = trap.set else { return };
+        let is_it = self.servers[host].datacenter == datacenter
+            && commands.proposals.iter().any(|proposal| Step::of(&proposal.command) == Some(step));
         let leads = || {
             let context = self.servers[host].context();
             context.is_some_and(|context| context.replica.subscribe().borrow().role == Role::Leader)
         };
         if is_it && leads() {
-            *trap = Trap { step: None, trapped: Some(host.to_owned()) };
+            if step == Step::RemoteIssuerRecorded {
+                self.mark(Mark::FellWhileSigning);
+            }
+            *trap = Trap { set: None, trapped: Some(host.to_owned()) };
         }
     }
 
@@ -264,22 +273,37 @@ impl Shared {
         lock(&self.trap).trapped.take()
     }
 
-    /// Notes the newest membership that a server knows.
-    pub fn set_voters(&self, voters: BTreeSet<NodeId>) {
-        *lock(&self.voters) = voters;
+    /// The servers that may run in a datacenter.
+    pub fn servers_of(&self, datacenter: usize) -> impl Iterator<Item = &Arc<Server>> {
+        self.servers.values().filter(move |server| server.datacenter == datacenter)
     }
 
-    /// The hosts of the voters of the newest known membership.
-    pub fn voters(&self) -> Vec<String> {
-        let voters = lock(&self.voters);
+    /// The servers that the operator has made members of a datacenter.
+    pub fn members(&self, datacenter: usize) -> Vec<Arc<Server>> {
+        self.servers_of(datacenter).filter(|server| server.belongs()).cloned().collect()
+    }
+
+    /// The datacenter of a server's host.
+    pub fn datacenter_of(&self, host: &str) -> Option<usize> {
+        self.servers.get(host).map(|server| server.datacenter)
+    }
+
+    /// Notes the newest membership that a server of a datacenter knows.
+    pub fn set_voters(&self, datacenter: usize, voters: BTreeSet<NodeId>) {
+        lock(&self.voters).insert(datacenter, voters);
+    }
+
+    /// The hosts of the voters of a datacenter's newest known membership.
+    pub fn voters(&self, datacenter: usize) -> Vec<String> {
+        let voters = lock(&self.voters).get(&datacenter).cloned().unwrap_or_default();
         let is_voter = |server: &&Arc<Server>| server.node().is_some_and(|node| voters.contains(&node));
-        self.servers.values().filter(is_voter).map(|server| server.host.clone()).collect()
+        self.servers_of(datacenter).filter(is_voter).map(|server| server.host.clone()).collect()
     }
 
     /// The voters of a committed configuration in whose place no other one is being put, as far as the servers that run know: a
     /// minority of them may be lost. `None`: there is a change, or nobody knows.
-    pub fn settled_voters(&self) -> Option<BTreeSet<NodeId>> {
-        let statuses = self.servers.values().filter_map(|server| Some(server.context()?.replica.status()));
+    pub fn settled_voters(&self, datacenter: usize) -> Option<BTreeSet<NodeId>> {
+        let statuses = self.servers_of(datacenter).filter_map(|server| Some(server.context()?.replica.status()));
         let statuses: Vec<Status> = statuses.collect();
         let newest = statuses.iter().max_by_key(|status| status.leadership.membership.id.index())?;
         let membership = &newest.leadership.membership;
@@ -287,19 +311,20 @@ impl Shared {
         (is_committed && !membership.is_joint).then(|| membership.voters.clone())
     }
 
-    /// The server that believes to lead; of two, the one with the older term.
-    pub fn oldest_leader(&self) -> Option<String> {
-        let leaders = self.servers.values().filter_map(|server| {
+    /// The server of a datacenter that believes to lead; of two, the one with the older term.
+    pub fn oldest_leader(&self, datacenter: usize) -> Option<String> {
+        let leaders = self.servers_of(datacenter).filter_map(|server| {
             let leadership = server.context()?.replica.subscribe().borrow().clone();
             (leadership.role == Role::Leader).then(|| (leadership.term, server.host.clone()))
         });
         leaders.min().map(|(_, host)| host)
     }
 
-    /// Whether a server is about to leave or two configurations are in force, as any server that runs or ran last knows.
-    pub fn is_membership_changing(&self) -> bool {
+    /// Whether a server of a datacenter is about to leave or two configurations are in force, as any server that runs or ran last
+    /// knows.
+    pub fn is_membership_changing(&self, datacenter: usize) -> bool {
         self.open_jobs() > 0
-            || self.servers.values().filter_map(|server| server.context()).any(|context| {
+            || self.servers_of(datacenter).filter_map(|server| server.context()).any(|context| {
                 let is_joint = context.replica.subscribe().borrow().membership.is_joint;
                 is_joint || context.replica.state().state.members().any(|member| member.is_leaving)
             })
@@ -309,7 +334,8 @@ impl Shared {
     pub fn stage(&self) -> Stage {
         match self.ending.load(Ordering::Relaxed) {
             0 => Stage::Living,
-            1 => Stage::Proving,
+            1 => Stage::Alone,
+            2 => Stage::Proving,
             _ => Stage::Resting,
         }
     }
@@ -336,20 +362,24 @@ impl Shared {
         *table.entry(kind.into()).or_default() += 1;
     }
 
-    /// The operator's management token, once the datacenter has begun.
+    /// The operator's management token, once the primary has begun.
     pub fn operator_token(&self) -> Option<String> {
         lock(&self.operator).clone()
     }
 
-    /// Hands the operator's management token and the server CA's roots to every host.
-    pub fn begun(&self, operator_token: String, server_ca: String) {
-        *lock(&self.operator) = Some(operator_token);
-        *lock(&self.server_ca) = Some(server_ca);
+    /// Hands the operator's management token to every host.
+    pub fn set_operator_token(&self, token: String) {
+        *lock(&self.operator) = Some(token);
     }
 
-    /// The roots of the server CA as PEM, once the datacenter has begun.
-    pub fn server_ca(&self) -> Option<String> {
-        lock(&self.server_ca).clone()
+    /// Hands the roots of a datacenter's server CA to every host.
+    pub fn set_server_ca(&self, datacenter: usize, roots: String) {
+        lock(&self.server_cas).insert(datacenter, roots);
+    }
+
+    /// The roots of a datacenter's server CA as PEM, once it has begun.
+    pub fn server_ca(&self, datacenter: usize) -> Option<String> {
+        lock(&self.server_cas).get(&datacenter).cloned()
     }
 }
 

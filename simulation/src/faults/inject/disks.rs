@@ -10,8 +10,13 @@ use crate::{
 };
 
 impl Injector {
-    pub(super) fn trouble(&self, target: Target, trouble: DiskTrouble) -> Option<(String, Option<Cure>)> {
-        let host = self.host(target)?;
+    pub(super) fn trouble(
+        &self,
+        datacenter: usize,
+        target: Target,
+        trouble: DiskTrouble,
+    ) -> Option<(String, Option<Cure>)> {
+        let host = self.host(datacenter, target)?;
         let disk = &self.shared.servers[&host].disk;
         match trouble {
             DiskTrouble::Sync => drop(disk.once(DiskFault::SyncError)),
@@ -24,15 +29,21 @@ impl Injector {
     }
 
     /// Damage is for one server at a time, while every other one is sound: more would be a loss of data that nothing could survive.
-    pub(super) fn damage(&mut self, sim: &mut Sim, target: Target, damage: Damage) -> Option<(String, Option<Cure>)> {
-        let host = self.host(target)?;
-        let members = self.members();
+    pub(super) fn damage(
+        &mut self,
+        sim: &mut Sim,
+        datacenter: usize,
+        target: Target,
+        damage: Damage,
+    ) -> Option<(String, Option<Cure>)> {
+        let host = self.host(datacenter, target)?;
+        let members = self.members(datacenter);
         let is_sound = |host: &String| {
             let server = &self.shared.servers[host];
             server.has_identity() && !server.is_damaged() && !matches!(server.phase(), Phase::Refused(_))
         };
         let nodes: Option<BTreeSet<_>> = members.iter().map(|member| self.shared.servers[member].node()).collect();
-        let is_settled = nodes.is_some() && self.shared.settled_voters() == nodes;
+        let is_settled = nodes.is_some() && self.shared.settled_voters(datacenter) == nodes;
         if members.len() < 3 || !members.iter().all(is_sound) || self.shared.open_jobs() > 0 || !is_settled {
             return None;
         }

@@ -9,7 +9,7 @@ use crate::{
     marks::Mark,
     trace::{Detail, Kind},
     world::{
-        self, Power,
+        self, PRIMARY, Power,
         server::{Phase, Server},
         shared::Job,
     },
@@ -38,7 +38,7 @@ impl Injector {
     pub(super) fn supervise(&mut self, sim: &mut Sim, now: Duration) {
         for server in self.shared.servers.values().cloned().collect::<Vec<_>>() {
             let host = server.host.clone();
-            let stays_away = self.is_core_only && !server.is_core();
+            let stays_away = self.stays_away(&server);
             if server.is_up() || !server.belongs() || self.away.contains_key(&host) || stays_away {
                 self.missed.remove(&host);
                 continue;
@@ -54,6 +54,11 @@ impl Injector {
                 _ => world::start(sim, &self.shared, &host),
             }
         }
+    }
+
+    fn stays_away(&self, server: &Server) -> bool {
+        let is_lost = self.is_primary_lost && server.datacenter == PRIMARY;
+        is_lost || (self.core_only.contains(&server.datacenter) && !server.is_core())
     }
 
     fn refused(&self, server: &Server, reason: &str) {
@@ -73,8 +78,29 @@ impl Injector {
         self.shared.ask_operator(Job::Rejoin(server.host.clone()));
     }
 
-    /// Ends every fault. Where the world is not healed as a whole, a majority of the voters is, and the others stay away for ever.
+    /// Ends every fault; all servers are off for so long, and those of the primary stay off.
+    pub fn lose_primary(&mut self, sim: &mut Sim, asleep: Duration) {
+        self.end_all(sim);
+        self.is_primary_lost = true;
+        let members = self.all_members();
+        members.iter().for_each(|host| world::kill(sim, &self.shared, host, Power::Goes));
+        self.shared.clock.skip(asleep);
+        for host in members.iter().filter(|host| self.shared.servers[*host].datacenter != PRIMARY) {
+            self.start_again(sim, host);
+        }
+        let text = format!("everything is healed after {} s, but the primary is lost", asleep.as_secs());
+        self.shared.note("world", Kind::Fault, text);
+    }
+
+    /// Ends every fault. A datacenter that is not healed as a whole has a majority of its voters healed, and the others stay away for
+    /// ever.
     pub fn heal(&mut self, sim: &mut Sim, is_whole: bool) {
+        self.end_all(sim);
+        self.is_primary_lost = false;
+        (0..self.shared.scenario.datacenters()).for_each(|datacenter| self.heal_datacenter(sim, datacenter, is_whole));
+    }
+
+    fn end_all(&mut self, sim: &mut Sim) {
         for Active { cure, .. } in std::mem::take(&mut self.active) {
             if !matches!(cure, Cure::Start(_)) {
                 self.cure(sim, cure);
@@ -92,22 +118,32 @@ impl Injector {
             server.signing.fail(false);
         }
         self.away.clear();
+        self.shared.note_detail("world", Kind::Heal, Detail::AllEnded, "every fault has ended");
+    }
+
+    fn heal_datacenter(&mut self, sim: &mut Sim, datacenter: usize, is_whole: bool) {
         // A change of voters that has begun may need more than a majority of those there were.
-        let is_whole = is_whole || self.shared.is_membership_changing();
-        let core = if is_whole { None } else { self.core() };
-        self.is_core_only = core.is_some();
-        let core = core.unwrap_or_else(|| self.members());
+        let is_whole = is_whole || self.shared.is_membership_changing(datacenter);
+        let core = if is_whole { None } else { self.core(datacenter) };
+        if core.is_some() {
+            self.core_only.insert(datacenter);
+        }
+        let core = core.unwrap_or_else(|| self.members(datacenter));
         let text = format!("everything is healed for {}", core.join(" "));
-        self.shared.note_detail("world", Kind::Heal, Detail::AllEnded, text);
-        for host in self.members() {
+        self.shared.note("world", Kind::Heal, text);
+        for host in self.members(datacenter) {
             if core.contains(&host) {
                 self.shared.servers[&host].set_core(true);
-                if !matches!(self.shared.servers[&host].phase(), Phase::Refused(_)) {
-                    world::start(sim, &self.shared, &host);
-                }
+                self.start_again(sim, &host);
             } else {
                 world::kill(sim, &self.shared, &host, Power::Goes);
             }
+        }
+    }
+
+    fn start_again(&self, sim: &mut Sim, host: &str) {
+        if !matches!(self.shared.servers[host].phase(), Phase::Refused(_)) {
+            world::start(sim, &self.shared, host);
         }
     }
 
@@ -118,8 +154,8 @@ impl Injector {
     }
 
     /// A majority of the voters, as the newest membership names them, that have sound disks; `None` if too few have.
-    fn core(&mut self) -> Option<Vec<String>> {
-        let mut voters = self.shared.voters();
+    fn core(&mut self, datacenter: usize) -> Option<Vec<String>> {
+        let mut voters = self.shared.voters(datacenter);
         let needed = voters.len() / 2 + 1;
         voters.retain(|host| {
             let server = &self.shared.servers[host];

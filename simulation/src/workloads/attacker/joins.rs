@@ -21,7 +21,7 @@ use serde_json::json;
 use tokio::time::{sleep, timeout};
 use tonic::{Code, Status};
 
-use super::{Attacker, TRY_WITHIN, raft_port::channel};
+use super::{Attacker, TRY_WITHIN, server_ports::channel};
 use crate::{
     client::Call,
     crypto::{entropy::ProcessStart, registry::KeyRegistry, sealer::SeededSealer},
@@ -78,7 +78,7 @@ impl Attacker {
 
     /// Whether an applied entry is stamped later: every later one is, too, whatever the servers' clocks say.
     fn has_passed(&self, time: &str) -> bool {
-        let contexts = self.worker.shared.servers.values().filter_map(|server| server.context());
+        let contexts = self.worker.shared.servers_of(self.worker.datacenter).filter_map(|server| server.context());
         let newest = contexts.map(|context| context.replica.state().state.now()).max();
         newest.is_some_and(|newest| newest.to_string().get(..TO_THE_SECOND) > time.get(..TO_THE_SECOND))
     }
@@ -144,7 +144,7 @@ impl Attacker {
     async fn ask_to_join(&self, host: &str, request: JoinRequest) -> Result<JoinResponse, Status> {
         let clock = self.worker.shared.clock.clone();
         let clock = TlsClock::new(move || clock.now());
-        let roots = self.worker.shared.server_ca().unwrap_or_default();
+        let roots = self.worker.shared.server_ca(self.worker.datacenter).unwrap_or_default();
         let roots = ServerRoots::from_pem(&roots).map_err(|error| Status::unavailable(error.to_string()))?;
         let dialer = ClientDialer::new(Arc::new(SimulatedNetwork), roots, &clock, Alpn::Http2);
         let address = format!("{host}:{GRPC_PORT}");

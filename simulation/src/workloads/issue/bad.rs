@@ -33,7 +33,7 @@ pub(super) fn request(kind: usize, signer: &dyn Signer, services: usize, own: &I
             }
             ("a broken signature", Der::from(der.as_slice()))
         }
-        6 => ("another datacenter", with_names(signer, &[uri.replace("/dc/dc1/", "/dc/dc9/")], &[], false)),
+        6 => ("another datacenter", with_names(signer, &[uri.replace("/dc/dc", "/dc/dc9")], &[], false)),
         _ => {
             let der = build_csr(signer, &RequestedName::Leaf(own)).expect("a known identity");
             ("a request that is cut", Der::from(&der.as_bytes()[..der.as_bytes().len() - 9]))

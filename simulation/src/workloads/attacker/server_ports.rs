@@ -1,5 +1,5 @@
-//! The attacker at the Raft port: with a workload's leaf, with a server certificate of his own CA, with none. That any call is
-//! answered is the violation `leaf_is_no_server`.
+//! The attacker at the ports on which servers speak to each other: with a workload's leaf, with a server certificate of his own CA,
+//! with none. That any call is answered is the violation `leaf_is_no_server`.
 
 use std::{io, sync::Arc};
 
@@ -11,7 +11,10 @@ use carrack_authority::{
         server::{ServerProfile, ServerRootProfile, server, server_root},
     },
 };
-use carrack_proto::raft::{ReadClockRequest, ReadIndexRequest, raft_client::RaftClient};
+use carrack_proto::{
+    raft::{ReadClockRequest, ReadIndexRequest, raft_client::RaftClient},
+    wan::{CallRequest, calls_client::CallsClient},
+};
 use futures::{FutureExt, future::BoxFuture};
 use hyper_util::rt::TokioIo;
 use rand::{RngExt, seq::IteratorRandom};
@@ -36,19 +39,37 @@ use crate::{
     world::network::SimulatedNetwork,
 };
 
-const RAFT_PORT: u16 = 8300;
+/// The ports on which servers speak to each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum ServerPort {
+    Raft,
+    Wan,
+}
+
+impl ServerPort {
+    const fn number(self) -> u16 {
+        match self {
+            Self::Raft => 8300,
+            Self::Wan => 8302,
+        }
+    }
+}
+
 /// The life of a made-up certificate.
 const LIFE: std::time::Duration = std::time::Duration::from_secs(86_400);
 
 impl Attacker {
-    pub(super) async fn speak_raft(&mut self) -> (&'static str, String) {
+    pub(super) async fn speak_as_server(&mut self) -> (&'static str, String) {
         let (what, shown) = match self.worker.random.random_range(0..3) {
-            0 => ("a leaf on the Raft port", self.stolen_leaf()),
-            1 => ("a server certificate of another CA on the Raft port", self.made_up()),
-            _ => ("no certificate on the Raft port", None),
+            0 => ("a leaf on a port of servers", self.stolen_leaf()),
+            1 => ("a server certificate of another CA on a port of servers", self.made_up()),
+            _ => ("no certificate on a port of servers", None),
         };
+        let is_federation = self.worker.shared.scenario.datacenters() > 1;
+        let port =
+            if is_federation && self.worker.random.random_ratio(1, 2) { ServerPort::Wan } else { ServerPort::Raft };
         let host = self.worker.any_server();
-        let answered = timeout(TRY_WITHIN, self.call_raft(&host, shown)).await;
+        let answered = timeout(TRY_WITHIN, self.call(port, &host, shown)).await;
         let came_of_it = match answered {
             Ok(Ok(call)) => {
                 self.worker.shared.violate("leaf_is_no_server", format!("{host} answers {call} to {what}"));
@@ -58,7 +79,10 @@ impl Attacker {
                 let cause = first_cause(&status);
                 // The connection was there and the server ended it: nothing else is a refusal.
                 if cause.contains("received fatal alert") {
-                    self.worker.shared.mark(Mark::RaftPortRefused);
+                    self.worker.shared.mark(match port {
+                        ServerPort::Raft => Mark::RaftPortRefused,
+                        ServerPort::Wan => Mark::WanPortRefused,
+                    });
                 }
                 cause
             }
@@ -96,11 +120,16 @@ impl Attacker {
         Some(certified([&certificate.der, &root.der], &LeafKey(key)))
     }
 
-    /// Makes two calls that every server can answer; which one was.
-    async fn call_raft(&self, host: &str, shown: Option<SingleCertAndKey>) -> Result<&'static str, Status> {
+    /// Makes calls that every server can answer; which one was.
+    async fn call(
+        &self,
+        port: ServerPort,
+        host: &str,
+        shown: Option<SingleCertAndKey>,
+    ) -> Result<&'static str, Status> {
         let clock = self.worker.shared.clock.clone();
         let config: Arc<ClientConfig> = client(shown, TlsClock::new(move || clock.now()));
-        let address = format!("{host}:{RAFT_PORT}");
+        let address = format!("{host}:{}", port.number());
         let dial = move || {
             let (connector, address) = (TlsConnector::from(config.clone()), address.clone());
             async move {
@@ -110,7 +139,18 @@ impl Attacker {
             }
             .boxed()
         };
-        let mut client = RaftClient::new(channel(dial).await?);
+        let channel = channel(dial).await?;
+        if port == ServerPort::Wan {
+            let path = "/v1/status/leader".to_owned();
+            let mut request = tonic::Request::new(CallRequest {
+                method: "GET".into(),
+                path_and_query: path,
+                ..CallRequest::default()
+            });
+            request.set_timeout(ANSWER_WITHIN);
+            return CallsClient::new(channel).call(request).await.map(|_| "Call");
+        }
+        let mut client = RaftClient::new(channel);
         let mut request = tonic::Request::new(ReadClockRequest {});
         request.set_timeout(ANSWER_WITHIN);
         if client.read_clock(request).await.is_ok() {
