@@ -1,5 +1,6 @@
 //! Stories told by clients that nobody here wrote, against real servers: `cargo foreign`.
 
+mod datacenters;
 mod py_consul;
 mod verifiers;
 

@@ -1,54 +1,13 @@
 //! Verifiers that nobody here wrote look at leaves, chains, keys and a server's own certificate.
 
-use std::{
-    fs,
-    path::Path,
-    process::{Command, Stdio},
+use std::fs;
+
+use carrack_tests::{
+    cluster::Cluster,
+    foreign::Python,
+    leaf::LeafFiles,
+    openssl::{assert_verified, expect_openssl, openssl},
 };
-
-use carrack_tests::{cluster::Cluster, foreign::Python};
-use serde_json::Value;
-
-/// The files that `carrack leaf get` writes.
-struct Leaf {
-    identity: String,
-    roots: String,
-    chain: String,
-    leaf: String,
-    key: String,
-}
-
-impl Leaf {
-    fn get(cluster: &Cluster, directory: &Path, kind: &str) -> Self {
-        let out = directory.join(kind);
-        let out = out.to_str().expect("the directory is text");
-        let arguments = ["leaf", "get", "web", "--key", kind, "--out", out, "--format", "json"];
-        let made: Value = cluster.any().carrack(&cluster.token, &arguments).expect_json();
-        let file = |name: &str| format!("{out}/{name}");
-        Self {
-            identity: made["SpiffeID"].as_str().expect("a leaf has an identity").to_owned(),
-            roots: file("roots.pem"),
-            chain: file("chain.pem"),
-            leaf: file("web.pem"),
-            key: file("web.key"),
-        }
-    }
-}
-
-/// Runs the openssl command; the exit code and everything that it printed.
-fn openssl(arguments: &[&str]) -> (Option<i32>, String) {
-    let output = Command::new("openssl").args(arguments).stdin(Stdio::null()).output();
-    let output = output.expect("openssl can be started (Debian: apt install openssl)");
-    let text = [output.stdout, output.stderr].concat();
-    (output.status.code(), String::from_utf8_lossy(&text).into_owned())
-}
-
-#[track_caller]
-fn assert_openssl(arguments: &[&str]) -> String {
-    let (code, text) = openssl(arguments);
-    assert_eq!(code, Some(0), "openssl {}\n{text}", arguments.join(" "));
-    text
-}
 
 #[test]
 fn openssl_and_python_verify_leaves_of_each_kind_of_key() {
@@ -56,20 +15,14 @@ fn openssl_and_python_verify_leaves_of_each_kind_of_key() {
     let directory = tempfile::tempdir().expect("a temporary directory can be made");
     let cluster = Cluster::form(1);
     for kind in ["ec-256", "ec-384", "rsa-2048"] {
-        let made = Leaf::get(&cluster, directory.path(), kind);
-        let chain = ["-x509_strict", "-CAfile", &made.roots, "-untrusted", &made.chain, &made.leaf];
-        for purpose in ["sslserver", "sslclient"] {
-            let verified = assert_openssl(&[&["verify", "-purpose", purpose][..], &chain].concat());
-            assert_eq!(verified, format!("{}: OK\n", made.leaf));
-        }
-        let without_roots = openssl(&["verify", "-untrusted", &made.chain, &made.leaf]);
-        assert_ne!(without_roots.0, Some(0), "{}", without_roots.1);
-        assert_openssl(&["x509", "-in", &made.leaf, "-noout", "-checkend", "259000"]);
+        let made = LeafFiles::make_of_kind(&cluster, "web", kind, directory.path());
+        assert_verified(&made, &made.roots);
+        expect_openssl(&["x509", "-in", &made.leaf, "-noout", "-checkend", "259000"]);
         assert_eq!(openssl(&["x509", "-in", &made.leaf, "-noout", "-checkend", "260000"]).0, Some(1));
-        let names = assert_openssl(&["x509", "-in", &made.leaf, "-noout", "-ext", "subjectAltName"]);
+        let names = expect_openssl(&["x509", "-in", &made.leaf, "-noout", "-ext", "subjectAltName"]);
         assert!(names.contains(&format!("URI:{}", made.identity)), "{names}");
-        let of_key = assert_openssl(&["pkey", "-in", &made.key, "-pubout"]);
-        assert_eq!(assert_openssl(&["x509", "-in", &made.leaf, "-noout", "-pubkey"]), of_key);
+        let of_key = expect_openssl(&["pkey", "-in", &made.key, "-pubout"]);
+        assert_eq!(expect_openssl(&["x509", "-in", &made.leaf, "-noout", "-pubkey"]), of_key);
         let files = [&*made.roots, &*made.chain, &*made.leaf, &*made.identity];
         python.run(include_str!("cryptography_verifies.py"), &files).unwrap();
     }
@@ -85,20 +38,20 @@ fn a_request_made_by_openssl_is_signed_and_the_servers_own_certificate_verifies(
     let (key, request, leaf, roots) = (path("api.key"), path("api.csr"), path("api.pem"), path("roots.pem"));
     let names = format!("subjectAltName=URI:{id}");
     let new = ["req", "-new", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-subj", "/CN=api"];
-    assert_openssl(&[&new[..], &["-addext", &names, "-keyout", &key, "-out", &request]].concat());
+    expect_openssl(&[&new[..], &["-addext", &names, "-keyout", &key, "-out", &request]].concat());
     let server = cluster.any();
     let signed = server.carrack(&cluster.token, &["sign", "--csr", &request]).expect_output();
     fs::write(&leaf, &signed).expect("the leaf can be written");
     let bundle = server.carrack("", &["ca", "roots", "--pem"]).expect_output();
     fs::write(&roots, &bundle).expect("the roots can be written");
-    let verified = assert_openssl(&["verify", "-x509_strict", "-CAfile", &roots, "-untrusted", &leaf, &leaf]);
+    let verified = expect_openssl(&["verify", "-x509_strict", "-CAfile", &roots, "-untrusted", &leaf, &leaf]);
     assert_eq!(verified, format!("{leaf}: OK\n"));
-    let of_key = assert_openssl(&["pkey", "-in", &key, "-pubout"]);
-    assert_eq!(assert_openssl(&["x509", "-in", &leaf, "-noout", "-pubkey"]), of_key);
+    let of_key = expect_openssl(&["pkey", "-in", &key, "-pubout"]);
+    assert_eq!(expect_openssl(&["x509", "-in", &leaf, "-noout", "-pubkey"]), of_key);
     let trusted = server.data_directory().join("server-ca.pem").display().to_string();
     for address in [server.https.to_string(), server.grpc.to_string()] {
         let handshake = ["s_client", "-brief", "-verify_return_error", "-tls1_3", "-CAfile", &trusted];
-        let told = assert_openssl(&[&handshake[..], &["-verify_ip", "127.0.0.1", "-connect", &address]].concat());
+        let told = expect_openssl(&[&handshake[..], &["-verify_ip", "127.0.0.1", "-connect", &address]].concat());
         assert!(told.contains("Verification: OK"), "{told}");
         let old = openssl(&["s_client", "-brief", "-tls1_2", "-CAfile", &trusted, "-connect", &address]);
         assert_ne!(old.0, Some(0), "{}", old.1);

@@ -11,6 +11,7 @@ use carrack_tests::{
     cluster::Cluster,
     command::Ended,
     http::{Answer, runtime},
+    leaf::LeafFiles,
     server::{Server, Start},
     wait,
     wan::Wan,
@@ -22,16 +23,14 @@ const DELAY: Duration = Duration::from_millis(15);
 /// A shorter text than this is found in any stream by chance.
 const KEY_PART_BYTES: usize = 16;
 
-/// A leaf of a service of one datacenter, as `carrack leaf get` writes it.
-fn leaf(cluster: &Cluster, service: &str, directory: &Path) -> Workload {
-    let out = directory.join(service);
-    let out = out.to_str().expect("the directory is text");
-    cluster.any().carrack(&cluster.token, &["leaf", "get", service, "--out", out]).expect_output();
-    let file = |name: &str| fs::read_to_string(format!("{out}/{name}")).expect("the file was written");
-    let key = AwsLcKeyMaker.import(&file(&format!("{service}.key"))).expect("the key is PEM");
-    let credential = ServerCredential { key, chain_pem: file(&format!("{service}.pem")) };
+/// A service of one datacenter, with a leaf that `carrack leaf get` wrote.
+fn service(cluster: &Cluster, name: &str, directory: &Path) -> Workload {
+    let made = LeafFiles::make(cluster, name, directory);
+    let text = |file: &str| fs::read_to_string(file).expect("the file was written");
+    let key = AwsLcKeyMaker.import(&text(&made.key)).expect("the key is PEM");
+    let credential = ServerCredential { key, chain_pem: text(&made.leaf) };
     let trust_domain = trust_domain(cluster).parse().expect("a trust domain");
-    Workload::new(credential, &file("roots.pem"), trust_domain).expect("the roots are PEM")
+    Workload::new(credential, &text(&made.roots), trust_domain).expect("the roots are PEM")
 }
 
 fn trust_domain(cluster: &Cluster) -> String {
@@ -99,7 +98,7 @@ fn a_secondary_lives_through_an_outage_of_the_primary_and_catches_up() {
     let mut secondary = Cluster::form_secondary(3, "dc2", &primary);
     wait_until_followed(&secondary);
     assert_eq!(trust_domain(&primary), trust_domain(&secondary));
-    let (web, api) = (leaf(&primary, "web", directory.path()), leaf(&secondary, "api", directory.path()));
+    let (web, api) = (service(&primary, "web", directory.path()), service(&secondary, "api", directory.path()));
     assert_they_connect(&web, &api, ["dc1", "dc2"]);
     let doomed = make_token(primary.any(), &primary.token, &json!({"Description": "doomed"})).json();
     let secret = doomed["SecretID"].as_str().expect("a secret").to_owned();
@@ -118,7 +117,7 @@ fn a_secondary_lives_through_an_outage_of_the_primary_and_catches_up() {
     for server in &mut secondary.servers {
         server.wait_until_ready();
     }
-    let during = leaf(&secondary, "during", directory.path());
+    let during = service(&secondary, "during", directory.path());
     assert_they_connect(&web, &during, ["dc1", "dc2"]);
     let status = secondary.any().carrack(&secondary.token, &["status"]).expect_output();
     assert!(status.contains("can issue without the primary dc1 for 364 d"), "{status}");
@@ -149,7 +148,7 @@ fn a_secondary_lives_through_an_outage_of_the_primary_and_catches_up() {
         });
     }
     assert_eq!(whole_readings(&secondary), readings, "the streams went on from where they were");
-    let after = leaf(&primary, "after", directory.path());
+    let after = service(&primary, "after", directory.path());
     assert_they_connect(&after, &during, ["dc1", "dc2"]);
     assert_no_key_was_carried(&wan, &[&primary, &secondary]);
 }
