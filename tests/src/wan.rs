@@ -9,14 +9,16 @@ use std::{
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::{TcpListener, TcpStream},
-    sync::watch,
-    time::sleep,
+    sync::{mpsc, watch},
+    time::{Instant, sleep_until},
 };
 
 use crate::http::runtime;
 
 /// What is read at once.
 const CHUNK_BYTES: usize = 16 * 1024;
+/// The most chunks that are under way on a connection in one direction: a line of some hundred Mbit/s between continents.
+const CHUNKS_MAX: usize = 512;
 /// The most bytes that are kept: a story carries some hundred KiB.
 const CARRIED_BYTES_MAX: usize = 64 << 20;
 
@@ -87,23 +89,37 @@ async fn connect(line: &Line, stream: TcpStream, server: SocketAddr) {
     tokio::join!(carry(line, from_client, to_server), carry(line, from_server, to_client));
 }
 
-async fn carry(line: &Line, mut from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin) {
+/// What is on its way in one direction: each chunk arrives a delay after it was sent, however much is sent meanwhile.
+async fn carry(line: &Line, from: impl AsyncRead + Unpin, to: impl AsyncWrite + Unpin) {
+    let (sent, under_way) = mpsc::channel(CHUNKS_MAX);
+    tokio::join!(send(line, from, sent), deliver(line, under_way, to));
+}
+
+async fn send(line: &Line, mut from: impl AsyncRead + Unpin, sent: mpsc::Sender<(Instant, Vec<u8>)>) {
     let mut chunk = vec![0; CHUNK_BYTES];
     loop {
         match from.read(&mut chunk).await {
             Ok(0) | Err(_) => break,
             Ok(count) => {
-                sleep(line.delay).await;
-                {
-                    let mut carried = line.carried.lock().unwrap_or_else(PoisonError::into_inner);
-                    if carried.len() + count <= CARRIED_BYTES_MAX {
-                        carried.extend_from_slice(&chunk[..count]);
-                    }
-                }
-                if to.write_all(&chunk[..count]).await.is_err() {
+                if sent.send((Instant::now() + line.delay, chunk[..count].to_vec())).await.is_err() {
                     break;
                 }
             }
+        }
+    }
+}
+
+async fn deliver(line: &Line, mut under_way: mpsc::Receiver<(Instant, Vec<u8>)>, mut to: impl AsyncWrite + Unpin) {
+    while let Some((arrives, chunk)) = under_way.recv().await {
+        sleep_until(arrives).await;
+        {
+            let mut carried = line.carried.lock().unwrap_or_else(PoisonError::into_inner);
+            if carried.len() + chunk.len() <= CARRIED_BYTES_MAX {
+                carried.extend_from_slice(&chunk);
+            }
+        }
+        if to.write_all(&chunk).await.is_err() {
+            break;
         }
     }
     // The other end may be gone already.
