@@ -73,7 +73,8 @@ fn signer() -> anyhow::Result<Arc<dyn Signer>> {
     Ok(AwsLcKeyMaker.signer(&AwsLcKeyMaker.make(KeyKind::EcP256)?)?)
 }
 
-fn syncs(directory: &Path) -> anyhow::Result<f64> {
+/// Durable appends in one second, one record each.
+pub(crate) fn syncs(directory: &Path) -> anyhow::Result<f64> {
     let path = directory.join("bench-syncs");
     let mut file = File::create(&path)?;
     let began = Instant::now();

@@ -5,6 +5,7 @@ mod client;
 mod leaves;
 mod limits;
 mod process;
+mod tokens;
 
 use clap::{Parser, Subcommand};
 
@@ -21,10 +22,13 @@ struct Arguments {
 enum What {
     /// Committed leaves per second on three servers, and the CPU each costs
     Leaves(leaves::LeavesArguments),
+    /// How fast secondaries take over the primary's tokens, and how soon a deleted one ends there
+    Tokens(tokens::TokensArguments),
 }
 
 fn main() -> anyhow::Result<()> {
     match Arguments::parse().what {
         What::Leaves(arguments) => leaves::run(&arguments),
+        What::Tokens(arguments) => tokens::run(&arguments),
     }
 }

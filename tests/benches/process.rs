@@ -1,4 +1,4 @@
-//! What the operating system counts of a server process (proc(5)): CPU time, bytes written.
+//! What the operating system counts of a server process (proc(5)): CPU time, bytes written, memory.
 
 use std::fs;
 
@@ -14,6 +14,26 @@ pub(crate) struct Usage {
     pub(crate) cpu_seconds: f64,
     /// Bytes sent to the storage layer.
     pub(crate) bytes_written: f64,
+}
+
+/// The memory of a process that is its own.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Memory {
+    /// Now, in MiB.
+    pub(crate) resident_mib: f64,
+    /// At most so far, in MiB.
+    pub(crate) peak_mib: f64,
+}
+
+/// Reads how much memory the process has.
+pub(crate) fn memory(process: u32) -> anyhow::Result<Memory> {
+    let status = fs::read_to_string(format!("/proc/{process}/status"))?;
+    let mib = |name: &str| -> anyhow::Result<f64> {
+        let line = status.lines().find_map(|line| line.strip_prefix(name)).with_context(|| format!("no {name}"))?;
+        let kib: f64 = line.trim().trim_end_matches(" kB").parse()?;
+        Ok(kib / 1024.0)
+    };
+    Ok(Memory { resident_mib: mib("VmRSS:")?, peak_mib: mib("VmHWM:")? })
 }
 
 /// Reads what the process has used.
