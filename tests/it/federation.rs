@@ -295,3 +295,19 @@ fn any_server_answers_for_any_datacenter_and_writes_for_all_of_them() {
     assert_eq!(deleted.status, 200, "{}", deleted.body);
     assert_eq!(knows(secondary.any(), secret), Ok(false), "who deletes through a secondary sees it there");
 }
+
+#[test]
+fn a_primary_that_is_stopped_does_not_wait_for_its_followers() {
+    let wan = Wan::new(Duration::ZERO);
+    let mut primary = Cluster::form_primary(1, &wan);
+    let secondary = Cluster::form_secondary(1, "dc2", &primary);
+    wait_until_followed(&secondary);
+    let server = &mut primary.servers[0];
+    assert_eq!(server.stop().code(), Some(0), "{}", server.log_tail());
+    assert!(!server.log().contains("did not end within"), "{}", server.log_tail());
+    wait::until("the reason", || {
+        let federation = federation(secondary.any(), &secondary.token)?;
+        let trouble = federation["Secondary"]["Streams"][0]["Trouble"].as_str().unwrap_or_default().to_owned();
+        wait::holds(trouble.contains("`dc1` cannot be reached"), || federation.to_string())
+    });
+}

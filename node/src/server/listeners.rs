@@ -152,7 +152,7 @@ async fn serve_grpc(context: Arc<Context>, accepted: Accepted, stopped: watch::R
 }
 
 async fn serve_wan(service: WanService, edge: Arc<http::Edge>, accepted: Accepted, stopped: watch::Receiver<bool>) {
-    let calls = wan::calls(&edge, service.shares());
+    let calls = wan::calls(&edge, service.parts());
     let server = wan::limited_server().add_service(wan::service(service)).add_service(calls);
     if let Err(error) = server.serve_with_incoming_shutdown(accepted, ended(stopped)).await {
         tracing::error!(%error, "the WAN port is not served any more");

@@ -286,7 +286,8 @@ impl Parts {
         let log = Arc::new(ReplicaLog(context.replica.clone()));
         let builtin = self.builtin();
         let signer = ProviderSigner { provider: builtin.clone(), entropy: self.ports.entropy.clone() };
-        let wan = WanService::new(WanParts { log: log.clone(), signer: Arc::new(signer), shares: Arc::default() });
+        let (signer, shares, stops) = (Arc::new(signer), Arc::default(), stopped.clone());
+        let wan = WanService::new(WanParts { log: log.clone(), signer, shares, stopped: stops });
         bound.serve(&context, &transport, &clock.tls(), wan, &stop, &mut tasks);
         if identity.node == FIRST_NODE && !context.replica.is_initialized().await? {
             context.replica.initialize(&self.config.advertise.raft.to_string()).await?;

@@ -23,6 +23,7 @@ use carrack_proto::{
     },
 };
 use futures::Stream;
+use tokio::sync::watch;
 use tonic::{Request, Response, Status, service::interceptor::InterceptedService, transport::Server};
 
 pub(crate) use self::calls::calls;
@@ -48,6 +49,8 @@ pub(crate) struct WanParts {
     pub(crate) signer: Arc<dyn IssuerSigner>,
     /// What each datacenter may do at once.
     pub(crate) shares: Arc<Shares>,
+    /// Turns true when the server stops: what lasts ends then.
+    pub(crate) stopped: watch::Receiver<bool>,
 }
 
 /// The service on one server.
@@ -60,9 +63,9 @@ impl WanService {
         Self { parts }
     }
 
-    /// What each datacenter may do at once.
-    pub(crate) const fn shares(&self) -> &Arc<Shares> {
-        &self.parts.shares
+    /// What the other service of the port needs.
+    pub(crate) const fn parts(&self) -> &WanParts {
+        &self.parts
     }
 }
 
@@ -121,7 +124,7 @@ impl wan_server::Wan for WanService {
         let place = self.parts.shares.of(&peer.datacenter).stream()?;
         tracing::debug!(datacenter = %peer.datacenter, server = %peer.node, %table, revision = %from.revision, "a table is followed");
         let heard = primary::follow(self.parts.log.clone(), table, from);
-        Ok(Response::new(tables::responses(heard, place)))
+        Ok(Response::new(tables::responses(heard, place, self.parts.stopped.clone())))
     }
 
     async fn announce(&self, request: Request<AnnounceRequest>) -> Result<Response<AnnounceResponse>, Status> {
@@ -140,6 +143,16 @@ impl wan_server::Wan for WanService {
         outcome.accepted().map_err(|rejection| Status::failed_precondition(rejection.to_string()))?;
         Ok(Response::new(AnnounceResponse {}))
     }
+}
+
+/// What is said when the server stops: the other side goes to the next server.
+fn stopping() -> Status {
+    Status::unavailable("this server stops")
+}
+
+async fn ended(mut stopped: watch::Receiver<bool>) {
+    // An error means that the server itself is gone: that is an end too.
+    drop(stopped.wait_for(|stopped| *stopped).await);
 }
 
 fn malformed(error: BadMessage) -> Status {
