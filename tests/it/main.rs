@@ -7,6 +7,7 @@ mod command_line;
 mod consul_api;
 mod federation;
 mod formation;
+mod independence;
 mod leader_kill;
 mod restart;
 mod secrets;

@@ -14,6 +14,7 @@ use carrack::{
     config::{self, Config, Layers, LogFormat, LogSettings, Purpose},
     server::{
         Server, ServerPorts, Start,
+        federation_token::{FEDERATION_TOKEN_TTL_DEFAULT, create_federation_token},
         join_token::{JOIN_TOKEN_TTL_DEFAULT, create_join_token},
         ports::MachineClock,
     },
@@ -24,12 +25,15 @@ use carrack_raft::ports::{Fatal, WallClock};
 use tempfile::TempDir;
 use tokio::time::{Instant, sleep};
 
-use crate::ports::free_address;
+use crate::{http::Http, ports::free_address};
 
 /// How long a condition may take to come true on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// How often it is looked at.
 const LOOK: Duration = Duration::from_millis(20);
+
+/// The names of the servers, in the order in which they join.
+const NAMES: [&str; 5] = ["a", "b", "c", "d", "e"];
 
 /// The machine's clock, wrong by what a test says.
 #[derive(Clone, Debug, Default)]
@@ -63,15 +67,17 @@ pub struct Place {
 pub struct Datacenter {
     /// The servers.
     pub places: Vec<Place>,
+    name: String,
     directory: TempDir,
 }
 
 impl Place {
-    fn new(name: &str, directory: &Path) -> Self {
+    fn new(name: &str, datacenter: &str, directory: &Path) -> Self {
         let at = || free_address().to_string();
         let flags = BTreeMap::from([
             ("data_dir", directory.join(name).display().to_string()),
             ("node_name", name.to_owned()),
+            ("datacenter", datacenter.to_owned()),
             ("without_recovery", "true".to_owned()),
             ("listen.raft", at()),
             ("listen.grpc", at()),
@@ -87,6 +93,14 @@ impl Place {
     /// Where it keeps its data.
     pub fn data_directory(&self) -> &PathBuf {
         &self.config.data_dir
+    }
+
+    /// A client of its plain HTTP listener.
+    ///
+    /// # Panics
+    /// Panics if it has none.
+    pub fn client(&self) -> Http {
+        Http::new(self.config.listen.http.expect("it listens for plain HTTP"))
     }
 
     /// Starts it.
@@ -119,10 +133,25 @@ impl Place {
 impl Datacenter {
     /// A datacenter of `size` servers that all issue.
     pub async fn form(size: usize) -> anyhow::Result<Self> {
+        Self::begin(size, "dc1", Start::Bootstrap).await
+    }
+
+    /// A secondary of `size` servers that all issue.
+    pub async fn form_secondary(size: usize, name: &str, primary: &Self) -> anyhow::Result<Self> {
+        let context = primary.places[0].running().context();
+        let datacenter = Name::parse("datacenter", name)?;
+        let token = create_federation_token(context, datacenter, FEDERATION_TOKEN_TTL_DEFAULT).await?.0;
+        Self::begin(size, name, Start::BootstrapSecondary(token)).await
+    }
+
+    async fn begin(size: usize, name: &str, start: Start) -> anyhow::Result<Self> {
         show_logs();
         let directory = tempfile::tempdir()?;
-        let mut datacenter = Self { places: Vec::new(), directory };
-        for name in &["a", "b", "c", "d", "e"][..size] {
+        let mut first = Place::new(NAMES[0], name, directory.path());
+        first.start(start).await?;
+        let mut datacenter = Self { places: vec![first], name: name.into(), directory };
+        datacenter.wait_until_all_issue().await?;
+        for name in &NAMES[1..size] {
             datacenter.add(name).await?;
         }
         Ok(datacenter)
@@ -130,15 +159,10 @@ impl Datacenter {
 
     /// Adds a server, and waits until everybody votes and issues.
     pub async fn add(&mut self, name: &str) -> anyhow::Result<()> {
-        let mut place = Place::new(name, self.directory.path());
-        let start = match self.places.first() {
-            None => Start::Bootstrap,
-            Some(first) => {
-                let name = Name::parse("node name", name)?;
-                Start::Join(create_join_token(first.running().context(), name, JOIN_TOKEN_TTL_DEFAULT).await?.0)
-            }
-        };
-        place.start(start).await?;
+        let mut place = Place::new(name, &self.name, self.directory.path());
+        let first = self.places[0].running().context();
+        let token = create_join_token(first, Name::parse("node name", name)?, JOIN_TOKEN_TTL_DEFAULT).await?.0;
+        place.start(Start::Join(token)).await?;
         self.places.push(place);
         self.wait_until_all_issue().await
     }

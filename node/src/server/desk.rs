@@ -21,7 +21,6 @@ use carrack_authority::{
     issuer::Issuer,
     key::{Der, Signer},
     leaf::{LeafIssuer, LeafProfile},
-    member::Member,
     planted::{self, Bug},
     root::{Bridge, Root},
     spiffe::{Identity, Name, SpiffePath, TrustDomain},
@@ -240,7 +239,7 @@ impl IssuingDesk {
         IssueError::Unavailable(match member {
             None => format!("server {} is not a member of this datacenter", self.node),
             Some(member) if member.is_leaving => format!("server {} is leaving this datacenter", member.name),
-            Some(member) => no_live_issuer(state, member),
+            Some(member) => format!("server {} has {}: see `carrack status`", member.name, lacks_issuer(state)),
         })
     }
 
@@ -303,15 +302,12 @@ impl IssuingDesk {
     }
 }
 
-/// Why a member has no issuer, and what ends that.
-fn no_live_issuer(state: &State, member: &Member) -> String {
+/// What a server without an issuer lacks, and who can help.
+pub(crate) fn lacks_issuer(state: &State) -> String {
+    let what = "no valid issuer under the active root";
     match state.primary() {
-        None => format!("server {} has no issuer under the active root: see `carrack status`", member.name),
-        Some(primary) => format!(
-            "server {} has no issuer that has not ended, and only the primary `{primary}` signs one: \
-             `carrack federation show` says why it has not; issuing goes on as soon as it has",
-            member.name
-        ),
+        Some(primary) => format!("{what}, and only the primary `{primary}` signs one"),
+        None => what.into(),
     }
 }
 

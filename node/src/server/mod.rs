@@ -11,7 +11,7 @@ pub mod join;
 pub mod join_primary;
 pub mod join_token;
 mod listeners;
-mod observe;
+pub(crate) mod observe;
 pub mod own_issuer;
 pub mod own_record;
 mod peers;

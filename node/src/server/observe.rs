@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use carrack_authority::{State, federation::Table, root::Ca};
+use carrack_authority::{State, federation::Table, issuer::IssuerPhase, root::Ca};
 use carrack_raft::{Role, Status};
 use tokio::{sync::watch, time::Instant};
 
@@ -109,8 +109,9 @@ fn federation(context: &Context) -> FederationReading {
     }
 }
 
-/// Every CA certificate of the datacenter, and the servers' own.
-fn watched_certificates(state: &State) -> Vec<WatchedCertificate> {
+/// Every CA certificate of the datacenter that signs or is trusted, and the servers' own. A retired issuer signs nothing more: its end
+/// concerns nobody.
+pub(crate) fn watched_certificates(state: &State) -> Vec<WatchedCertificate> {
     let mut watched = Vec::new();
     for (ca, kind) in [(Ca::Mesh, CertificateKind::Root), (Ca::Server, CertificateKind::ServerRoot)] {
         watched.extend(state.roots(ca).bundle().iter().map(|root| WatchedCertificate {
@@ -120,7 +121,8 @@ fn watched_certificates(state: &State) -> Vec<WatchedCertificate> {
             not_after: root.made.not_after,
         }));
     }
-    watched.extend(state.issuers().map(|issuer| WatchedCertificate {
+    let signing = state.issuers().filter(|issuer| issuer.phase == IssuerPhase::Live);
+    watched.extend(signing.map(|issuer| WatchedCertificate {
         kind: CertificateKind::Issuer,
         id: issuer.id.to_string(),
         not_before: issuer.not_before,

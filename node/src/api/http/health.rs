@@ -4,7 +4,7 @@ use axum::{body::Body, http::StatusCode, response::Response};
 use carrack_authority::{State, root::Ca};
 
 use super::{answer::Answer, call::Call, error::HttpError, standing::Standing};
-use crate::server::context::Context;
+use crate::server::{context::Context, desk::lacks_issuer};
 
 /// The format that `prometheus-client` writes.
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -54,7 +54,7 @@ pub(super) fn reasons(context: &Context, state: &State) -> Vec<String> {
     if state.roots(Ca::Mesh).active().is_none() {
         reasons.push("the CA has no active root yet".into());
     } else if context.desk.issuer().is_none() {
-        reasons.push("this server has no issuer under the active root yet".into());
+        reasons.push(format!("this server has {}", lacks_issuer(state)));
     }
     reasons
 }

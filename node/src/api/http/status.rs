@@ -5,6 +5,7 @@ use carrack_authority::{
     State,
     issuer::{Issuer, IssuerPhase},
     root::{Ca, Root},
+    time::Timestamp,
 };
 use serde::Serialize;
 
@@ -16,6 +17,10 @@ use super::{
     health,
     members::{self, MemberEntry},
     standing::Standing,
+};
+use crate::{
+    server::observe::watched_certificates,
+    telemetry::expiry::{ExpiryAlarm, WatchedCertificate},
 };
 
 #[derive(Debug, Serialize)]
@@ -96,6 +101,7 @@ fn status(call: &Call, state: &State) -> Status {
     let troubles = call.edge.context.troubles.list();
     let mut problems: Vec<String> = health::reasons(&call.edge.context, state);
     problems.extend(federation::problems(call, state));
+    problems.extend(overdue(state, call.now()));
     problems.extend(troubles.iter().map(|(task, text)| format!("{task}: {text}")));
     Status {
         datacenter: own.datacenter.to_string(),
@@ -123,6 +129,21 @@ fn status(call: &Call, state: &State) -> Status {
         ca: ca(state, troubles.into_iter().map(|(_, text)| text).next()),
         problems,
     }
+}
+
+/// The certificates whose end is near because nobody has renewed them.
+fn overdue(state: &State, now: Timestamp) -> Vec<String> {
+    let overdue = watched_certificates(state).into_iter().filter_map(|certificate| {
+        let over = match ExpiryAlarm::of(&certificate, now)? {
+            ExpiryAlarm::Due => return None,
+            ExpiryAlarm::Late => "more than 80 % of its life is over",
+            ExpiryAlarm::Critical => "more than 95 % of its life is over",
+            ExpiryAlarm::Ended => "it has ended",
+        };
+        let WatchedCertificate { kind, id, not_after, .. } = certificate;
+        Some(format!("the certificate {id} ({kind}) is valid until {not_after}: {over}"))
+    });
+    overdue.collect()
 }
 
 fn ca(state: &State, last_error: Option<String>) -> CaEntry {

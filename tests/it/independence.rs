@@ -1,0 +1,101 @@
+//! A secondary whose issuers grow old and end while the primary is gone, and which recovers by itself. The servers run in this process,
+//! on clocks of the test's own.
+
+use carrack::server::Start;
+use carrack_authority::time::Timestamp;
+use carrack_tests::{
+    http::{Answer, Http},
+    in_process::{Datacenter, until},
+};
+use serde_json::Value;
+
+const DAY: i64 = 86_400;
+const LEAF: &str = "/v1/agent/connect/ca/leaf/web";
+
+async fn send(client: &Http, method: &str, path: &str) -> anyhow::Result<Answer> {
+    client.send_async(method, path, None).await.map_err(anyhow::Error::msg)
+}
+
+/// Every server sleeps until so many days after the beginning.
+async fn sleep_until_day(datacenter: &mut Datacenter, day: i64) -> anyhow::Result<()> {
+    for place in &mut datacenter.places {
+        place.stop().await;
+        place.clock.set_ahead(day * DAY);
+    }
+    for place in &mut datacenter.places {
+        place.start(Start::Again).await?;
+    }
+    datacenter.leader().await.map(drop)
+}
+
+fn issues(datacenter: &Datacenter) -> bool {
+    datacenter.places.iter().all(|place| place.running().context().desk.issuer().is_some())
+}
+
+/// What the status of the first server says is wrong, once the primary was asked in vain.
+async fn problems(datacenter: &Datacenter, client: &Http) -> anyhow::Result<(String, Value)> {
+    let context = datacenter.places[0].running().context();
+    until("the primary was asked in vain", || {
+        context.secondary.borrow().as_ref().is_some_and(|known| !known.unsigned.is_empty())
+    })
+    .await?;
+    let status = send(client, "GET", "/v1/carrack/status").await?.json();
+    Ok((status["Problems"].to_string(), status["Secondary"].clone()))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn issuers_that_end_without_the_primary_are_told_of_refused_clearly_and_replaced_when_it_is_back()
+-> anyhow::Result<()> {
+    let mut primary = Datacenter::form(1).await?;
+    let mut secondary = Datacenter::form_secondary(1, "dc2", &primary).await?;
+    let made = send(&primary.places[0].client(), "PUT", "/v1/acl/bootstrap").await?.json();
+    let client = secondary.places[0].client().with_token(made["SecretID"].as_str().expect("a secret"));
+    until("dc2 knows the token", || {
+        secondary.places[0].running().context().replica.state().state.acl().token_count() == 1
+    })
+    .await?;
+    let issuer = secondary.places[0].running().context().desk.issuer();
+    primary.places[0].stop().await;
+
+    // It should have been renewed, and works.
+    sleep_until_day(&mut secondary, 300).await?;
+    until("it issues", || issues(&secondary)).await?;
+    assert_eq!(secondary.places[0].running().context().desk.issuer(), issuer);
+    let leaf = send(&client, "GET", LEAF).await?;
+    assert_eq!(leaf.status, 200, "{}", leaf.body);
+    let (told, standing) = problems(&secondary, &client).await?;
+    assert!(told.contains("the primary has not signed an issuer of a: datacenter `dc1` cannot be reached"), "{told}");
+    assert!(told.contains("(issuer) is valid until") && told.contains("more than 80 % of its life is over"), "{told}");
+    assert_eq!(standing["UnsignedIssuers"][0]["NodeName"], "a", "{standing}");
+    let left = standing["IssuesForSeconds"].as_i64().expect("a number");
+    assert!((63 * DAY..=65 * DAY).contains(&left), "{standing}");
+    until("the metric", || {
+        let metrics = secondary.places[0].running().context().metrics.encode(Timestamp::EPOCH);
+        metrics.is_ok_and(|text| text.contains("carrack_federation_unsigned_issuers 1"))
+    })
+    .await?;
+
+    // It has ended.
+    sleep_until_day(&mut secondary, 400).await?;
+    until("it does not issue", || !issues(&secondary)).await?;
+    let refused = send(&client, "GET", "/v1/agent/connect/ca/leaf/other").await?;
+    assert_eq!(refused.status, 503, "{}", refused.body);
+    let reason = "no valid issuer under the active root, and only the primary `dc1` signs one";
+    assert!(refused.body.contains(reason), "{}", refused.body);
+    let ready = send(&client, "GET", "/readyz").await?;
+    assert_eq!(ready.status, 503);
+    assert!(ready.body.contains(reason), "{}", ready.body);
+    let (told, standing) = problems(&secondary, &client).await?;
+    assert!(told.contains("datacenter `dc1` cannot be reached"), "{told}");
+    assert_eq!((standing["IssuesUntil"].is_null(), &standing["IssuesForSeconds"]), (true, &Value::from(0)));
+
+    // The primary is back, and nobody does anything else.
+    primary.places[0].clock.set_ahead(400 * DAY);
+    primary.places[0].start(Start::Again).await?;
+    until("it issues again", || issues(&secondary)).await?;
+    let leaf = send(&client, "GET", "/v1/agent/connect/ca/leaf/other").await?;
+    assert_eq!(leaf.status, 200, "{}", leaf.body);
+    let status = send(&client, "GET", "/v1/carrack/status").await?.json();
+    assert_eq!(status["Secondary"]["UnsignedIssuers"], Value::Array(Vec::new()), "{status}");
+    Ok(())
+}
