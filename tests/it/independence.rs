@@ -2,18 +2,26 @@
 //! on clocks of the test's own.
 
 use carrack::server::Start;
-use carrack_authority::time::Timestamp;
+use carrack_authority::{federation::Table, time::Timestamp};
 use carrack_tests::{
     http::{Answer, Http},
     in_process::{Datacenter, until},
 };
-use serde_json::Value;
+use serde_json::{Value, json};
 
 const DAY: i64 = 86_400;
 const LEAF: &str = "/v1/agent/connect/ca/leaf/web";
 
 async fn send(client: &Http, method: &str, path: &str) -> anyhow::Result<Answer> {
     client.send_async(method, path, None).await.map_err(anyhow::Error::msg)
+}
+
+/// A client of the first server of a secondary, with the first token of the primary, which is known there.
+async fn first_token(primary: &Datacenter, secondary: &Datacenter) -> anyhow::Result<Http> {
+    let made = send(&primary.places[0].client(), "PUT", "/v1/acl/bootstrap").await?.json();
+    let replica = &secondary.places[0].running().context().replica;
+    until("the secondary knows the token", || replica.state().state.acl().token_count() == 1).await?;
+    Ok(secondary.places[0].client().with_token(made["SecretID"].as_str().expect("a secret")))
 }
 
 /// Every server sleeps until so many days after the beginning.
@@ -47,13 +55,8 @@ async fn problems(datacenter: &Datacenter, client: &Http) -> anyhow::Result<(Str
 async fn issuers_that_end_without_the_primary_are_told_of_refused_clearly_and_replaced_when_it_is_back()
 -> anyhow::Result<()> {
     let mut primary = Datacenter::form(1).await?;
-    let mut secondary = Datacenter::form_secondary(1, "dc2", &primary).await?;
-    let made = send(&primary.places[0].client(), "PUT", "/v1/acl/bootstrap").await?.json();
-    let client = secondary.places[0].client().with_token(made["SecretID"].as_str().expect("a secret"));
-    until("dc2 knows the token", || {
-        secondary.places[0].running().context().replica.state().state.acl().token_count() == 1
-    })
-    .await?;
+    let mut secondary = Datacenter::form_secondary(1, "dc2", &[], &primary).await?;
+    let client = first_token(&primary, &secondary).await?;
     let issuer = secondary.places[0].running().context().desk.issuer();
     primary.places[0].stop().await;
 
@@ -97,5 +100,40 @@ async fn issuers_that_end_without_the_primary_are_told_of_refused_clearly_and_re
     assert_eq!(leaf.status, 200, "{}", leaf.body);
     let status = send(&client, "GET", "/v1/carrack/status").await?.json();
     assert_eq!(status["Secondary"]["UnsignedIssuers"], Value::Array(Vec::new()), "{status}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_secondary_that_is_cut_off_for_too_long_honours_its_own_tokens_alone_until_the_primary_is_back()
+-> anyhow::Result<()> {
+    let mut primary = Datacenter::form(1).await?;
+    let settings = [("acl.token_staleness_max", "24h")];
+    let mut secondary = Datacenter::form_secondary(1, "dc2", &settings, &primary).await?;
+    let global = first_token(&primary, &secondary).await?;
+    let identity = json!({ "Local": true, "ServiceIdentities": [{ "ServiceName": "web" }] });
+    let local = global.send_async("PUT", "/v1/acl/token", Some(&identity)).await.map_err(anyhow::Error::msg)?;
+    assert_eq!(local.status, 200, "{}", local.body);
+    let local = global.with_token(local.json()["SecretID"].as_str().expect("a secret"));
+    let status = send(&global, "GET", "/v1/carrack/status").await?.json();
+    assert_eq!(status["Secondary"]["TokenStalenessMax"], "24h", "{status}");
+    primary.places[0].stop().await;
+
+    sleep_until_day(&mut secondary, 2).await?;
+    until("it issues", || issues(&secondary)).await?;
+    for path in ["/v1/agent/connect/ca/leaf/api", "/v1/acl/token/self", "/v1/carrack/status"] {
+        let refused = send(&global, "GET", path).await?;
+        assert_eq!(refused.status, 403, "{path}: {}", refused.body);
+        assert!(refused.body.contains("was not heard for longer than acl.token_staleness_max"), "{}", refused.body);
+    }
+    let leaf = send(&local, "GET", LEAF).await?;
+    assert_eq!(leaf.status, 200, "{}", leaf.body);
+
+    primary.places[0].clock.set_ahead(2 * DAY);
+    primary.places[0].start(Start::Again).await?;
+    let replica = &secondary.places[0].running().context().replica;
+    let now = replica.log_time();
+    until("the primary is heard", || replica.state().state.progress(Table::Tokens).heard_at >= now).await?;
+    let leaf = send(&global, "GET", "/v1/agent/connect/ca/leaf/api").await?;
+    assert_eq!(leaf.status, 200, "{}", leaf.body);
     Ok(())
 }

@@ -63,18 +63,22 @@ pub struct Place {
     config: Config,
 }
 
+/// Further settings of each server, by their keys.
+type Settings = Vec<(&'static str, String)>;
+
 /// A datacenter of this process.
 pub struct Datacenter {
     /// The servers.
     pub places: Vec<Place>,
     name: String,
+    settings: Settings,
     directory: TempDir,
 }
 
 impl Place {
-    fn new(name: &str, datacenter: &str, directory: &Path) -> Self {
+    fn new(name: &str, datacenter: &str, settings: &Settings, directory: &Path) -> Self {
         let at = || free_address().to_string();
-        let flags = BTreeMap::from([
+        let mut flags = BTreeMap::from([
             ("data_dir", directory.join(name).display().to_string()),
             ("node_name", name.to_owned()),
             ("datacenter", datacenter.to_owned()),
@@ -85,6 +89,7 @@ impl Place {
             ("listen.http", at()),
             ("listen.https", "off".to_owned()),
         ]);
+        flags.extend(settings.iter().map(|(key, value)| (*key, value.clone())));
         let layers = Layers { file: None, environment: BTreeMap::new(), flags };
         let config = config::load(&layers, Purpose::Bootstrap).expect("the settings are right").config;
         Self { name: name.into(), clock: WrongClock::default(), server: None, config }
@@ -133,23 +138,29 @@ impl Place {
 impl Datacenter {
     /// A datacenter of `size` servers that all issue.
     pub async fn form(size: usize) -> anyhow::Result<Self> {
-        Self::begin(size, "dc1", Start::Bootstrap).await
+        Self::begin(size, "dc1", Settings::new(), Start::Bootstrap).await
     }
 
-    /// A secondary of `size` servers that all issue.
-    pub async fn form_secondary(size: usize, name: &str, primary: &Self) -> anyhow::Result<Self> {
+    /// A secondary of `size` servers with these settings that all issue.
+    pub async fn form_secondary(
+        size: usize,
+        name: &str,
+        settings: &[(&'static str, &str)],
+        primary: &Self,
+    ) -> anyhow::Result<Self> {
         let context = primary.places[0].running().context();
         let datacenter = Name::parse("datacenter", name)?;
         let token = create_federation_token(context, datacenter, FEDERATION_TOKEN_TTL_DEFAULT).await?.0;
-        Self::begin(size, name, Start::BootstrapSecondary(token)).await
+        let settings = settings.iter().map(|(key, value)| (*key, (*value).to_owned())).collect();
+        Self::begin(size, name, settings, Start::BootstrapSecondary(token)).await
     }
 
-    async fn begin(size: usize, name: &str, start: Start) -> anyhow::Result<Self> {
+    async fn begin(size: usize, name: &str, settings: Settings, start: Start) -> anyhow::Result<Self> {
         show_logs();
         let directory = tempfile::tempdir()?;
-        let mut first = Place::new(NAMES[0], name, directory.path());
+        let mut first = Place::new(NAMES[0], name, &settings, directory.path());
         first.start(start).await?;
-        let mut datacenter = Self { places: vec![first], name: name.into(), directory };
+        let mut datacenter = Self { places: vec![first], name: name.into(), settings, directory };
         datacenter.wait_until_all_issue().await?;
         for name in &NAMES[1..size] {
             datacenter.add(name).await?;
@@ -159,7 +170,7 @@ impl Datacenter {
 
     /// Adds a server, and waits until everybody votes and issues.
     pub async fn add(&mut self, name: &str) -> anyhow::Result<()> {
-        let mut place = Place::new(name, &self.name, self.directory.path());
+        let mut place = Place::new(name, &self.name, &self.settings, self.directory.path());
         let first = self.places[0].running().context();
         let token = create_join_token(first, Name::parse("node name", name)?, JOIN_TOKEN_TTL_DEFAULT).await?.0;
         place.start(Start::Join(token)).await?;
