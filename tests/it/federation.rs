@@ -121,6 +121,7 @@ fn a_secondary_lives_through_an_outage_of_the_primary_and_catches_up() {
     assert_they_connect(&web, &during, ["dc1", "dc2"]);
     let status = secondary.any().carrack(&secondary.token, &["status"]).expect_output();
     assert!(status.contains("can issue without the primary dc1 for 364 d"), "{status}");
+    assert!(status.contains("tokens of all datacenters are honoured without it: unlimited"), "{status}");
     let local = make_token(secondary.any(), &secondary.token, &json!({"Local": true}));
     assert_eq!(local.status, 200, "{}", local.body);
     let global = make_token(secondary.any(), &secondary.token, &json!({}));

@@ -141,8 +141,7 @@ async fn show(name: Option<&str>, client: &Client, output: &mut Output<'_>) -> R
 /// Prints how a secondary stands with the primary.
 pub fn print_secondary(secondary: &Secondary, output: &mut Output<'_>) -> Result<(), CliError> {
     output.line(&format!("\n{}", independence(secondary)))?;
-    let honoured = &secondary.token_staleness_max;
-    output.line(&format!("tokens of all datacenters are honoured without it: {}", visible(honoured)))?;
+    output.line(&honours(secondary))?;
     output.line("")?;
     let rows = secondary.streams.iter().map(|stream| {
         [
@@ -178,6 +177,11 @@ pub fn independence(secondary: &Secondary) -> String {
         seconds => format!("{} min", seconds / 60),
     };
     format!("can issue without the primary {} for {span}", secondary.primary)
+}
+
+/// How long tokens that hold in every datacenter are honoured without the primary, in one sentence.
+pub fn honours(secondary: &Secondary) -> String {
+    format!("tokens of all datacenters are honoured without it: {}", visible(&secondary.token_staleness_max))
 }
 
 async fn remove(name: &str, client: &Client, output: &mut Output<'_>) -> Result<(), CliError> {

@@ -35,6 +35,7 @@ fn print(status: &Status, output: &mut Output<'_>) -> Result<(), CliError> {
         ("Datacenter", Some(status.datacenter.clone())),
         ("Trust domain", Some(status.trust_domain.clone())),
         ("Secondary", status.secondary.as_ref().map(federation::independence)),
+        ("Global tokens", status.secondary.as_ref().map(federation::honours)),
         ("Leader", Some(leader)),
         ("Asked server", Some(format!("{} (id {}, {})", status.node_name, status.node_id, status.role))),
         ("Term", Some(status.term.to_string())),
