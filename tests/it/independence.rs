@@ -2,7 +2,7 @@
 //! on clocks of the test's own.
 
 use carrack::server::Start;
-use carrack_authority::{federation::Table, time::Timestamp};
+use carrack_authority::{federation::Table, issuer::IssuerPhase, time::Timestamp};
 use carrack_tests::{
     http::{Answer, Http},
     in_process::{Datacenter, until},
@@ -135,5 +135,26 @@ async fn a_secondary_that_is_cut_off_for_too_long_honours_its_own_tokens_alone_u
     until("the primary is heard", || replica.state().state.progress(Table::Tokens).heard_at >= now).await?;
     let leaf = send(&global, "GET", "/v1/agent/connect/ca/leaf/api").await?;
     assert_eq!(leaf.status, 200, "{}", leaf.body);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_issuer_is_renewed_by_the_primary_after_half_of_its_life() -> anyhow::Result<()> {
+    let mut primary = Datacenter::form(1).await?;
+    let mut secondary = Datacenter::form_secondary(1, "dc2", &[], &primary).await?;
+    let issuer = secondary.places[0].running().context().desk.issuer();
+    // Its key decides when, between 45 and 55 % of a year.
+    sleep_until_day(&mut primary, 160).await?;
+    sleep_until_day(&mut secondary, 160).await?;
+    until("it issues", || issues(&secondary)).await?;
+    assert_eq!(secondary.places[0].running().context().desk.issuer(), issuer, "it is too early");
+    sleep_until_day(&mut primary, 205).await?;
+    sleep_until_day(&mut secondary, 205).await?;
+    let context = secondary.places[0].running().context();
+    until("it issues with another one", || context.desk.issuer().is_some_and(|renewed| Some(renewed) != issuer))
+        .await?;
+    let state = context.replica.state().state.clone();
+    let live = state.issuers().filter(|issuer| issuer.phase == IssuerPhase::Live).map(|issuer| issuer.id);
+    assert_eq!(live.collect::<Vec<_>>(), context.desk.issuer().into_iter().collect::<Vec<_>>());
     Ok(())
 }
