@@ -186,6 +186,9 @@ fn an_issuer_is_signed_although_the_primarys_leader_is_killed_meanwhile() {
         let leader = primary.leader();
         secondary.start_joining(name);
         primary.server(&leader).kill();
+        let client = secondary.servers[0].client().with_token(&secondary.token);
+        let read = client.send("GET", "/v1/acl/policies?dc=dc1&stale", None).expect("an answer");
+        assert_eq!(read.status, 200, "another server answers a read: {}", read.body);
         secondary.wait_until_voting(name);
         secondary.wait_until_all_issue();
         primary.server(&leader).start(Start::Again);
@@ -286,6 +289,15 @@ fn any_server_answers_for_any_datacenter_and_writes_for_all_of_them() {
     assert_eq!(made.status, 200, "{}", made.body);
     let read = send(&there, &primary.token, "GET", "/v1/acl/policy/name/readers");
     assert_eq!(read.status, 200, "who writes through a secondary reads it there: {}", read.body);
+    let index = send(&there, &primary.token, "GET", "/v1/acl/policies?dc=dc1");
+    let index_there = send(&here, &primary.token, "GET", "/v1/acl/policies");
+    assert_eq!(index.header("x-consul-index"), index_there.header("x-consul-index"), "also after a change");
+    let unknown = "/v1/acl/token/00000000-0000-4000-8000-000000000009";
+    for (path, token) in [(unknown, &*primary.token), ("/v1/acl/token/x", &*primary.token), ("/v1/acl/tokens", "")] {
+        let (direct, passed) = (send(&here, token, "GET", path), send(&there, token, "GET", &format!("{path}?dc=dc1")));
+        let told = |answer: &Answer| (answer.status, answer.header("x-carrack-error-code").map(str::to_owned));
+        assert_eq!((told(&direct), &direct.body), (told(&passed), &passed.body), "{path}");
+    }
     let token = json!({"Policies": [{"Name": "readers"}]});
     let made = make_token(secondary.any(), &secondary.token, &token).json();
     let secret = made["SecretID"].as_str().expect("a secret");

@@ -6,7 +6,7 @@ use super::{grpc_client::within, wan::WanChannels};
 use crate::api::wan::MESSAGE_BYTES_MAX;
 use axum::http::{HeaderName, HeaderValue, Method, StatusCode};
 use bytes::Bytes;
-use carrack_authority::{State, spiffe::Name};
+use carrack_authority::{State, federation::Datacenter, spiffe::Name};
 use carrack_federation::WanError;
 use carrack_proto::{
     convert::wan::BadMessage,
@@ -14,6 +14,7 @@ use carrack_proto::{
 };
 use carrack_raft::Replica;
 use futures::future::{BoxFuture, FutureExt};
+use tokio::time::Instant;
 
 /// The longest path with its query: what the HTTP edge reads.
 const PATH_BYTES_MAX: usize = 16 * 1024;
@@ -106,24 +107,43 @@ impl OtherDatacenters for WanCalls {
             let known = || known_datacenters(&applied.state);
             let found =
                 found.ok_or_else(|| CallError::Unknown { datacenter: datacenter.to_owned(), known: known() })?;
-            let reached = self.channels.reach(&found).await.map_err(CallError::Unreachable)?;
-            let calls = CallsClient::new(reached.channel.clone());
-            let mut calls =
-                calls.max_decoding_message_size(MESSAGE_BYTES_MAX).max_encoding_message_size(MESSAGE_BYTES_MAX);
-            let answer = within(duration, to_wire(request), |request| async move { calls.call(request).await }).await;
-            let answer = answer.map_err(|status| match self.channels.failed(&reached, &status) {
-                busy @ WanError::Busy { .. } => CallError::Busy(busy),
-                // It was refused before anything was done for the client.
-                refused @ WanError::Refused { .. } => CallError::Unreachable(refused),
-                other => CallError::OutcomeUnknown(other),
-            })?;
-            let unreadable = |error: BadMessage| {
-                let (datacenter, reason) = (found.name.clone(), error.to_string());
-                CallError::OutcomeUnknown(WanError::Unreadable { datacenter, reason })
-            };
-            response_from_wire(answer).map_err(unreadable)
+            let (deadline, is_read) = (Instant::now() + duration, request.method == Method::GET);
+            let answered = self.ask(&found, request.clone(), deadline).await;
+            match answered {
+                // The server that was spoken to is gone: a read may be asked of the next one.
+                Err(CallError::OutcomeUnknown(WanError::Unreachable { .. })) if is_read => {
+                    self.ask(&found, request, deadline).await
+                }
+                answered => answered,
+            }
         }
         .boxed()
+    }
+}
+
+impl WanCalls {
+    async fn ask(
+        &self,
+        datacenter: &Datacenter,
+        request: ForwardedRequest,
+        deadline: Instant,
+    ) -> Result<ForwardedResponse, CallError> {
+        let reached = self.channels.reach(datacenter).await.map_err(CallError::Unreachable)?;
+        let calls = CallsClient::new(reached.channel.clone());
+        let mut calls = calls.max_decoding_message_size(MESSAGE_BYTES_MAX).max_encoding_message_size(MESSAGE_BYTES_MAX);
+        let left = deadline.saturating_duration_since(Instant::now());
+        let answer = within(left, to_wire(request), |request| async move { calls.call(request).await }).await;
+        let answer = answer.map_err(|status| match self.channels.failed(&reached, &status) {
+            busy @ WanError::Busy { .. } => CallError::Busy(busy),
+            // It was refused before anything was done for the client.
+            refused @ WanError::Refused { .. } => CallError::Unreachable(refused),
+            other => CallError::OutcomeUnknown(other),
+        })?;
+        let unreadable = |error: BadMessage| {
+            let (datacenter, reason) = (datacenter.name.clone(), error.to_string());
+            CallError::OutcomeUnknown(WanError::Unreadable { datacenter, reason })
+        };
+        response_from_wire(answer).map_err(unreadable)
     }
 }
 

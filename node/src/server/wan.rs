@@ -248,7 +248,9 @@ impl WanChannels {
             return WanError::Busy { datacenter, reason: status.message().into() };
         }
         self.leave(&datacenter, Some(&reached.address));
-        WanError::Unreachable { datacenter, reason: chain_of(status) }
+        // A failure of the connection is the status's source: the status itself only repeats it.
+        let reason = std::error::Error::source(status).map_or_else(|| status.message().into(), chain_of);
+        WanError::Unreachable { datacenter, reason }
     }
 
     /// Speaks to another server of a datacenter next; with an address, only if it is that one.
