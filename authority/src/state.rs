@@ -109,7 +109,7 @@ impl State {
         self.index = index;
         let has_jumped = self.cluster.is_some() && entry.stamp.since(self.now) > CLOCK_JUMP;
         self.now = self.now.max(entry.stamp);
-        let mut change = Change { index, now: self.now, touched: BTreeSet::new() };
+        let mut change = Change { index, now: self.now, touched: BTreeSet::new(), unmade: BTreeSet::new() };
         if has_jumped {
             change.touch(WatchKey::Cluster);
         }
@@ -306,9 +306,28 @@ struct Change {
     index: u64,
     now: Timestamp,
     touched: BTreeSet<WatchKey>,
+    /// The keys of records that this entry has written and deleted again.
+    unmade: BTreeSet<Uuid>,
 }
 
 impl Change {
+    /// Notes that a record is deleted which was written last at this revision.
+    fn unmake(&mut self, key: Uuid, modified: Revision) {
+        if modified == self.revision() {
+            self.unmade.insert(key);
+        }
+    }
+
+    /// Refuses to make a record anew in the entry that has written and deleted it: its revision would name two contents, and whoever
+    /// compares with it would change the one for the other.
+    fn check_made_once(&self, what: &str, key: Uuid) -> Result<(), Rejection> {
+        if self.unmade.contains(&key) {
+            let (what, found) = (what.to_owned(), self.revision());
+            return Err(Rejection::Conflict { what, expected: Revision::default(), found });
+        }
+        Ok(())
+    }
+
     fn touch(&mut self, key: WatchKey) {
         self.touched.insert(key);
     }

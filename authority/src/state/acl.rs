@@ -68,7 +68,10 @@ impl State {
         check::unchanged(what(), expected, token.modified)?;
         match &former {
             Some(former) => check_same_credential(former, &token)?,
-            None => check::room("tokens", self.acl.token_count(), TOKENS_MAX)?,
+            None => {
+                change.check_made_once(&what(), token.accessor.0)?;
+                check::room("tokens", self.acl.token_count(), TOKENS_MAX)?;
+            }
         }
         self.check_token(&token)?;
         token.modified = change.revision();
@@ -115,7 +118,8 @@ impl State {
                 self.note_for_secondaries(change, Table::Tokens, accessor.0);
             }
         }
-        if self.acl.delete_token(accessor).is_some() {
+        if let Some(gone) = self.acl.delete_token(accessor) {
+            change.unmake(accessor.0, gone.modified);
             change.touch(WatchKey::Tokens);
             change.touch(WatchKey::Token(accessor));
         }
@@ -145,6 +149,7 @@ impl State {
         }
         check::unchanged(what(), expected, policy.modified)?;
         if former.is_none() {
+            change.check_made_once(&what(), policy.id.0)?;
             check::room("policies", self.acl.policy_count(), POLICIES_MAX)?;
         }
         self.check_policy(&policy)?;
@@ -170,7 +175,8 @@ impl State {
             return Err(Rejection::BuiltIn { what: format!("policy {id}") });
         }
         self.only_in_primary("a policy")?;
-        if self.acl.delete_policy(id).is_some() {
+        if let Some(gone) = self.acl.delete_policy(id) {
+            change.unmake(id.0, gone.modified);
             self.note_for_secondaries(change, Table::Policies, id.0);
             change.touch(WatchKey::Policies);
         }

@@ -6,6 +6,7 @@ mod chooser;
 mod cost;
 mod federation;
 mod model;
+mod revisions;
 mod snapshots;
 mod stories;
 mod transcript;

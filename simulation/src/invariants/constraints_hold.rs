@@ -2,6 +2,9 @@
 //! CA bits, path lengths (a root has none, an issuer 0), key usages, the authority key identifier of its issuer, one subject and
 //! one key identifier for each CA. That the dates lie within the issuer's is `validity_nests` (RFC 5280 section 6.1, as TLS
 //! libraries read it). Leaves are examined when a client receives them.
+//!
+//! A request that was on its way to the primary when everybody slept may be answered a second time, when the first answer has ended:
+//! nobody ever had that one.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,6 +13,7 @@ use carrack_authority::{
     id::{Digest, KeyId},
     key::Der,
     root::{Ca, Root},
+    time::Timestamp,
     x509::{
         CertificateFacts,
         certificate::ISSUER_PATH_LENGTH,
@@ -31,6 +35,8 @@ pub(super) struct ConstraintsHold {
     subjects: BTreeMap<Der, Digest>,
     key_ids: BTreeMap<KeyId, Digest>,
     checked: BTreeSet<Digest>,
+    /// The subjects and the ends of the issuers of other datacenters.
+    remote: BTreeMap<KeyId, (Der, Timestamp)>,
 }
 
 impl Invariant for ConstraintsHold {
@@ -61,10 +67,16 @@ impl ConstraintsHold {
                 };
                 self.issuer(&signed.certificate, root)
             }
-            Command::RecordRemoteIssuer(issuer) => match before.roots(Ca::Mesh).find(&issuer.root) {
-                Some(root) => self.issuer(&issuer.certificate, root),
-                None => broken(format!("the issuer {} of {} has no root", issuer.id, issuer.datacenter)),
-            },
+            Command::RecordRemoteIssuer(issuer) => {
+                let Some(root) = before.roots(Ca::Mesh).find(&issuer.root) else {
+                    return broken(format!("the issuer {} of {} has no root", issuer.id, issuer.datacenter));
+                };
+                self.forget_ended(&issuer.id, after.now());
+                self.issuer(&issuer.certificate, root)?;
+                let subject = read(&issuer.certificate)?.subject;
+                self.remote.insert(issuer.id, (subject, issuer.not_after));
+                Ok(())
+            }
             Command::RecordServerCertificate { certificate, node, .. } => {
                 let Some(root) = before.roots(Ca::Server).find(&certificate.root) else {
                     return broken(format!("the certificate of server {node} has no root"));
@@ -92,6 +104,14 @@ impl ConstraintsHold {
         }
         signed_by(certificate, &facts, root)?;
         self.ca(certificate, &facts)
+    }
+
+    /// Forgets an issuer of another datacenter that has ended: its key may be certified again.
+    fn forget_ended(&mut self, id: &KeyId, now: Timestamp) {
+        if let Some((subject, _)) = self.remote.get(id).filter(|(_, end)| *end < now) {
+            self.subjects.remove(subject);
+            self.key_ids.remove(id);
+        }
     }
 
     fn ca(&mut self, certificate: &Der, facts: &CertificateFacts) -> Judged {

@@ -82,7 +82,8 @@ impl Prover {
         }
     }
 
-    /// Whether a refusal has a reason that there is: the server has no issuer that lives, or has not heard the primary for too long.
+    /// Whether a refusal has a reason that there is: the server has no issuer that lives, or has not heard the primary for too long, or
+    /// issuing is halted.
     fn is_refused_for(&self, host: &str, answer: &Answer) -> bool {
         let Some(context) = self.shared.servers[host].context() else { return false };
         let state = context.replica.state().state.clone();
@@ -97,6 +98,9 @@ impl Prover {
         let names_primary = answer.text().contains(&datacenter_name(PRIMARY));
         if answer.status == 503 && names_primary && !is_live(&state) {
             self.shared.mark(Mark::RefusedWithoutPrimary);
+            return true;
+        }
+        if answer.status == 503 && state.is_halted() && answer.text().contains("halted") {
             return true;
         }
         let is_bounded = self.shared.scenario.federation.token_staleness_max.is_some();
