@@ -8,7 +8,11 @@ use carrack_authority::{
     issuer::{Issuer, IssuerPhase, IssuerRequest},
     plan::renew::{LOOK_AGAIN, OwnIssuer, own_issuers},
     root::Ca,
-    x509::{CertificateFacts, RequestedName, build_csr, chain::check_issuer},
+    x509::{
+        CertificateFacts, RequestedName, build_csr,
+        chain::check_issuer,
+        csr::{CsrLimits, VerifiedIssuerCsr},
+    },
 };
 use carrack_raft::{AppliedState, Replica};
 use futures::future::{BoxFuture, FutureExt};
@@ -125,6 +129,9 @@ impl OwnIssuerTask {
         let root_facts = CertificateFacts::read(root.made.certificate.as_bytes())?;
         let certificate = issuer.certificate.as_bytes();
         check_issuer(certificate, signer.public_key(), &root_facts, &trust_domain, self.replica.log_time())?;
+        // A key that signs what nobody can verify is found here, and not by every client.
+        let test = build_csr(&*signer, &RequestedName::Issuer(&trust_domain))?;
+        VerifiedIssuerCsr::verify(test.as_bytes(), &CsrLimits::default())?;
         self.desk.work_with(ActiveIssuer::new(root, issuer, signer, trust_domain, datacenter)?);
         tracing::info!(issuer = %issuer.id, root = %root.made.id, until = %issuer.not_after, "this server issues");
         Ok(())

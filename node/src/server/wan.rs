@@ -42,8 +42,9 @@ use super::{
 };
 use crate::{api::wan::MESSAGE_BYTES_MAX, provider, tls::wan_dialer::WanDialer};
 
-/// How often an idle connection to another datacenter is probed, and how long it has to answer: a half-open one is found by it.
-const KEEP_ALIVE: Duration = Duration::from_secs(5);
+/// How often a connection to another datacenter is probed, and how long it has to answer: a half-open one is found by it, and clients
+/// wait for nothing no longer than for both.
+const KEEP_ALIVE: Duration = Duration::from_secs(2);
 /// How long reaching any server of another datacenter may take: longer than a lost SYN, and not so long that clients wait for nothing.
 const REACH_WITHIN: Duration = Duration::from_secs(4);
 /// How long it is believed that nobody there answers: a herd of clients does not dial for each of them.
