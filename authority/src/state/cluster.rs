@@ -2,7 +2,12 @@
 
 use std::sync::Arc;
 
-use super::{Change, Cluster, State, check, federation::check_primary, members::check_server, roots::check_root};
+use super::{
+    Change, Cluster, State, check,
+    federation::{check_primary, check_server_roots_bytes},
+    members::check_server,
+    roots::check_root,
+};
 use crate::{
     ca_config::{CaConfig, StoredCaConfig},
     command::Bootstrap,
@@ -148,6 +153,7 @@ fn check_bootstrap(change: &Change, bootstrap: &Bootstrap) -> Result<(), Rejecti
         check::der("the request for a server certificate", &request.csr, REQUEST_BYTES_MAX)?;
     }
     check_root(change, server_root)?;
+    check_server_roots_bytes([&server_root.certificate])?;
     let slots = [(member.node, member.sealing_recipient.clone())];
     match &server_root.sealed_key {
         Some(sealed) if sealed.slots != slots || sealed.recovery != bootstrap.recovery => {

@@ -331,8 +331,13 @@ pub(super) fn check_known_by(server_roots: &[Der], wan_addresses: &[String]) -> 
     for root in server_roots {
         check::der("a root of the server CA", root, CERTIFICATE_BYTES_MAX)?;
     }
-    let bytes = server_roots.iter().map(|root| root.as_bytes().len()).sum();
-    check::at_most("bytes of the roots of a datacenter's server CA", bytes, SERVER_ROOTS_BYTES_MAX)?;
+    check_server_roots_bytes(server_roots)?;
     check::at_most("addresses of a datacenter", wan_addresses.len(), WAN_ADDRESSES_MAX)?;
     wan_addresses.iter().try_for_each(|address| check::text("WAN address", address, ADDRESS_BYTES_MAX))
+}
+
+/// The bytes of all roots of one server CA: what exceeds them the other datacenters would refuse for ever.
+pub(super) fn check_server_roots_bytes<'a>(roots: impl IntoIterator<Item = &'a Der>) -> Result<(), Rejection> {
+    let bytes = roots.into_iter().map(|root| root.as_bytes().len()).sum();
+    check::at_most("bytes of the roots of a datacenter's server CA", bytes, SERVER_ROOTS_BYTES_MAX)
 }

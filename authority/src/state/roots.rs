@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Change, State, check};
+use super::{Change, State, check, federation::check_server_roots_bytes};
 use crate::{
     id::{KeyId, Revision},
     key::CERTIFICATE_BYTES_MAX,
@@ -28,6 +28,10 @@ impl State {
             return Err(Rejection::AlreadyExists { what: "a prepared root".into() });
         }
         check_root(change, made)?;
+        if ca == Ca::Server {
+            let recorded = self.server.roots.values().map(|root| &root.made.certificate);
+            check_server_roots_bytes(recorded.chain([&made.certificate]))?;
+        }
         if let Some(sealed) = &made.sealed_key {
             self.check_recipients(sealed)?;
         }

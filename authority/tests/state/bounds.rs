@@ -4,10 +4,14 @@ use std::time::Duration;
 
 use carrack_authority::{
     Command, Entry, Outcome, Proposal, Rejection, State,
+    command::Bootstrap,
+    federation::SERVER_ROOTS_BYTES_MAX,
     id::{NodeId, Revision},
     issuance::Issuance,
     issuer::{ISSUERS_PER_SERVER_MAX, SignedIssuer},
+    key::Der,
     member::{AdmitServer, JOIN_TOKENS_MAX, JoinToken, MEMBERS_MAX, REMOVED_MEMBERS_MAX},
+    root::{Ca, NewRoot},
 };
 
 use crate::world::*;
@@ -79,6 +83,27 @@ fn the_oldest_removed_servers_are_forgotten_but_their_ids_are_not_given_again() 
     assert_eq!(state.removed_members().count(), REMOVED_MEMBERS_MAX);
     assert!(state.removed_member(NodeId(2)).is_none() && state.removed_member(NodeId(3)).is_some());
     assert_eq!(join(&mut state, REMOVED_MEMBERS_MAX + 1), NodeId(REMOVED_MEMBERS_MAX as u64 + 3));
+}
+
+#[test]
+fn the_roots_of_the_server_ca_are_never_more_than_other_datacenters_take() {
+    let root = |of: &str, bytes: usize| NewRoot {
+        certificate: Der::from(vec![7; bytes]),
+        ..new_root(of, START.minus(HOUR), Some(sealed(&[(1, "a")])))
+    };
+    let limit = ("bytes of the roots of a datacenter's server CA".to_owned(), SERVER_ROOTS_BYTES_MAX as u64);
+    let begin = Bootstrap { server_root: root("server root", SERVER_ROOTS_BYTES_MAX + 1), ..bootstrap() };
+    let refused = propose(&mut State::default(), START, Command::Bootstrap(Box::new(begin)));
+    assert_eq!(limit_of(refused), limit);
+
+    let mut state = issuing();
+    let first: usize = state.roots(Ca::Server).bundle().iter().map(|root| root.made.certificate.as_bytes().len()).sum();
+    let room = SERVER_ROOTS_BYTES_MAX - first;
+    let publish = |ca: Ca, root: NewRoot| Command::PublishRoot { ca, root };
+    let refused = propose(&mut state, START, publish(Ca::Server, root("server root 2", room + 1)));
+    assert_eq!(limit_of(refused), limit);
+    assert_eq!(propose(&mut state, START, publish(Ca::Mesh, root("root 2", room + 1))), Outcome::Done, "it stays here");
+    assert_eq!(propose(&mut state, START, publish(Ca::Server, root("server root 2", room))), Outcome::Done);
 }
 
 #[test]
