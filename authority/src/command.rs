@@ -6,7 +6,7 @@ use uuid::Uuid;
 use crate::{
     acl::{AccessorId, Policy, PolicyId, Token},
     ca_config::CaConfig,
-    federation::{AdmitDatacenter, Datacenter, DatacenterFacts, FederationToken, Followed, RemoteIssuer},
+    federation::{AdmitDatacenter, Datacenter, DatacenterFacts, FederationToken, Followed, KnownServers, RemoteIssuer},
     id::{FeatureLevel, KeyId, NodeId, Revision},
     issuance::Issuance,
     issuer::{IssuerRequest, SignedIssuer},
@@ -211,6 +211,15 @@ pub enum Command {
     RecordRemoteIssuer(Box<RemoteIssuer>),
     /// The leader of a secondary takes over what it heard of the primary.
     FollowPrimary(Box<Followed>),
+    /// Another datacenter tells which servers it has: those that it removed are let in no more.
+    AnnounceServersOf {
+        /// The datacenter; the receiving server knows that it is that one.
+        datacenter: Name,
+        /// Its cluster.
+        cluster: Uuid,
+        /// Its servers.
+        servers: KnownServers,
+    },
 }
 
 impl Command {
@@ -234,6 +243,7 @@ impl Command {
             | Self::CreateFederationToken(_)
             | Self::AdmitDatacenter(_)
             | Self::AnnounceDatacenter(_)
+            | Self::AnnounceServersOf { .. }
             | Self::RemoveDatacenter { .. }
             | Self::RecordRemoteIssuer(_) => true,
             Self::Bootstrap(_)
@@ -258,6 +268,7 @@ impl Command {
                 | Self::AnnounceServer { .. }
                 | Self::AdmitDatacenter(_)
                 | Self::AnnounceDatacenter(_)
+                | Self::AnnounceServersOf { .. }
                 | Self::RecordRemoteIssuer(_)
         )
     }

@@ -22,7 +22,7 @@ use crate::{
     acl::Acl,
     ca_config::StoredCaConfig,
     command::{Command, Entry},
-    federation::{Datacenter, FederationToken, History, Progress, RemoteIssuer, Table},
+    federation::{Datacenter, FederationToken, History, KnownServers, Progress, RemoteIssuer, Table},
     id::{Digest, FeatureLevel, KeyId, NodeId, Revision},
     issuance::IssuanceLog,
     issuer::{Issuer, IssuerRequest},
@@ -96,6 +96,8 @@ pub struct State {
     /// In a secondary: the name of the primary.
     primary: Option<Name>,
     datacenters: OrdMap<Name, Arc<Datacenter>>,
+    /// The servers of those of them that have told.
+    servers_of: OrdMap<Name, KnownServers>,
     federation_tokens: OrdMap<Digest, FederationToken>,
     remote_issuers: OrdMap<KeyId, Arc<RemoteIssuer>>,
     followed: OrdMap<Table, Progress>,
@@ -177,6 +179,9 @@ impl State {
             Command::RemoveDatacenter { name } => self.remove_datacenter(change, name),
             Command::RecordRemoteIssuer(issuer) => self.record_remote_issuer(change, issuer),
             Command::FollowPrimary(followed) => self.follow_primary(change, followed),
+            Command::AnnounceServersOf { datacenter, cluster, servers } => {
+                self.announce_servers_of(change, datacenter, cluster, servers)
+            }
         }
     }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use carrack_authority::{
     Command, Outcome, State, WatchKey,
-    federation::{Change, Cursor, Datacenter, DatacenterFacts, Table},
+    federation::{Change, Cursor, Datacenter, DatacenterFacts, KnownServers, Table},
     id::{KeyId, NodeId, Revision},
     key::Der,
     root::Root,
@@ -67,6 +67,15 @@ pub struct IssuerAsked {
     pub csr: Der,
 }
 
+/// What a datacenter tells of itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Announcement {
+    /// Where it is and how its servers are known.
+    pub facts: DatacenterFacts,
+    /// Which servers it has.
+    pub servers: KnownServers,
+}
+
 /// The way from a secondary to the primary.
 pub trait FromPrimary: Send + Sync {
     /// A table and each of its changes, from where this datacenter is.
@@ -83,8 +92,8 @@ pub trait FromPrimary: Send + Sync {
     /// Has an issuer signed.
     fn sign_issuer<'a>(&'a self, primary: &'a Datacenter, asked: IssuerAsked) -> BoxFuture<'a, Result<Der, WanError>>;
 
-    /// Tells where this datacenter is and how its servers are known.
-    fn announce<'a>(&'a self, primary: &'a Datacenter, facts: DatacenterFacts) -> BoxFuture<'a, Result<(), WanError>>;
+    /// Tells where this datacenter is, how its servers are known, and which it has.
+    fn announce<'a>(&'a self, primary: &'a Datacenter, told: Announcement) -> BoxFuture<'a, Result<(), WanError>>;
 }
 
 /// Another datacenter did not do what it was asked for.

@@ -13,8 +13,8 @@ use carrack_authority::{
     ca_config::{BadCaConfig, CaConfig, StoredCaConfig},
     command::Bootstrap,
     federation::{
-        AdmitDatacenter, CaTable, Change, Cursor, Datacenter, DatacenterFacts, FederationToken, Followed, Page,
-        Progress, RemoteIssuer, Table,
+        AdmitDatacenter, CaTable, Change, Cursor, Datacenter, DatacenterFacts, FederationToken, Followed,
+        KnownDatacenter, KnownServers, Page, Progress, RemoteIssuer, Table,
     },
     id::{Digest, FeatureLevel, KeyId, NodeId, Revision, Serial, StoreId},
     issuance::{Grant, Holder, Issuance, IssuanceRecord, Keeper, Review},
@@ -343,7 +343,23 @@ fn federation_commands() -> Vec<Command> {
         Command::RecordRemoteIssuer(Box::new(remote_issuer())),
     ];
     commands.extend(followed);
+    commands.extend(server_commands());
     commands
+}
+
+fn servers() -> KnownServers {
+    KnownServers { present: vec![NodeId(164), NodeId(165)], next: NodeId(166) }
+}
+
+fn server_commands() -> [Command; 2] {
+    let known = [Some(servers()), None].map(|servers| KnownDatacenter { datacenter: datacenter(), servers });
+    let (primary, table, at) = (Uuid::from_u128(167), Table::Datacenters, Cursor::default());
+    let change = Change::DatacentersAndServers(known.into());
+    let cluster = Uuid::from_u128(168);
+    [
+        Command::FollowPrimary(Box::new(Followed { primary, table, from: at, to: at, change, is_all: false })),
+        Command::AnnounceServersOf { datacenter: name("dc2"), cluster, servers: servers() },
+    ]
 }
 
 fn federation_records() -> Vec<StateRecord> {
@@ -442,6 +458,7 @@ fn records() -> Vec<StateRecord> {
     ];
     records.extend(keys.map(|key| StateRecord::Modified(key, Revision(103))));
     records.extend(federation_records());
+    records.push(StateRecord::ServersOf(name("dc2"), servers()));
     records
 }
 
@@ -482,7 +499,7 @@ fn outcomes() -> Vec<Outcome> {
 #[test]
 fn commands_of_schema_1() {
     check("commands", Kind::Commands, &commands());
-    assert_eq!(names(&commands()).len(), 29, "a new command needs its golden bytes");
+    assert_eq!(names(&commands()).len(), 30, "a new command needs its golden bytes");
 }
 
 #[test]
@@ -494,7 +511,7 @@ fn an_entry_of_schema_1() {
 #[test]
 fn records_of_schema_1() {
     check("records", Kind::SnapshotRecords, &records());
-    assert_eq!(names(&records()).len(), 19, "a new kind of record needs its golden bytes");
+    assert_eq!(names(&records()).len(), 20, "a new kind of record needs its golden bytes");
 }
 
 #[test]

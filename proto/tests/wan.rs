@@ -9,8 +9,8 @@ use carrack_authority::{
         rules::{Access, Resource, Scope},
     },
     ca_config::CaConfig,
-    federation::{CaTable, Change, Cursor, Datacenter, Page, Table},
-    id::{Digest, KeyId, Revision},
+    federation::{CaTable, Change, Cursor, Datacenter, KnownDatacenter, KnownServers, Page, Table},
+    id::{Digest, KeyId, NodeId, Revision},
     key::{Der, KeyKind},
     root::{Bridge, NewRoot, Root, RootPhase},
     spiffe::Name,
@@ -105,6 +105,9 @@ fn changes() -> Vec<Change> {
         created: Revision(0),
         modified: Revision(0),
     };
+    let servers = KnownServers { present: vec![NodeId(1), NodeId(3)], next: NodeId(4) };
+    let silent = KnownDatacenter { datacenter: datacenter.clone(), servers: None };
+    let known = vec![KnownDatacenter { datacenter, servers: Some(servers) }, silent];
     let policy = Policy {
         id: PolicyId(id(12)),
         name: "operators".into(),
@@ -132,7 +135,7 @@ fn changes() -> Vec<Change> {
     };
     let endless = Token { expires_at: None, ..token.clone() };
     let pages = [None, Some(Page { after: None, upto: Some(id(18)) }), Some(Page { after: Some(id(19)), upto: None })];
-    let mut changes = vec![Change::Nothing, Change::Ca(Box::new(ca)), Change::Datacenters(vec![datacenter])];
+    let mut changes = vec![Change::Nothing, Change::Ca(Box::new(ca)), Change::DatacentersAndServers(known)];
     for page in pages {
         changes.push(Change::Policies { page, put: vec![policy.clone()], deleted: vec![PolicyId(id(20))] });
         let put = vec![token.clone(), endless.clone()];

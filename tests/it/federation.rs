@@ -324,3 +324,32 @@ fn a_primary_that_is_stopped_does_not_wait_for_its_followers() {
         wait::holds(trouble.contains("`dc1` cannot be reached"), || federation.to_string())
     });
 }
+
+/// How a server has the other datacenter answer a request.
+fn ask_elsewhere(server: &Server, token: &str, datacenter: &str) -> Answer {
+    let path = format!("/v1/carrack/status?dc={datacenter}");
+    server.client().with_token(token).send("GET", &path, None).expect("an answer")
+}
+
+#[test]
+fn a_server_that_was_removed_is_refused_by_the_other_datacenter_although_its_certificate_lasts() {
+    let wan = Wan::new(DELAY);
+    let primary = Cluster::form_primary(3, &wan);
+    let secondary = Cluster::form_secondary(3, "dc2", &primary);
+    wait_until_followed(&secondary);
+    for (of, other, elsewhere) in [(&primary, &secondary, "dc2"), (&secondary, &primary, "dc1")] {
+        let [removed, stays] = [0, 1].map(|place| of.followers()[place].clone());
+        let [removed, stays] =
+            [removed, stays].map(|name| of.servers.iter().find(|server| server.name == name).expect("it is there"));
+        assert_eq!(ask_elsewhere(removed, &of.token, elsewhere).status, 200, "while it is a server");
+        stays.carrack(&of.token, &["members", "remove", &removed.name]).expect_output();
+        wait::until("the removed server to be refused", || {
+            let answer = ask_elsewhere(removed, &of.token, elsewhere);
+            wait::holds(answer.status == 503, || format!("{}: {}", answer.status, answer.body))?;
+            // Its connection was cut; now it dials anew.
+            let is_told = other.servers.iter().any(|server| server.log().contains("was removed from its datacenter"));
+            wait::holds(is_told, || format!("no server tells why: {}", answer.body))
+        });
+        assert_eq!(ask_elsewhere(stays, &of.token, elsewhere).status, 200, "the others are let in");
+    }
+}

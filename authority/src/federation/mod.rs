@@ -2,6 +2,7 @@
 
 mod history;
 mod read;
+mod servers;
 
 use std::{fmt, time::Duration};
 
@@ -11,6 +12,7 @@ use uuid::Uuid;
 pub use self::{
     history::History,
     read::{Next, next, table_keys},
+    servers::KnownServers,
 };
 use crate::{
     acl::{AccessorId, Policy, PolicyId, Token},
@@ -57,6 +59,15 @@ pub struct Datacenter {
     pub created: Revision,
     /// The entry that changed it last.
     pub modified: Revision,
+}
+
+/// A datacenter and which servers it has.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KnownDatacenter {
+    /// The datacenter.
+    pub datacenter: Datacenter,
+    /// Its servers; `None`: it has not told.
+    pub servers: Option<KnownServers>,
 }
 
 /// A one-time token with which one named datacenter may join.
@@ -199,7 +210,7 @@ pub enum Change {
     Nothing,
     /// All of it: there are few roots.
     Ca(Box<CaTable>),
-    /// All of them: there are few datacenters.
+    /// All of them, without their servers: logs hold it from before servers were told.
     Datacenters(Vec<Datacenter>),
     /// Some policies.
     Policies {
@@ -219,6 +230,8 @@ pub enum Change {
         /// Deleted.
         deleted: Vec<AccessorId>,
     },
+    /// All of them, each with its servers: there are few datacenters.
+    DatacentersAndServers(Vec<KnownDatacenter>),
 }
 
 /// What the leader of a secondary heard of the primary.

@@ -2,7 +2,7 @@
 
 use uuid::Uuid;
 
-use super::{CaTable, Change, Cursor, Datacenter, History, Page, Table};
+use super::{CaTable, Change, Cursor, Datacenter, History, KnownDatacenter, Page, Table};
 use crate::{
     State,
     acl::{AccessorId, Policy, PolicyId, Token},
@@ -55,8 +55,13 @@ pub fn next(state: &State, table: Table, from: &Cursor) -> Option<Next> {
             Change::Ca(Box::new(CaTable { trust_domain, config, roots, activation }))
         }),
         Table::Datacenters => whole(state, table, from, || {
-            let others = state.datacenters().map(|other| Datacenter::clone(other));
-            Change::Datacenters(state.own_datacenter().into_iter().chain(others).collect())
+            let own = state.own_datacenter().map(|datacenter| (datacenter, Some(state.own_servers())));
+            let others =
+                state.datacenters().map(|other| (Datacenter::clone(other), state.servers_of(&other.name).cloned()));
+            let all = own.into_iter().chain(others);
+            Change::DatacentersAndServers(
+                all.map(|(datacenter, servers)| KnownDatacenter { datacenter, servers }).collect(),
+            )
         }),
         Table::Policies => records::<Policy>(state, from),
         Table::Tokens => records::<Token>(state, from),

@@ -10,10 +10,10 @@ use crate::{
     acl::Token,
     federation::{
         AdmitDatacenter, DATACENTERS_MAX, Datacenter, DatacenterFacts, FEDERATION_TOKEN_TTL_MAX, FEDERATION_TOKENS_MAX,
-        FederationToken, Progress, REMOTE_ISSUERS_MAX, RemoteIssuer, SERVER_ROOTS_BYTES_MAX, Table, WAN_ADDRESSES_MAX,
-        table_keys,
+        FederationToken, KnownServers, Progress, REMOTE_ISSUERS_MAX, RemoteIssuer, SERVER_ROOTS_BYTES_MAX, Table,
+        WAN_ADDRESSES_MAX, table_keys,
     },
-    id::{Digest, KeyId, Revision},
+    id::{Digest, KeyId, NodeId, Revision},
     issuer::ISSUERS_PER_SERVER_MAX,
     key::{CERTIFICATE_BYTES_MAX, Der},
     member::ADDRESS_BYTES_MAX,
@@ -51,6 +51,16 @@ impl State {
         };
         own.wan_addresses.sort();
         Some(own)
+    }
+
+    /// The servers of this datacenter, as the others know them.
+    pub fn own_servers(&self) -> KnownServers {
+        KnownServers { present: self.members.keys().copied().collect(), next: NodeId(self.next_node) }
+    }
+
+    /// The servers of another datacenter, if it has told.
+    pub fn servers_of(&self, datacenter: &Name) -> Option<&KnownServers> {
+        self.servers_of.get(datacenter)
     }
 
     /// The name of the primary, in a secondary.
@@ -223,13 +233,7 @@ impl State {
         change: &mut Change,
         facts: &DatacenterFacts,
     ) -> Result<Outcome, Rejection> {
-        self.only_in_primary("a datacenter")?;
-        let found = self.datacenters.get(&facts.name).cloned();
-        let found = found.ok_or_else(|| check::not_found(format!("the datacenter `{}`", facts.name)))?;
-        if found.cluster != facts.cluster {
-            let what = format!("the datacenter `{}` with the cluster {}", facts.name, facts.cluster);
-            return Err(check::invalid(what, format!("the recorded one has the cluster {}", found.cluster)));
-        }
+        let found = self.announcing_datacenter(&facts.name, &facts.cluster)?;
         check_facts(facts)?;
         if found.server_roots == facts.server_roots && found.wan_addresses == facts.wan_addresses {
             return Ok(Outcome::Done);
@@ -243,8 +247,39 @@ impl State {
         Ok(Outcome::Done)
     }
 
+    /// A datacenter that may say something of itself.
+    fn announcing_datacenter(&self, name: &Name, cluster: &Uuid) -> Result<Arc<Datacenter>, Rejection> {
+        self.only_in_primary("a datacenter")?;
+        let found = self.datacenters.get(name).cloned();
+        let found = found.ok_or_else(|| check::not_found(format!("the datacenter `{name}`")))?;
+        if found.cluster == *cluster {
+            return Ok(found);
+        }
+        let what = format!("the datacenter `{name}` with the cluster {cluster}");
+        Err(check::invalid(what, format!("the recorded one has the cluster {}", found.cluster)))
+    }
+
+    pub(super) fn announce_servers_of(
+        &mut self,
+        change: &mut Change,
+        name: &Name,
+        cluster: &Uuid,
+        servers: &KnownServers,
+    ) -> Result<Outcome, Rejection> {
+        self.announcing_datacenter(name, cluster)?;
+        check_servers(name, servers)?;
+        let found = self.servers_of.get(name);
+        let servers = found.map_or_else(|| servers.clone(), |found| found.with(servers));
+        if found != Some(&servers) {
+            self.servers_of.insert(name.clone(), servers);
+            change.touch(WatchKey::Datacenters);
+        }
+        Ok(Outcome::Done)
+    }
+
     pub(super) fn remove_datacenter(&mut self, change: &mut Change, name: &Name) -> Result<Outcome, Rejection> {
         self.only_in_primary("the list of datacenters")?;
+        self.servers_of.remove(name);
         match self.datacenters.remove(name) {
             Some(_) => change.touch(WatchKey::Datacenters),
             None => return Err(check::not_found(format!("the datacenter `{name}`"))),
@@ -320,6 +355,12 @@ pub(super) fn check_primary(primary: &Datacenter, own: &Name, own_cluster: &Uuid
 
 pub(super) fn check_facts(facts: &DatacenterFacts) -> Result<(), Rejection> {
     check_known_by(&facts.server_roots, &facts.wan_addresses)
+}
+
+/// What a datacenter says of its servers.
+pub(super) fn check_servers(datacenter: &Name, servers: &KnownServers) -> Result<(), Rejection> {
+    let what = || format!("what datacenter `{datacenter}` says of its servers");
+    servers.fault().map_or(Ok(()), |fault| Err(check::invalid(what(), fault)))
 }
 
 /// How a datacenter's servers are known and reached.

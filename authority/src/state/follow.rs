@@ -8,7 +8,7 @@ use super::{
     Change, State,
     acl::{check_links, check_policy_bounds},
     check,
-    federation::check_known_by,
+    federation::{check_known_by, check_servers},
     roots::check_root_form,
 };
 use crate::{
@@ -17,7 +17,7 @@ use crate::{
         policy::{DESCRIPTION_BYTES_MAX, POLICIES_MAX},
         token::TOKENS_MAX,
     },
-    federation::{self, CaTable, DATACENTERS_MAX, Datacenter, Followed, Page, Progress, Table},
+    federation::{self, CaTable, DATACENTERS_MAX, Datacenter, Followed, KnownDatacenter, Page, Progress, Table},
     id::KeyId,
     outcome::{Outcome, Rejection, WatchKey},
     planted::{self, Bug},
@@ -38,7 +38,13 @@ impl State {
         match heard {
             federation::Change::Nothing => {}
             federation::Change::Ca(ca) => self.follow_ca(change, ca),
-            federation::Change::Datacenters(datacenters) => self.follow_datacenters(change, datacenters),
+            federation::Change::Datacenters(datacenters) => {
+                self.follow_datacenters(change, &datacenters.iter().collect::<Vec<_>>())
+            }
+            federation::Change::DatacentersAndServers(known) => {
+                self.follow_datacenters(change, &datacenters_of(known));
+                self.follow_servers(change, known);
+            }
             federation::Change::Policies { page, put, deleted } => {
                 self.follow_policies(change, page.as_ref(), put, deleted)
             }
@@ -68,7 +74,16 @@ impl State {
         match (heard, table) {
             (federation::Change::Nothing, _) => Ok(()),
             (federation::Change::Ca(ca), Table::Ca) => self.check_ca(ca),
-            (federation::Change::Datacenters(datacenters), Table::Datacenters) => self.check_datacenters(datacenters),
+            (federation::Change::Datacenters(datacenters), Table::Datacenters) => {
+                self.check_datacenters(&datacenters.iter().collect::<Vec<_>>())
+            }
+            (federation::Change::DatacentersAndServers(known), Table::Datacenters) => {
+                self.check_datacenters(&datacenters_of(known))?;
+                known.iter().try_for_each(|known| match &known.servers {
+                    Some(servers) => check_servers(&known.datacenter.name, servers),
+                    None => Ok(()),
+                })
+            }
             (federation::Change::Policies { put, .. }, Table::Policies) => {
                 // Those that the primary has deleted meanwhile may still be here while its table is read anew.
                 let new = put.iter().filter(|policy| self.acl.policy(policy.id).is_none()).count();
@@ -145,7 +160,7 @@ impl State {
         }
     }
 
-    fn check_datacenters(&self, datacenters: &[Datacenter]) -> Result<(), Rejection> {
+    fn check_datacenters(&self, datacenters: &[&Datacenter]) -> Result<(), Rejection> {
         check::at_most("datacenters", datacenters.len(), DATACENTERS_MAX + 1)?;
         let known = self.primary().and_then(|name| self.datacenters.get(name));
         let is_there = |known: &Arc<Datacenter>| {
@@ -159,19 +174,20 @@ impl State {
         datacenters.iter().try_for_each(|other| check_known_by(&other.server_roots, &other.wan_addresses))
     }
 
-    fn follow_datacenters(&mut self, change: &mut Change, datacenters: &[Datacenter]) {
+    fn follow_datacenters(&mut self, change: &mut Change, datacenters: &[&Datacenter]) {
         let own = self.cluster.as_ref().map(|cluster| cluster.id);
-        let others = datacenters.iter().filter(|other| Some(other.cluster) != own);
+        let others = datacenters.iter().copied().filter(|other| Some(other.cluster) != own);
         let others: Vec<&Datacenter> = others.collect();
         let gone: Vec<_> =
             self.datacenters.keys().filter(|name| others.iter().all(|other| other.name != **name)).cloned().collect();
         for name in gone {
             self.datacenters.remove(&name);
+            self.servers_of.remove(&name);
             change.touch(WatchKey::Datacenters);
         }
         for heard in others {
             let found = self.datacenters.get(&heard.name).cloned();
-            let mut other = heard.clone();
+            let mut other = Datacenter::clone(heard);
             let first = (change.revision(), change.revision(), change.now);
             (other.created, other.modified, other.joined_at) =
                 found.as_ref().map_or(first, |found| (found.created, found.modified, found.joined_at));
@@ -180,6 +196,20 @@ impl State {
                 self.datacenters.insert(other.name.clone(), Arc::new(other));
                 change.touch(WatchKey::Datacenters);
             }
+        }
+    }
+
+    fn follow_servers(&mut self, change: &mut Change, known: &[KnownDatacenter]) {
+        for KnownDatacenter { datacenter, servers } in known {
+            let (name, found) = (&datacenter.name, self.servers_of.get(&datacenter.name));
+            if found == servers.as_ref() || !self.datacenters.contains_key(name) {
+                continue;
+            }
+            match servers {
+                Some(servers) => self.servers_of.insert(name.clone(), servers.clone()),
+                None => self.servers_of.remove(name),
+            };
+            change.touch(WatchKey::Datacenters);
         }
     }
 
@@ -264,6 +294,10 @@ impl State {
             change.touch(WatchKey::Token(accessor));
         }
     }
+}
+
+fn datacenters_of(known: &[KnownDatacenter]) -> Vec<&Datacenter> {
+    known.iter().map(|known| &known.datacenter).collect()
 }
 
 fn check_followed_policy(policy: &Policy) -> Result<(), Rejection> {

@@ -9,7 +9,7 @@ use super::{Cluster, State};
 use crate::{
     acl::{Policy, Token},
     ca_config::StoredCaConfig,
-    federation::{Datacenter, FederationToken, Progress, RemoteIssuer, Table},
+    federation::{Datacenter, FederationToken, KnownServers, Progress, RemoteIssuer, Table},
     id::{Digest, NodeId, Revision},
     issuance::{BadIssuance, Holder, IssuanceLog, IssuanceRecord},
     issuer::{Issuer, IssuerRequest},
@@ -88,6 +88,8 @@ pub enum StateRecord {
     Changed(Table, Revision, Uuid),
     /// The last revision of which such a change is forgotten.
     Forgotten(Table, Revision),
+    /// The servers of another datacenter.
+    ServersOf(Name, KnownServers),
 }
 
 /// Records that are no state.
@@ -137,6 +139,7 @@ impl State {
             .chain(self.modified.iter().map(|(key, revision)| StateRecord::Modified(*key, *revision)))
             .chain(self.primary.iter().cloned().map(StateRecord::Primary))
             .chain(self.datacenters.values().cloned().map(StateRecord::Datacenter))
+            .chain(self.servers_of.iter().map(|(name, servers)| StateRecord::ServersOf(name.clone(), servers.clone())))
             .chain(self.federation_tokens.values().cloned().map(StateRecord::FederationToken))
             .chain(self.remote_issuers.values().cloned().map(StateRecord::RemoteIssuer))
             .chain(self.followed.iter().map(|(table, progress)| StateRecord::Followed(*table, *progress)))
@@ -223,6 +226,7 @@ impl State {
             StateRecord::Followed(table, progress) => once("a followed table", self.followed.insert(table, progress)),
             StateRecord::Changed(table, revision, key) => self.put_changed_record(table, revision, key),
             StateRecord::Forgotten(table, revision) => self.put_forgotten_record(table, revision),
+            StateRecord::ServersOf(name, servers) => self.put_servers_record(name, servers),
         }
     }
 
@@ -268,6 +272,13 @@ impl State {
             return Err(BadRecords::Twice { what: format!("the cluster of datacenter {}", other.name) });
         }
         once("a datacenter", self.datacenters.insert(other.name.clone(), other))
+    }
+
+    fn put_servers_record(&mut self, name: Name, servers: KnownServers) -> Result<(), BadRecords> {
+        if !self.datacenters.contains_key(&name) {
+            return Err(contradiction(format!("the servers of datacenter {name}"), "there is no such datacenter"));
+        }
+        once("the servers of a datacenter", self.servers_of.insert(name, servers))
     }
 
     fn put_changed_record(&mut self, table: Table, revision: Revision, key: Uuid) -> Result<(), BadRecords> {

@@ -4,11 +4,11 @@
 use std::collections::BTreeSet;
 
 use carrack_authority::{
-    Command, Entry, Outcome, Proposal, Rejection, State,
+    Command, Entry, Outcome, Proposal, Rejection, State, WatchKey,
     acl::{Policy, Token},
     federation::{
-        AdmitDatacenter, Change, Cursor, Datacenter, DatacenterFacts, FederationToken, Followed, Next, RemoteIssuer,
-        Table, next,
+        AdmitDatacenter, Change, Cursor, Datacenter, DatacenterFacts, FederationToken, Followed, KnownDatacenter,
+        KnownServers, Next, RemoteIssuer, Table, next,
     },
     id::{NodeId, Revision},
     root::{Ca, RootPhase},
@@ -294,6 +294,94 @@ fn an_issuer_for_another_datacenter_is_recorded_once_and_only_under_a_root_that_
     assert_eq!(primary.remote_issuers().count(), 0, "it is forgotten when it has ended");
     let halted = issuer("w", "root 2");
     assert!(matches!(rejection(propose(&mut primary, ended, record(&halted))), Rejection::Halted));
+}
+
+fn servers(present: &[u64], next: u64) -> KnownServers {
+    KnownServers { present: present.iter().copied().map(NodeId).collect(), next: NodeId(next) }
+}
+
+fn join(state: &mut State, of: &str) -> NodeId {
+    assert_eq!(propose(state, START, Command::CreateJoinToken(join_token(of, START.plus(HOUR)))), Outcome::Done);
+    match propose(state, START, Command::AdmitServer(Box::new(admit(of)))) {
+        Outcome::Admitted { node } => node,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn remove(state: &mut State, node: NodeId) {
+    assert_eq!(propose(state, START, Command::RequestRemoval { node }), Outcome::Done);
+    let expected = state.member(node).unwrap().modified;
+    assert_eq!(propose(state, START, Command::RemoveServer { node, expected }), Outcome::Done);
+}
+
+#[test]
+fn every_datacenter_hears_which_servers_the_others_removed() {
+    let (mut primary, mut dc2) = (issuing(), secondary());
+    admit_dc2(&mut primary);
+    assert_eq!(primary.servers_of(&name("dc2")), None, "it has not told yet");
+    follow_all(&primary, &mut dc2);
+    assert_eq!(dc2.servers_of(&name("dc1")), Some(&servers(&[1], 2)));
+    let node = join(&mut primary, "b");
+    remove(&mut primary, node);
+    follow_all(&primary, &mut dc2);
+    assert_eq!(dc2.servers_of(&name("dc1")), Some(&servers(&[1], 3)));
+
+    let told = |servers| Command::AnnounceServersOf { datacenter: name("dc2"), cluster: SECONDARY, servers };
+    let node = join(&mut dc2, "b");
+    let before = dc2.own_servers();
+    remove(&mut dc2, node);
+    assert_eq!((&before, dc2.own_servers()), (&servers(&[1, 2], 3), servers(&[1], 3)));
+    for late in [dc2.own_servers(), before] {
+        assert_eq!(propose(&mut primary, START, told(late)), Outcome::Done);
+        assert_eq!(primary.servers_of(&name("dc2")), Some(&servers(&[1], 3)), "a late word brings nobody back");
+    }
+    let seen = primary.modified(&WatchKey::Datacenters);
+    assert_eq!(propose(&mut primary, START, told(servers(&[1], 3))), Outcome::Done);
+    assert_eq!(primary.modified(&WatchKey::Datacenters), seen, "nothing new");
+    for (wrong, reason) in [
+        (told(servers(&[2, 1], 3)), "ascending"),
+        (told(servers(&[1], 1)), "not above"),
+        (
+            Command::AnnounceServersOf { datacenter: name("dc2"), cluster: PRIMARY, servers: servers(&[1], 3) },
+            "recorded one has the cluster",
+        ),
+        (
+            Command::AnnounceServersOf { datacenter: name("dc3"), cluster: SECONDARY, servers: servers(&[1], 3) },
+            "`dc3` not found",
+        ),
+    ] {
+        let refused = rejection(propose(&mut primary, START, wrong)).to_string();
+        assert!(refused.contains(reason), "{refused}");
+    }
+    let records: Vec<StateRecord> = primary.to_records().collect();
+    assert_eq!(records, State::from_records(records.clone()).unwrap().to_records().collect::<Vec<_>>());
+    assert_eq!(propose(&mut primary, START, Command::RemoveDatacenter { name: name("dc2") }), Outcome::Done);
+    assert_eq!(primary.servers_of(&name("dc2")), None);
+}
+
+#[test]
+fn a_third_datacenter_hears_of_a_removed_server_through_the_primary() {
+    let mut dc2 = secondary();
+    let known = |name: &str, cluster: Uuid, servers: Option<KnownServers>| {
+        let datacenter =
+            Datacenter { name: crate::world::name(name), cluster, is_primary: name == "dc1", ..primary_as_seen() };
+        KnownDatacenter { datacenter, servers }
+    };
+    let heard = |dc2: &mut State, dc3: Option<KnownServers>| {
+        let from = dc2.progress(Table::Datacenters).cursor;
+        let to = Cursor { revision: Revision(from.revision.0 + 1), ..from };
+        let all = vec![known("dc1", PRIMARY, None), known("dc3", Uuid::from_u128(9), dc3)];
+        propose(dc2, START, followed(Table::Datacenters, from, to, Change::DatacentersAndServers(all)))
+    };
+    assert_eq!(heard(&mut dc2, None), Outcome::Done);
+    assert_eq!(dc2.servers_of(&name("dc3")), None);
+    assert_eq!(heard(&mut dc2, Some(servers(&[2], 4))), Outcome::Done);
+    assert_eq!(dc2.servers_of(&name("dc3")), Some(&servers(&[2], 4)));
+    assert!(matches!(rejection(heard(&mut dc2, Some(servers(&[4], 4)))), Rejection::Invalid { .. }));
+    let from = dc2.progress(Table::Datacenters).cursor;
+    let gone = Change::DatacentersAndServers(vec![known("dc1", PRIMARY, None)]);
+    assert_eq!(propose(&mut dc2, START, followed(Table::Datacenters, from, from, gone)), Outcome::Done);
+    assert_eq!(dc2.servers_of(&name("dc3")), None, "it is gone with its datacenter");
 }
 
 #[test]

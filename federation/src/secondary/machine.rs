@@ -21,7 +21,7 @@ use carrack_authority::{
 use tokio::time::Instant;
 
 use super::status::SecondaryStatus;
-use crate::ports::{Heard, IssuerAsked, WanError};
+use crate::ports::{Announcement, Heard, IssuerAsked, WanError};
 
 /// The first pause after a failure; it doubles.
 const PAUSE_MIN: Duration = Duration::from_millis(500);
@@ -46,7 +46,7 @@ pub enum Input {
     /// The log took an issuer, or did not.
     Recorded(NodeId, Result<(), String>),
     /// The primary was told where this datacenter is, or was not.
-    Announced(DatacenterFacts, Result<(), WanError>),
+    Announced(Announcement, Result<(), WanError>),
 }
 
 /// Something to do.
@@ -66,8 +66,8 @@ pub enum Action {
     Sign(Revision, IssuerAsked),
     /// Commit an issuer.
     Record(NodeId, Command),
-    /// Tell the primary where this datacenter is.
-    Announce(DatacenterFacts),
+    /// Tell the primary where this datacenter is and which servers it has.
+    Announce(Announcement),
 }
 
 /// What the machine wants.
@@ -114,7 +114,7 @@ struct Signing {
 #[derive(Debug, Default)]
 struct Announcing {
     is_under_way: bool,
-    told: Option<DatacenterFacts>,
+    told: Option<Announcement>,
     retry: Retry,
 }
 
@@ -144,7 +144,7 @@ impl Machine {
                 actions.extend(self.signed(state, log_time, now, node, revision, result));
             }
             Input::Recorded(node, result) => self.recorded(now, node, result),
-            Input::Announced(facts, result) => self.announced(now, facts, result),
+            Input::Announced(told, result) => self.announced(now, told, result),
         }
         let mut verdict = self.look(state, now);
         actions.append(&mut verdict.actions);
@@ -322,23 +322,24 @@ impl Machine {
             server_roots: own.server_roots,
             wan_addresses: own.wan_addresses,
         };
+        let to_tell = Announcement { facts, servers: state.own_servers() };
         let announcing = &mut self.announcing;
-        if announcing.is_under_way || announcing.told.as_ref() == Some(&facts) {
+        if announcing.is_under_way || announcing.told.as_ref() == Some(&to_tell) {
             return;
         }
         if announcing.retry.is_due(now) {
             announcing.is_under_way = true;
-            verdict.actions.push(Action::Announce(facts));
+            verdict.actions.push(Action::Announce(to_tell));
         } else if let Some(at) = announcing.retry.at {
             wake(verdict, at);
         }
     }
 
-    fn announced(&mut self, now: Instant, facts: DatacenterFacts, result: Result<(), WanError>) {
+    fn announced(&mut self, now: Instant, told: Announcement, result: Result<(), WanError>) {
         self.announcing.is_under_way = false;
         match result {
             Ok(()) => {
-                self.announcing.told = Some(facts);
+                self.announcing.told = Some(told);
                 self.announcing.retry = Retry::default();
                 self.status.unannounced = None;
             }

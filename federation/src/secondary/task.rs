@@ -116,12 +116,12 @@ impl Driver {
                 Action::Follow(table, command) => self.follow(table, command),
                 Action::Sign(revision, asked) => self.sign(state, revision, asked),
                 Action::Record(node, command) => self.record(node, command),
-                Action::Announce(facts) => {
+                Action::Announce(told) => {
                     let Some(known) = known_primary(state) else { continue };
                     let primary = self.primary.clone();
                     self.spawn(None, async move {
-                        let result = primary.announce(&known, facts.clone()).await;
-                        Input::Announced(facts, result)
+                        let result = primary.announce(&known, told.clone()).await;
+                        Input::Announced(told, result)
                     });
                 }
             }

@@ -79,6 +79,7 @@ impl Transport {
             name: other.name.clone(),
             cluster: other.cluster,
             roots: other.server_roots.clone(),
+            servers: state.servers_of(&other.name).cloned(),
         });
         for problem in self.wan_trust.replace(others.collect()) {
             tracing::error!(

@@ -8,7 +8,7 @@ use std::{
 
 use carrack_authority::{
     Command, Outcome, State, WatchKey,
-    federation::{Cursor, Datacenter, DatacenterFacts, Table},
+    federation::{Cursor, Datacenter, Table},
     id::{Revision, Serial},
     key::Der,
     root::Root,
@@ -17,11 +17,11 @@ use carrack_authority::{
     x509::authority::SignedCertificate,
 };
 use carrack_federation::{
-    FromPrimary, Heard, IssuerSigner, Log, LogError, WanError,
+    Announcement, FromPrimary, Heard, IssuerSigner, Log, LogError, WanError,
     ports::{IssuerAsked, IssuerToSign},
 };
 use carrack_proto::{
-    convert::wan::{cursor_to_wire, der_from_wire, der_to_wire, heard_from_wire, table_to_wire},
+    convert::wan::{cursor_to_wire, der_from_wire, der_to_wire, heard_from_wire, servers_to_wire, table_to_wire},
     wan::{AnnounceRequest, FollowRequest, SignIssuerRequest, wan_client::WanClient},
 };
 use carrack_raft::{Replica, ports::Entropy};
@@ -321,12 +321,13 @@ impl FromPrimary for ToPrimary {
         .boxed()
     }
 
-    fn announce<'a>(&'a self, primary: &'a Datacenter, facts: DatacenterFacts) -> BoxFuture<'a, Result<(), WanError>> {
+    fn announce<'a>(&'a self, primary: &'a Datacenter, told: Announcement) -> BoxFuture<'a, Result<(), WanError>> {
         async move {
             let reached = self.0.reach(primary).await?;
             let request = AnnounceRequest {
-                server_roots: facts.server_roots.iter().map(der_to_wire).collect(),
-                wan_addresses: facts.wan_addresses,
+                server_roots: told.facts.server_roots.iter().map(der_to_wire).collect(),
+                wan_addresses: told.facts.wan_addresses,
+                servers: Some(servers_to_wire(&told.servers)),
             };
             let mut client = reached.wan();
             let told = within(ANSWER_WITHIN, request, |request| async move { client.announce(request).await }).await;

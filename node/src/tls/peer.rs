@@ -98,6 +98,14 @@ pub enum PeerRefusal {
         /// Its id.
         node: NodeId,
     },
+    /// A server that another datacenter removed.
+    #[error(
+        "{server} was removed from its datacenter: its id is never accepted again; a server that shall come back joins there anew, see `carrack members list` there"
+    )]
+    RemovedElsewhere {
+        /// Who it is.
+        server: ServerId,
+    },
     /// Not the server that was dialled.
     #[error("the peer is server {found}, dialled was server {expected}")]
     OtherServer {
@@ -190,7 +198,7 @@ impl PeerRefusal {
             Self::NotAServer { .. } => "not_a_server",
             Self::OtherCluster { .. } | Self::OtherClusterOf { .. } => "other_cluster",
             Self::OtherDatacenter { .. } => "other_datacenter",
-            Self::Removed { .. } => "removed",
+            Self::Removed { .. } | Self::RemovedElsewhere { .. } => "removed",
             Self::OtherServer { .. } => "other_server",
             Self::Expired { .. } | Self::ExpiredElsewhere { .. } => "expired",
             Self::Ended { .. } => "ended",

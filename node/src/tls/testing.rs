@@ -11,6 +11,7 @@ use std::{
 };
 
 use carrack_authority::{
+    federation::KnownServers,
     id::{Digest, NodeId, Serial},
     key::{Der, KeyKind},
     spiffe::Name,
@@ -169,7 +170,14 @@ impl ServerCa {
 
     /// What servers of other datacenters trust of this one.
     pub(super) fn as_trusted(&self) -> TrustedDatacenter {
-        TrustedDatacenter { name: self.datacenter.clone(), cluster: self.cluster, roots: vec![self.root.clone()] }
+        let (name, roots) = (self.datacenter.clone(), vec![self.root.clone()]);
+        TrustedDatacenter { name, cluster: self.cluster, roots, servers: None }
+    }
+
+    /// The same, where it has told which servers it has.
+    pub(super) fn as_trusted_with(&self, present: &[u64], next: u64) -> TrustedDatacenter {
+        let present = present.iter().copied().map(NodeId).collect();
+        TrustedDatacenter { servers: Some(KnownServers { present, next: NodeId(next) }), ..self.as_trusted() }
     }
 
     /// The handle of what a server of this datacenter trusts, with nothing recorded.

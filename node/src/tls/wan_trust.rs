@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use arc_swap::ArcSwap;
 use carrack_authority::{
-    federation::DATACENTERS_MAX,
+    federation::{DATACENTERS_MAX, KnownServers},
     key::Der,
     root::ROOTS_MAX,
     spiffe::Name,
@@ -36,6 +36,8 @@ pub struct TrustedDatacenter {
     pub cluster: Uuid,
     /// The bundle of its server CA, each root in DER.
     pub roots: Vec<Der>,
+    /// Its servers, if it has told: those that it removed are let in no more.
+    pub servers: Option<KnownServers>,
 }
 
 /// Something that is recorded of another datacenter and cannot be used. Everything else is.
@@ -95,6 +97,7 @@ struct Datacenters {
 struct Anchored {
     cluster: Uuid,
     anchors: Vec<TrustAnchor<'static>>,
+    servers: Option<KnownServers>,
 }
 
 impl WanTrust {
@@ -121,14 +124,15 @@ impl WanTrust {
     fn anchored(&self, datacenters: &[TrustedDatacenter], problems: &mut Vec<NotTrusted>) -> BTreeMap<Name, Anchored> {
         let mut by_name = BTreeMap::new();
         for datacenter in datacenters.iter().filter(|datacenter| datacenter.name != self.own_datacenter) {
-            let TrustedDatacenter { name, cluster, .. } = datacenter;
+            let TrustedDatacenter { name, cluster, servers, .. } = datacenter;
             if by_name.contains_key(name) {
                 problems.push(NotTrusted::NamedTwice { datacenter: name.clone(), cluster: *cluster });
             } else if by_name.len() >= DATACENTERS_TRUSTED_MAX {
                 let count_max = DATACENTERS_TRUSTED_MAX;
                 problems.push(NotTrusted::TooManyDatacenters { datacenter: name.clone(), count_max });
             } else {
-                by_name.insert(name.clone(), Anchored { cluster: *cluster, anchors: anchors(datacenter, problems) });
+                let (anchors, servers) = (anchors(datacenter, problems), servers.clone());
+                by_name.insert(name.clone(), Anchored { cluster: *cluster, anchors, servers });
             }
         }
         by_name
@@ -156,6 +160,18 @@ impl WanTrust {
         }
     }
 
+    /// Refuses a server that its datacenter has removed, for as long as its certificate lasts.
+    pub(super) fn check_present(&self, server: &ServerId) -> Result<(), PeerRefusal> {
+        let current = self.current.load();
+        let known = current.by_name.get(&server.datacenter).and_then(|known| known.servers.as_ref());
+        match known {
+            Some(servers) if servers.is_removed(server.node) => {
+                Err(PeerRefusal::RemovedElsewhere { server: server.clone() })
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Tells of each replacement.
     pub(super) fn subscribe(&self) -> watch::Receiver<u64> {
         self.changes.subscribe()
@@ -169,7 +185,7 @@ impl fmt::Debug for WanTrust {
 }
 
 fn anchors(datacenter: &TrustedDatacenter, problems: &mut Vec<NotTrusted>) -> Vec<TrustAnchor<'static>> {
-    let TrustedDatacenter { name, cluster, roots } = datacenter;
+    let TrustedDatacenter { name, cluster, roots, .. } = datacenter;
     if roots.len() > ROOTS_TRUSTED_MAX {
         let (datacenter, count, count_max) = (name.clone(), roots.len(), ROOTS_TRUSTED_MAX);
         problems.push(NotTrusted::TooManyRoots { datacenter, count, count_max });

@@ -41,7 +41,10 @@ impl PeerRule for WanVerifier {
             return Err(PeerRefusal::OtherDatacenter { found: id.datacenter, expected: expected.clone() });
         }
         let anchors = self.trust.anchors_for(&id)?;
-        match verify_chain(presented, &anchors, now, side).map_err(|refusal| refusal.of_datacenter(&id.datacenter))? {
+        let verdict = verify_chain(presented, &anchors, now, side);
+        let verdict = verdict.map_err(|refusal| refusal.of_datacenter(&id.datacenter))?;
+        self.trust.check_present(&id)?;
+        match verdict {
             ChainVerdict::Valid => {
                 Ok(VerifiedServer { id, acceptance: Acceptance::Certificate { not_after: facts.not_after } })
             }

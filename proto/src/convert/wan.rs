@@ -9,8 +9,8 @@ use carrack_authority::{
         rules::{Access, Resource, Scope},
     },
     ca_config::CaConfig,
-    federation::{CaTable, Change, Cursor, Datacenter, Page, Table},
-    id::{Digest, KeyId, Revision},
+    federation::{CaTable, Change, Cursor, Datacenter, KnownDatacenter, KnownServers, Page, Table},
+    id::{Digest, KeyId, NodeId, Revision},
     key::Der,
     root::{Bridge, NewRoot, Root, RootPhase},
     spiffe::Name,
@@ -80,7 +80,12 @@ pub fn heard_to_wire(change: &Change, to: &Cursor, is_all: bool, primary_revisio
         Change::Nothing => None,
         Change::Ca(ca) => Some(wan::follow_response::Change::Ca(ca_to_wire(ca))),
         Change::Datacenters(datacenters) => {
-            let datacenters = datacenters.iter().map(datacenter_to_wire).collect();
+            let datacenters = datacenters.iter().map(|datacenter| datacenter_to_wire(datacenter, None)).collect();
+            Some(wan::follow_response::Change::Datacenters(wan::DatacentersTable { datacenters }))
+        }
+        Change::DatacentersAndServers(known) => {
+            let datacenters = known.iter().map(|known| datacenter_to_wire(&known.datacenter, known.servers.as_ref()));
+            let datacenters = datacenters.collect();
             Some(wan::follow_response::Change::Datacenters(wan::DatacentersTable { datacenters }))
         }
         Change::Policies { page, put, deleted } => Some(wan::follow_response::Change::Policies(wan::PoliciesChange {
@@ -105,7 +110,7 @@ pub fn heard_from_wire(response: wan::FollowResponse) -> Result<(Change, Cursor,
         Some(wan::follow_response::Change::Ca(ca)) => Change::Ca(Box::new(ca_from_wire(ca)?)),
         Some(wan::follow_response::Change::Datacenters(table)) => {
             let datacenters = table.datacenters.into_iter().map(datacenter_from_wire);
-            Change::Datacenters(datacenters.collect::<Result<_, _>>()?)
+            Change::DatacentersAndServers(datacenters.collect::<Result<_, _>>()?)
         }
         Some(wan::follow_response::Change::Policies(change)) => Change::Policies {
             page: change.page.as_ref().map(page_from_wire).transpose()?,
@@ -216,20 +221,20 @@ fn root_from_wire(root: wan::Root) -> Result<Root, BadMessage> {
     })
 }
 
-/// A datacenter as it is sent.
-pub fn datacenter_to_wire(datacenter: &Datacenter) -> wan::Datacenter {
+fn datacenter_to_wire(datacenter: &Datacenter, servers: Option<&KnownServers>) -> wan::Datacenter {
     wan::Datacenter {
         name: datacenter.name.to_string(),
         cluster: uuid_to_wire(datacenter.cluster),
         server_roots: datacenter.server_roots.iter().map(der_to_wire).collect(),
         wan_addresses: datacenter.wan_addresses.clone(),
         is_primary: datacenter.is_primary,
+        servers: servers.map(servers_to_wire),
     }
 }
 
-/// The datacenter that was sent.
-pub fn datacenter_from_wire(datacenter: wan::Datacenter) -> Result<Datacenter, BadMessage> {
-    Ok(Datacenter {
+fn datacenter_from_wire(datacenter: wan::Datacenter) -> Result<KnownDatacenter, BadMessage> {
+    let servers = datacenter.servers.map(|servers| servers_from_wire(&servers));
+    let datacenter = Datacenter {
         name: name_from_wire("datacenter", &datacenter.name)?,
         cluster: uuid_from_wire("cluster", &datacenter.cluster)?,
         server_roots: datacenter.server_roots.iter().map(|der| der_from_wire(der)).collect(),
@@ -238,7 +243,18 @@ pub fn datacenter_from_wire(datacenter: wan::Datacenter) -> Result<Datacenter, B
         joined_at: Timestamp::EPOCH,
         created: Revision(0),
         modified: Revision(0),
-    })
+    };
+    Ok(KnownDatacenter { datacenter, servers })
+}
+
+/// A datacenter's servers as they are sent.
+pub fn servers_to_wire(servers: &KnownServers) -> wan::Servers {
+    wan::Servers { present: servers.present.iter().map(|node| node.0).collect(), next: servers.next.0 }
+}
+
+/// The servers that were sent; whether a datacenter can have them, the state says.
+pub fn servers_from_wire(servers: &wan::Servers) -> KnownServers {
+    KnownServers { present: servers.present.iter().copied().map(NodeId).collect(), next: NodeId(servers.next) }
 }
 
 fn policy_to_wire(policy: &Policy) -> wan::Policy {

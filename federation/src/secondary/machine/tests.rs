@@ -3,11 +3,11 @@
 use carrack_authority::{
     Entry, Outcome, Proposal,
     ca_config::CaConfig,
-    federation::{CaTable, Cursor},
-    id::{FeatureLevel, KeyId},
+    federation::{CaTable, Cursor, KnownServers},
+    id::{Digest, FeatureLevel, KeyId, StoreId},
     issuer::IssuerRequest,
     key::KeyKind,
-    member::Addresses,
+    member::{Addresses, AdmitServer, JoinToken},
     root::{Root, RootPhase},
 };
 use uuid::Uuid;
@@ -195,24 +195,72 @@ async fn where_this_datacenter_is_and_how_its_servers_are_known_is_told_once_and
     let (mut machine, mut state, now) = (Machine::default(), secondary(), Instant::now());
     let told = |verdict: &Verdict| {
         verdict.actions.iter().find_map(|action| match action {
-            Action::Announce(facts) => Some(facts.clone()),
+            Action::Announce(told) => Some(told.clone()),
             _ => None,
         })
     };
-    let facts = told(&machine.look(&state, now)).expect("at the beginning");
+    let first = told(&machine.look(&state, now)).expect("at the beginning");
+    let facts = &first.facts;
     assert_eq!((facts.name.as_str(), facts.wan_addresses.as_slice()), ("dc2", ["x:8302".to_owned()].as_slice()));
     let unreachable = WanError::Unreachable { datacenter: name("dc1"), reason: "cut".into() };
-    machine.take(&state, START, now, Input::Announced(facts.clone(), Err(unreachable)));
+    machine.take(&state, START, now, Input::Announced(first.clone(), Err(unreachable)));
     assert!(machine.status().unannounced.is_some());
     let later = now + PAUSE_MAX;
-    assert_eq!(told(&machine.look(&state, later)), Some(facts.clone()));
-    machine.take(&state, START, later, Input::Announced(facts, Ok(())));
+    assert_eq!(told(&machine.look(&state, later)), Some(first.clone()));
+    machine.take(&state, START, later, Input::Announced(first, Ok(())));
     assert_eq!((told(&machine.look(&state, later)), machine.status().unannounced.clone()), (None, None));
     let addresses = Addresses { raft: "x:8300".into(), grpc: "x:8503".into(), wan: Some("y:8302".into()) };
     let announce = Command::AnnounceServer { node: NodeId(1), addresses, supports: FeatureLevel(1) };
     propose(&mut state, announce);
     let changed = told(&machine.look(&state, later)).expect("after a change");
-    assert_eq!(changed.wan_addresses, ["y:8302"]);
+    assert_eq!(changed.facts.wan_addresses, ["y:8302"]);
+}
+
+/// Another server joins and is asked to leave, until the leader has taken it out of the membership.
+fn admit_server(state: &mut State) -> NodeId {
+    let (secret, public_key, expires_at) = (Digest([5; 32]), Digest([6; 32]), START.plus(Duration::from_secs(3600)));
+    let token = JoinToken { secret, node_name: name("y"), expires_at, consumed: None, created: Revision(0) };
+    propose(state, Command::CreateJoinToken(token));
+    let server = AdmitServer {
+        secret,
+        name: name("y"),
+        store: StoreId([7; 16]),
+        addresses: Addresses { raft: "y:8300".into(), grpc: "y:8503".into(), wan: None },
+        sealing_recipient: "age1y".into(),
+        supports: FeatureLevel(1),
+        csr: der("csr"),
+        public_key,
+    };
+    let proposals = vec![Proposal { proposer: NodeId(1), command: Command::AdmitServer(Box::new(server)) }];
+    match state.apply(state.index() + 1, &Entry { stamp: START, proposals }).outcomes.as_slice() {
+        [Outcome::Admitted { node }] => *node,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_removed_server_is_told_of_at_once() {
+    let (mut machine, mut state, now) = (Machine::default(), secondary(), Instant::now());
+    let mut servers_told = |state: &State| {
+        let told = machine.look(state, now).actions.into_iter().find_map(|action| match action {
+            Action::Announce(told) => Some(told),
+            _ => None,
+        })?;
+        machine.take(state, START, now, Input::Announced(told.clone(), Ok(())));
+        Some(told.servers)
+    };
+    let servers = |present: &[u64], next| KnownServers {
+        present: present.iter().copied().map(NodeId).collect(),
+        next: NodeId(next),
+    };
+    assert_eq!(servers_told(&state), Some(servers(&[1], 2)));
+    let node = admit_server(&mut state);
+    assert_eq!(servers_told(&state), Some(servers(&[1, 2], 3)));
+    propose(&mut state, Command::RequestRemoval { node });
+    assert_eq!(servers_told(&state), None, "it is there until it is out of the membership");
+    let expected = state.member(node).expect("it is leaving").modified;
+    propose(&mut state, Command::RemoveServer { node, expected });
+    assert_eq!(servers_told(&state), Some(servers(&[1], 3)));
 }
 
 #[test]

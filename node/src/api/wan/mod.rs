@@ -15,7 +15,8 @@ use carrack_federation::{
 };
 use carrack_proto::{
     convert::wan::{
-        BadMessage, cursor_from_wire, der_from_wire, der_to_wire, key_id_from_wire, name_from_wire, table_from_wire,
+        BadMessage, cursor_from_wire, der_from_wire, der_to_wire, key_id_from_wire, name_from_wire, servers_from_wire,
+        table_from_wire,
     },
     wan::{
         AnnounceRequest, AnnounceResponse, FollowRequest, FollowResponse, SignIssuerRequest, SignIssuerResponse,
@@ -66,6 +67,13 @@ impl WanService {
     /// What the other service of the port needs.
     pub(crate) const fn parts(&self) -> &WanParts {
         &self.parts
+    }
+
+    /// Commits what a datacenter says of itself.
+    async fn record(&self, command: Command) -> Result<(), Status> {
+        let outcome = self.parts.log.propose(command, crate::server::PROPOSE_WITHIN).await;
+        let outcome = outcome.map_err(|error| Status::unavailable(error.to_string()))?;
+        outcome.accepted().map(drop).map_err(|rejection| Status::failed_precondition(rejection.to_string()))
     }
 }
 
@@ -131,16 +139,18 @@ impl wan_server::Wan for WanService {
         let peer = peer(&request)?;
         self.parts.shares.of(&peer.datacenter).announcement()?;
         let message = request.into_inner();
+        let servers = message.servers.as_ref().map(servers_from_wire);
         let facts = DatacenterFacts {
-            name: peer.datacenter,
+            name: peer.datacenter.clone(),
             cluster: peer.cluster,
             server_roots: message.server_roots.iter().map(|der| der_from_wire(der)).collect(),
             wan_addresses: message.wan_addresses,
         };
-        let command = Command::AnnounceDatacenter(Box::new(facts));
-        let outcome = self.parts.log.propose(command, crate::server::PROPOSE_WITHIN).await;
-        let outcome = outcome.map_err(|error| Status::unavailable(error.to_string()))?;
-        outcome.accepted().map_err(|rejection| Status::failed_precondition(rejection.to_string()))?;
+        self.record(Command::AnnounceDatacenter(Box::new(facts))).await?;
+        if let Some(servers) = servers {
+            let (datacenter, cluster) = (peer.datacenter, peer.cluster);
+            self.record(Command::AnnounceServersOf { datacenter, cluster, servers }).await?;
+        }
         Ok(Response::new(AnnounceResponse {}))
     }
 }

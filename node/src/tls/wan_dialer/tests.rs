@@ -150,6 +150,25 @@ async fn a_removed_datacenter_loses_the_connections_that_it_has_at_both_ends() {
 }
 
 #[tokio::test]
+async fn a_removed_server_loses_the_connections_that_it_has_at_both_ends() {
+    let pair = Pair::new();
+    let (address, mut accepted) = pair.one.listen().await;
+    let mut dialled = pair.dial(&address).await.unwrap();
+    let mut connection = accepted.recv().await.unwrap().unwrap();
+    let mut byte = [0; 1];
+    pair.one.trust.replace(vec![pair.two_ca.as_trusted_with(&[1, 4], 5)]);
+    assert!(futures::poll!(Box::pin(connection.read(&mut byte))).is_pending(), "another server was removed");
+
+    pair.one.trust.replace(vec![pair.two_ca.as_trusted_with(&[1], 5)]);
+    assert_eq!(code(read_error(&mut connection).await.as_ref()), Some("removed"));
+    assert!(futures::poll!(Box::pin(dialled.read(&mut byte))).is_pending());
+    pair.two.trust.replace(vec![pair.one_ca.as_trusted_with(&[], 5)]);
+    assert_eq!(code(read_error(&mut dialled).await.as_ref()), Some("removed"));
+    let error = pair.dial(&address).await.map(drop).unwrap_err();
+    assert_eq!(code(Some(&error)), Some("removed"));
+}
+
+#[tokio::test]
 async fn a_root_is_rotated_under_live_connections_and_a_pruned_one_ends_those_that_it_vouched_for() {
     let pair = Pair::new();
     let next_ca = ServerCa::new(2, "dc2");

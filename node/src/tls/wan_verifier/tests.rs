@@ -81,6 +81,22 @@ fn the_roots_of_one_datacenter_vouch_for_no_server_of_another() {
 }
 
 #[test]
+fn a_server_that_its_datacenter_removed_is_refused_and_one_that_joined_since_is_not() {
+    let world = World::new();
+    let servers = [1, 2, 3, 4].map(|node| world.two.server(node));
+    assert_eq!(world.trust.replace(vec![world.two.as_trusted_with(&[1, 3], 4), world.three.as_trusted()]), []);
+    let verdicts = servers.each_ref().map(|server| world.verify_at(server, START));
+    assert!(verdicts[0].is_ok() && verdicts[2].is_ok());
+    assert!(verdicts[3].is_ok(), "its datacenter has not told of it yet");
+    let removed = verdicts[1].clone().unwrap_err();
+    assert_eq!(removed, PeerRefusal::RemovedElsewhere { server: world.two.id(2) });
+    assert_eq!(removed.code(), "removed");
+    assert!(removed.to_string().contains("never accepted again"), "{removed}");
+    assert_eq!(world.refusal(&ServerCa::new(2, "dc2").server(2)).code(), "chain", "who is not even that server");
+    assert!(world.verify_at(&world.three.server(2), START).is_ok(), "another datacenter's ids are its own");
+}
+
+#[test]
 fn an_unknown_datacenter_and_one_that_was_made_anew_are_refused_with_what_to_do() {
     let world = World::new();
     let unknown = world.refusal(&ServerCa::new(4, "dc4").server(1));
