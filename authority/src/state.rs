@@ -19,7 +19,7 @@ use uuid::Uuid;
 
 pub use self::records::{BadRecords, StateHead, StateRecord};
 use crate::{
-    acl::Acl,
+    acl::{AccessorId, Acl, Token},
     ca_config::StoredCaConfig,
     command::{Command, Entry},
     federation::{Datacenter, FederationToken, History, KnownServers, Progress, RemoteIssuer, Table},
@@ -93,6 +93,8 @@ pub struct State {
     config: StoredCaConfig,
     issuances: IssuanceLog,
     acl: Acl,
+    /// In a secondary: the primary's tokens behind which a local one stands.
+    hidden_tokens: OrdMap<AccessorId, Arc<Token>>,
     /// In a secondary: the name of the primary.
     primary: Option<Name>,
     datacenters: OrdMap<Name, Arc<Datacenter>>,
@@ -121,6 +123,7 @@ impl State {
             decided.unwrap_or_else(Outcome::Rejected)
         });
         let outcomes = outcomes.collect();
+        self.show_hidden_tokens(&mut change);
         for key in &change.touched {
             if !matches!(key, WatchKey::Token(_)) {
                 self.modified.insert(*key, Revision(index.saturating_sub(hash_order(key))));

@@ -353,3 +353,28 @@ fn a_server_that_was_removed_is_refused_by_the_other_datacenter_although_its_cer
         assert_eq!(ask_elsewhere(stays, &of.token, elsewhere).status, 200, "the others are let in");
     }
 }
+
+#[test]
+fn a_local_token_goes_on_although_the_primary_makes_another_with_its_id() {
+    let wan = Wan::new(DELAY);
+    let primary = Cluster::form_primary(1, &wan);
+    let secondary = Cluster::form_secondary(1, "dc2", &primary);
+    let accessor = "6a1253d2-1785-24fd-91c2-f8e78c745511";
+    let local = json!({"AccessorID": accessor, "Local": true});
+    let local = make_token(secondary.any(), &secondary.token, &local).json();
+    let local = local["SecretID"].as_str().expect("a secret");
+    let global = make_token(primary.any(), &primary.token, &json!({"AccessorID": accessor})).json();
+    let global = global["SecretID"].as_str().expect("a secret");
+    wait::until("the secondary to tell of it", || {
+        let status = secondary.any().status(&secondary.token)?;
+        wait::holds(status["Problems"].to_string().contains(accessor), || status["Problems"].to_string())
+    });
+    assert_eq!(knows(secondary.any(), local), Ok(true));
+    assert_eq!((knows(secondary.any(), global), knows(primary.any(), global)), (Ok(false), Ok(true)));
+    let client = secondary.any().client().with_token(&secondary.token);
+    let deleted = client.send("DELETE", &format!("/v1/acl/token/{accessor}"), None).expect("an answer");
+    assert_eq!(deleted.status, 200, "{}", deleted.body);
+    assert_eq!((knows(secondary.any(), local), knows(secondary.any(), global)), (Ok(false), Ok(true)));
+    let status = secondary.any().status(&secondary.token).expect("a status");
+    assert!(!status["Problems"].to_string().contains(accessor), "{}", status["Problems"]);
+}

@@ -92,9 +92,11 @@ impl State {
             }
             (federation::Change::Tokens { put, .. }, Table::Tokens) => {
                 // The local ones of this datacenter have a bound of their own.
-                let is_new = |token: &&Token| self.acl.token(token.accessor, Timestamp::EPOCH).is_none();
-                let new = put.iter().filter(is_new).count();
-                check::at_most("tokens", self.acl.token_count() + new, 2 * TOKENS_MAX)?;
+                let is_new = |token: &&Token| {
+                    !self.has_global_token(token.accessor) && !self.hidden_tokens.contains_key(&token.accessor)
+                };
+                let count = self.acl.token_count() + self.hidden_tokens.len() + put.iter().filter(is_new).count();
+                check::at_most("tokens", count, 2 * TOKENS_MAX)?;
                 put.iter().try_for_each(check_followed_token)
             }
             _ => Err(check::invalid(format!("what was followed of the table `{table}`"), "it is of another table")),
@@ -244,23 +246,19 @@ impl State {
     }
 
     fn follow_tokens(&mut self, change: &mut Change, page: Option<&Page>, put: &[Token], deleted: &[AccessorId]) {
-        let is_global =
-            |state: &Self, id: AccessorId| state.acl.token(id, Timestamp::EPOCH).is_some_and(|token| !token.is_local);
         let mut gone: Vec<AccessorId> = deleted.to_vec();
         if let Some(page) = page {
             let here = self.acl.tokens_after(page.after.map(AccessorId)).map(|token| token.accessor);
             let here = here.take_while(|id| page.contains(id.0));
+            let hidden = self.hidden_tokens.keys().copied().filter(|id| page.contains(id.0));
             let heard: BTreeSet<AccessorId> = put.iter().map(|token| token.accessor).collect();
-            gone.extend(here.filter(|id| !heard.contains(id)));
+            gone.extend(here.chain(hidden).filter(|id| !heard.contains(id)));
         }
         if planted::is(Bug::DeletionNotFollowed) {
             gone.clear();
         }
         for id in gone {
-            // A local token is this datacenter's own.
-            if is_global(self, id) {
-                self.forget_token(change, id);
-            }
+            self.forget_global_token(change, id);
         }
         for heard in put {
             self.follow_token(change, heard);
@@ -269,8 +267,15 @@ impl State {
 
     fn follow_token(&mut self, change: &mut Change, heard: &Token) {
         if heard.expires_at.is_some_and(|end| end <= change.now) {
-            return self.forget_token(change, heard.accessor);
+            return self.forget_global_token(change, heard.accessor);
         }
+        if self.local_token_before(heard).is_some() {
+            self.forget_global_token(change, heard.accessor);
+            let (created, modified) = (change.revision(), change.revision());
+            self.hidden_tokens.insert(heard.accessor, Arc::new(Token { created, modified, ..heard.clone() }));
+            return;
+        }
+        self.hidden_tokens.remove(&heard.accessor);
         let found = self.acl.token(heard.accessor, Timestamp::EPOCH).cloned();
         let first = (change.revision(), change.revision());
         let (created, modified) = found.as_ref().map_or(first, |found| (found.created, found.modified));
@@ -286,6 +291,52 @@ impl State {
         change.touch(WatchKey::Tokens);
         change.touch(WatchKey::Token(token.accessor));
         self.acl.put_token(Arc::new(token));
+    }
+
+    /// The tokens of the primary that are not honoured here, because a local one has their accessor id or their secret.
+    pub fn hidden_tokens(&self) -> impl Iterator<Item = &Arc<Token>> {
+        self.hidden_tokens.values().filter(|token| token.expires_at.is_none_or(|end| end > self.now))
+    }
+
+    /// The local token that has the accessor id or the secret of one of the primary's.
+    pub fn local_token_before(&self, token: &Token) -> Option<&Arc<Token>> {
+        let owner = self.acl.is_secret_taken(&token.secret);
+        let like = [Some(token.accessor), owner].into_iter().flatten();
+        like.filter_map(|id| self.acl.token(id, Timestamp::EPOCH)).find(|found| found.is_local)
+    }
+
+    /// Takes over the hidden tokens behind which no local one stands any more: the primary's stream does not bring them again. What has
+    /// been deleted there meanwhile has left them already.
+    pub(super) fn show_hidden_tokens(&mut self, change: &mut Change) {
+        if self.hidden_tokens.is_empty() || !change.touched.contains(&WatchKey::Tokens) {
+            return;
+        }
+        let all: Vec<Arc<Token>> = self.hidden_tokens.values().cloned().collect();
+        for token in all {
+            let has_ended = token.expires_at.is_some_and(|end| end <= self.now);
+            // Another global one with its secret is older or newer; the primary says soon which of the two is gone.
+            let is_free = self.acl.token(token.accessor, Timestamp::EPOCH).is_none()
+                && self.acl.is_secret_taken(&token.secret).is_none();
+            if has_ended || is_free {
+                self.hidden_tokens.remove(&token.accessor);
+            }
+            if is_free && !has_ended {
+                change.touch(WatchKey::Token(token.accessor));
+                self.acl.put_token(Arc::new(Token { modified: change.revision(), ..Token::clone(&token) }));
+            }
+        }
+    }
+
+    fn has_global_token(&self, accessor: AccessorId) -> bool {
+        self.acl.token(accessor, Timestamp::EPOCH).is_some_and(|token| !token.is_local)
+    }
+
+    /// Forgets a token that the primary has no more. A local one with its accessor id is this datacenter's own.
+    fn forget_global_token(&mut self, change: &mut Change, accessor: AccessorId) {
+        self.hidden_tokens.remove(&accessor);
+        if self.has_global_token(accessor) {
+            self.forget_token(change, accessor);
+        }
     }
 
     fn forget_token(&mut self, change: &mut Change, accessor: AccessorId) {

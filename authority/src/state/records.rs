@@ -90,6 +90,8 @@ pub enum StateRecord {
     Forgotten(Table, Revision),
     /// The servers of another datacenter.
     ServersOf(Name, KnownServers),
+    /// A token of the primary behind which a local one stands.
+    HiddenToken(Arc<Token>),
 }
 
 /// Records that are no state.
@@ -136,6 +138,7 @@ impl State {
             .chain(self.issuances.after(0).cloned().map(StateRecord::Issuance))
             .chain(self.acl.policies().cloned().map(StateRecord::Policy))
             .chain(self.acl.tokens().cloned().map(StateRecord::Token))
+            .chain(self.hidden_tokens.values().cloned().map(StateRecord::HiddenToken))
             .chain(self.modified.iter().map(|(key, revision)| StateRecord::Modified(*key, *revision)))
             .chain(self.primary.iter().cloned().map(StateRecord::Primary))
             .chain(self.datacenters.values().cloned().map(StateRecord::Datacenter))
@@ -226,6 +229,7 @@ impl State {
             StateRecord::Followed(table, progress) => once("a followed table", self.followed.insert(table, progress)),
             StateRecord::Changed(table, revision, key) => self.put_changed_record(table, revision, key),
             StateRecord::Forgotten(table, revision) => self.put_forgotten_record(table, revision),
+            StateRecord::HiddenToken(token) => self.put_hidden_token_record(token),
             StateRecord::ServersOf(name, servers) => self.put_servers_record(name, servers),
         }
     }
@@ -311,6 +315,13 @@ impl State {
         }
         self.acl.put_token(token);
         Ok(())
+    }
+
+    fn put_hidden_token_record(&mut self, token: Arc<Token>) -> Result<(), BadRecords> {
+        if token.is_local {
+            return Err(contradiction(format!("the hidden token {}", token.accessor), "it is a local one"));
+        }
+        once("a hidden token", self.hidden_tokens.insert(token.accessor, token))
     }
 
     fn put_policy_record(&mut self, policy: Arc<Policy>) -> Result<(), BadRecords> {

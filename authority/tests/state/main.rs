@@ -5,6 +5,7 @@ mod bounds;
 mod chooser;
 mod cost;
 mod federation;
+mod following;
 mod model;
 mod revisions;
 mod snapshots;

@@ -25,6 +25,9 @@ use crate::server::federation_token::{
     CreateFederationTokenError, FEDERATION_TOKEN_TTL_DEFAULT, create_federation_token,
 };
 
+/// The most hidden tokens that are shown: a person looks at a few, and mends their cause.
+const HIDDEN_TOKENS_SHOWN_MAX: usize = 20;
+
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "PascalCase")]
 struct FederationEntry {
@@ -66,6 +69,18 @@ pub(super) struct SecondaryEntry {
     unsigned_issuers: Vec<UnsignedEntry>,
     /// On the leader: why the primary does not know where this datacenter is now.
     unannounced: Option<String>,
+    /// The primary's tokens that are not honoured here, because a local one has their accessor id or secret; the first of them.
+    hidden_tokens: Vec<HiddenTokenEntry>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct HiddenTokenEntry {
+    #[serde(rename = "AccessorID")]
+    accessor: String,
+    /// The local one.
+    #[serde(rename = "LocalAccessorID")]
+    local: String,
 }
 
 #[derive(Debug, Serialize)]
@@ -147,7 +162,16 @@ pub(super) fn secondary(call: &Call, state: &State) -> Option<SecondaryEntry> {
             .map(|(node, reason)| UnsignedEntry { node_name: cluster::name(state, *node), reason: reason.clone() })
             .collect(),
         unannounced: known.and_then(|known| known.unannounced.clone()),
+        hidden_tokens: hidden_tokens(state),
     })
+}
+
+fn hidden_tokens(state: &State) -> Vec<HiddenTokenEntry> {
+    let hidden = state.hidden_tokens().filter_map(|token| {
+        let local = state.local_token_before(token)?.accessor.to_string();
+        Some(HiddenTokenEntry { accessor: token.accessor.to_string(), local })
+    });
+    hidden.take(HIDDEN_TOKENS_SHOWN_MAX).collect()
 }
 
 fn stream(state: &State, known: Option<&SecondaryStatus>, table: Table) -> StreamEntry {
@@ -181,7 +205,17 @@ pub(super) fn problems(call: &Call, state: &State) -> Vec<String> {
     if let Some(reason) = entry.unannounced {
         problems.push(format!("the primary does not know where this datacenter is now: {reason}"));
     }
+    problems.extend(hidden_problem(&entry.hidden_tokens, state.hidden_tokens().count()));
     problems
+}
+
+fn hidden_problem(hidden: &[HiddenTokenEntry], count: usize) -> Option<String> {
+    let first = hidden.first()?;
+    let HiddenTokenEntry { accessor, local } = first;
+    Some(format!(
+        "tokens of the primary that are not honoured here: {count}; {accessor} has the accessor id or the secret of the local token {local}, \
+         which goes on (`carrack federation show --format json` lists others): delete the local one, or make the primary's under another id"
+    ))
 }
 
 #[derive(Serialize)]
