@@ -378,3 +378,20 @@ fn a_local_token_goes_on_although_the_primary_makes_another_with_its_id() {
     let status = secondary.any().status(&secondary.token).expect("a status");
     assert!(!status["Problems"].to_string().contains(accessor), "{}", status["Problems"]);
 }
+
+#[test]
+fn a_primary_that_cannot_be_reached_is_one_trouble_with_the_tables_named() {
+    let wan = Wan::new(DELAY);
+    let primary = Cluster::form_primary(1, &wan);
+    let secondary = Cluster::form_secondary(1, "dc2", &primary);
+    wait_until_followed(&secondary);
+    wan.cut();
+    let all = "tables of the primary are not followed: `ca`, `datacenters`, `policies`, `tokens`: datacenter `dc1` cannot be reached";
+    wait::until("one trouble", || {
+        let status = secondary.any().status(&secondary.token)?;
+        let problems = status["Problems"].as_array().ok_or("no problems are shown")?;
+        let about = problems.iter().filter_map(Value::as_str).filter(|text| text.contains("tables of the primary"));
+        let about: Vec<&str> = about.collect();
+        wait::holds(matches!(about[..], [one] if one.starts_with(all)), || format!("{problems:?}"))
+    });
+}

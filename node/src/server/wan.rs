@@ -208,6 +208,8 @@ impl WanChannels {
                 Err(error) => failures.push(format!("{address}: {}", chain_of(&error))),
             }
         }
+        // In whichever order they failed, the same trouble is the same text.
+        failures.sort();
         Err(failures)
     }
 

@@ -1,6 +1,6 @@
 //! The other datacenters: listed, removed, and the tokens with which new ones join; in a secondary, how it stands with the primary.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use axum::response::Response;
 use carrack_authority::{
@@ -193,12 +193,7 @@ fn stream(state: &State, known: Option<&SecondaryStatus>, table: Table) -> Strea
 /// What a secondary's operator should look at.
 pub(super) fn problems(call: &Call, state: &State) -> Vec<String> {
     let Some(entry) = secondary(call, state) else { return Vec::new() };
-    let mut problems = Vec::new();
-    for stream in entry.streams {
-        if let Some(trouble) = stream.trouble {
-            problems.push(format!("the primary's table `{}` is not followed: {trouble}", stream.table));
-        }
-    }
+    let mut problems: Vec<String> = streams_problem(&entry.streams).into_iter().collect();
     for unsigned in entry.unsigned_issuers {
         problems.push(format!("the primary has not signed an issuer of {}: {}", unsigned.node_name, unsigned.reason));
     }
@@ -207,6 +202,19 @@ pub(super) fn problems(call: &Call, state: &State) -> Vec<String> {
     }
     problems.extend(hidden_problem(&entry.hidden_tokens, state.hidden_tokens().count()));
     problems
+}
+
+/// One problem, however many streams have it: most of what ends one ends all.
+fn streams_problem(streams: &[StreamEntry]) -> Option<String> {
+    let mut tables: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+    for stream in streams {
+        if let Some(trouble) = &stream.trouble {
+            tables.entry(trouble).or_default().push(format!("`{}`", stream.table));
+        }
+    }
+    let told: Vec<String> =
+        tables.iter().map(|(trouble, tables)| format!("{}: {trouble}", tables.join(", "))).collect();
+    (!told.is_empty()).then(|| format!("tables of the primary are not followed: {}", told.join("; ")))
 }
 
 fn hidden_problem(hidden: &[HiddenTokenEntry], count: usize) -> Option<String> {
@@ -266,4 +274,35 @@ pub(super) async fn remove(call: Call) -> Result<Response, HttpError> {
     call.committed_view().await?;
     call.propose(Command::RemoveDatacenter { name }).await?;
     call.yes()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn stream(table: Table, trouble: Option<&str>) -> StreamEntry {
+        StreamEntry {
+            table: table.as_str(),
+            revision: 1,
+            reading: false,
+            heard_at: None,
+            open: Some(trouble.is_none()),
+            lag: None,
+            silent_seconds: None,
+            trouble: trouble.map(str::to_owned),
+        }
+    }
+
+    #[test]
+    fn what_ends_all_streams_is_one_problem() {
+        let problem = |troubles: [Option<&str>; 4]| {
+            let streams = Table::ALL.iter().zip(troubles).map(|(table, trouble)| stream(*table, trouble));
+            streams_problem(&streams.collect::<Vec<_>>())
+        };
+        assert_eq!(problem([None; 4]), None);
+        let all = "tables of the primary are not followed: `ca`, `datacenters`, `policies`, `tokens`: cut";
+        assert_eq!(problem([Some("cut"); 4]).as_deref(), Some(all));
+        let two = "tables of the primary are not followed: `ca`, `policies`: cut; `tokens`: refused";
+        assert_eq!(problem([Some("cut"), None, Some("cut"), Some("refused")]).as_deref(), Some(two));
+    }
 }
