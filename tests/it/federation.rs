@@ -395,3 +395,33 @@ fn a_primary_that_cannot_be_reached_is_one_trouble_with_the_tables_named() {
         wait::holds(matches!(about[..], [one] if one.starts_with(all)), || format!("{problems:?}"))
     });
 }
+
+#[test]
+fn the_configuration_is_compared_in_the_log_that_it_is_written_in() {
+    let wan = Wan::new(DELAY);
+    let primary = Cluster::form_primary(1, &wan);
+    let secondary = Cluster::form_secondary(1, "dc2", &primary);
+    wait_until_followed(&secondary);
+    let path = "/v1/connect/ca/configuration";
+    let client = secondary.any().client().with_token(&secondary.token);
+    let put = |path: &str, index: &Value, life: &str| {
+        let body = json!({"Provider": "consul", "Config": {"LeafCertTTL": life}, "ModifyIndex": index});
+        client.send("PUT", path, Some(&body)).expect("an answer")
+    };
+    let life = |path: &str| client.read(path).expect("the configuration")["Config"]["LeafCertTTL"].clone();
+    let here = client.read(path).expect("the configuration");
+    let refused = put(path, &here["ModifyIndex"], "48h");
+    assert_eq!(refused.status, 400, "{}", refused.body);
+    assert!(refused.body.contains("with `?dc=dc1`, or leave ModifyIndex out"), "{}", refused.body);
+    assert_eq!(life(path), "72h");
+
+    let there = format!("{path}?dc=dc1");
+    let read = client.read(&there).expect("the configuration of the primary");
+    let written = put(&there, &read["ModifyIndex"], "48h");
+    assert_eq!(written.status, 200, "{}", written.body);
+    assert_eq!(life(path), "48h", "who writes it through a secondary reads it there");
+    let late = put(&there, &read["ModifyIndex"], "24h");
+    assert_eq!(late.status, 409, "{}", late.body);
+    assert_eq!(put(path, &json!(0), "36h").status, 200, "without an index whichever is there is replaced");
+    assert_eq!(life(path), "36h");
+}

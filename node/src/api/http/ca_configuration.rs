@@ -1,10 +1,12 @@
 //! The CA configuration with Consul's keys. Each key of a PUT replaces what was there and an absent one takes its default,
-//! except the key type: what would rotate the root is refused until rotation is there. No answer holds a key.
+//! except the key type: what would rotate the root is refused until rotation is there. With a `ModifyIndex` it is compared and set, as
+//! with Consul. No answer holds a key.
 
 use axum::response::Response;
 use carrack_authority::{
-    Command,
+    Command, State,
     ca_config::{CaConfig, StoredCaConfig},
+    id::Revision,
     key::KeyKind,
 };
 use serde::Serialize;
@@ -58,14 +60,26 @@ pub(super) async fn read(call: Call) -> Result<Response, HttpError> {
 pub(super) async fn write(call: Call) -> Result<Response, HttpError> {
     let wanted = Wanted::read(&call.body)?;
     let view = call.committed_view().await?;
+    check_index_is_of_primary(&wanted, view.state())?;
     view.state().only_in_primary("the CA configuration")?;
     let stored = view.state().ca_config();
     let config = wanted.applied_to(&stored.config)?;
     config.validate().map_err(|error| HttpError::BadRequest(error.to_string()))?;
     if config != stored.config {
-        call.propose(Command::SetCaConfig { expected: stored.modified, config }).await?;
+        let expected = wanted.modify_index.map_or(stored.modified, Revision);
+        call.propose(Command::SetCaConfig { expected, config }).await?;
     }
     Ok(Answer::empty().into_response())
+}
+
+/// A secondary shows indexes of its own log, and what is written is compared in the primary's: one means nothing in the other, and
+/// equal numbers would be chance.
+fn check_index_is_of_primary(wanted: &Wanted, state: &State) -> Result<(), HttpError> {
+    let (Some(index), Some(primary)) = (wanted.modify_index, state.primary()) else { return Ok(()) };
+    Err(HttpError::BadRequest(format!(
+        "ModifyIndex {index} cannot be compared: the CA configuration is written in the primary datacenter `{primary}`, whose indexes are \
+         others than those that are read here; read it and write it with `?dc={primary}`, or leave ModifyIndex out"
+    )))
 }
 
 fn shape(stored: &StoredCaConfig) -> Configuration {
@@ -96,6 +110,8 @@ struct Wanted {
     config: CaConfig,
     key_type: Option<String>,
     key_bits: Option<u32>,
+    /// The configuration that is to be replaced, and no other; `None`: whichever is there.
+    modify_index: Option<u64>,
 }
 
 impl Wanted {
@@ -106,14 +122,15 @@ impl Wanted {
         let state = fields.take("State");
         // Nothing is cross-signed before rotation is there, so it changes nothing.
         fields.flag("ForceWithoutCrossSigning")?;
-        fields.ignore(&["CreateIndex", "ModifyIndex"]);
+        fields.ignore(&["CreateIndex"]);
+        let modify_index = fields.index("ModifyIndex")?;
         fields.finish()?;
         check_provider(provider.as_deref())?;
         if state.is_some_and(|state| state.as_object().is_none_or(|state| !state.is_empty())) {
             let text = "Provider State is read-only. It must be omitted or identical to the current value";
             return Err(HttpError::BadRequest(text.into()));
         }
-        Self::read_keys(Fields::of_value("Config", config)?)
+        Ok(Self { modify_index, ..Self::read_keys(Fields::of_value("Config", config)?)? })
     }
 
     fn read_keys(mut keys: Fields) -> Result<Self, HttpError> {
@@ -136,7 +153,7 @@ impl Wanted {
             return Err(rotation("`RotationPeriod` schedules rotations"));
         }
         keys.finish()?;
-        Ok(Self { config, key_type, key_bits: key_bits.filter(|bits| *bits != 0) })
+        Ok(Self { config, key_type, key_bits: key_bits.filter(|bits| *bits != 0), modify_index: None })
     }
 
     /// The configuration that is wanted instead of the present one.

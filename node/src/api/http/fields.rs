@@ -88,6 +88,17 @@ impl Fields {
         number.map(Some).ok_or_else(|| self.wrong(name, "a whole number from 0 to 4294967295"))
     }
 
+    /// Takes an index of the log; zero counts as absent, as Go's clients send it.
+    pub fn index(&mut self, name: &'static str) -> Result<Option<u64>, HttpError> {
+        let index = match self.take(name) {
+            None => return Ok(None),
+            Some(Value::Number(number)) => number.as_u64(),
+            Some(_) => None,
+        };
+        let index = index.ok_or_else(|| self.wrong(name, "an index as it was read"))?;
+        Ok((index > 0).then_some(index))
+    }
+
     /// Takes a span: text such as `72h`, or Go's nanoseconds. Empty and zero count as absent.
     pub fn span(&mut self, name: &'static str) -> Result<Option<Duration>, HttpError> {
         let span = match self.take(name) {

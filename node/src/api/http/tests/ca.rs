@@ -103,6 +103,28 @@ async fn the_configuration_is_read_changed_and_its_bounds_hold() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn with_a_modify_index_the_configuration_is_replaced_only_as_it_was_read() {
+    let datacenter = Datacenter::begin().await;
+    let path = "/v1/connect/ca/configuration";
+    let mut configuration = datacenter.get(path).managed().ok().await;
+    configuration["Config"]["LeafCertTTL"] = json!("48h");
+    datacenter.put(path).managed().json(&configuration).expect(200).await;
+    configuration["Config"]["LeafCertTTL"] = json!("24h");
+    let refused = datacenter.put(path).managed().json(&configuration).expect(409).await;
+    assert!(refused.text.starts_with("CA configuration has changed: revision"), "{}", refused.text);
+    assert_eq!(datacenter.get(path).managed().ok().await["Config"]["LeafCertTTL"], "48h");
+    configuration["ModifyIndex"] = datacenter.get(path).managed().ok().await["ModifyIndex"].clone();
+    datacenter.put(path).managed().json(&configuration).expect(200).await;
+    configuration["Config"]["LeafCertTTL"] = json!("36h");
+    configuration["ModifyIndex"] = json!(0);
+    datacenter.put(path).managed().json(&configuration).expect(200).await;
+    configuration["ModifyIndex"] = json!("soon");
+    let refused = datacenter.put(path).managed().json(&configuration).expect(400).await;
+    assert!(refused.text.contains("`ModifyIndex`"), "{}", refused.text);
+    assert_eq!(datacenter.get(path).managed().ok().await["Config"]["LeafCertTTL"], "36h");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_blocking_query_answers_when_its_table_changes_and_not_before() {
     let datacenter = Datacenter::begin().await;
     let index = datacenter.get("/v1/acl/policies").managed().expect(200).await.index();
