@@ -342,10 +342,21 @@ impl Operator {
         deadline: Instant,
     ) -> Result<(), String> {
         let path = "/v1/connect/ca/configuration";
-        let answer = self.until_done(datacenter, deadline, "GET", path, None).await?;
-        let mut configuration = answer.json();
-        configuration["Config"][name] = value;
-        self.until_done(datacenter, deadline, "PUT", path, Some(configuration)).await.map(drop)
+        while Instant::now() < deadline {
+            let mut configuration = self.until_done(datacenter, deadline, "GET", path, None).await?.json();
+            configuration["Config"][name] = value.clone();
+            if datacenter != PRIMARY {
+                // A secondary's index is none of the primary's, which alone is compared.
+                configuration["ModifyIndex"] = json!(0);
+            }
+            let is_decided = |answer: &Answer| answer.is_success() || answer.status == 409;
+            let body = Some(configuration);
+            let answer = self.until_answered(datacenter, deadline, "PUT", path, body, is_decided).await?;
+            if answer.is_success() {
+                return Ok(());
+            }
+        }
+        Err("the configuration is changed by others again and again".into())
     }
 
     async fn until_done(
