@@ -122,6 +122,12 @@ fn a_secondary_lives_through_an_outage_of_the_primary_and_catches_up() {
     let status = secondary.any().carrack(&secondary.token, &["status"]).expect_output();
     assert!(status.contains("can issue without the primary dc1 for 364 d"), "{status}");
     assert!(status.contains("tokens of all datacenters are honoured without it: unlimited"), "{status}");
+    wait::until("a follower to name who knows more", || {
+        let (leader, followers) = (secondary.leader(), secondary.followers());
+        let follower = secondary.servers.iter().find(|server| server.name == followers[0]).ok_or("it is gone")?;
+        let named = federation(follower, &secondary.token)?["Secondary"]["Leader"].clone();
+        wait::holds(named == leader.as_str(), || format!("{named}, not {leader}"))
+    });
     let local = make_token(secondary.any(), &secondary.token, &json!({"Local": true}));
     assert_eq!(local.status, 200, "{}", local.body);
     let global = make_token(secondary.any(), &secondary.token, &json!({}));

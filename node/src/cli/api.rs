@@ -454,6 +454,9 @@ pub struct Secondary {
     /// The tables that are followed.
     #[serde(default)]
     pub streams: Vec<FollowedTable>,
+    /// Who leads, if the server that was asked does not.
+    #[serde(default)]
+    pub leader: Option<String>,
     /// Servers whose issuer was not signed.
     #[serde(default)]
     pub unsigned_issuers: Vec<UnsignedIssuer>,

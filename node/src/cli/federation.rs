@@ -161,6 +161,12 @@ pub fn print_secondary(secondary: &Secondary, output: &mut Output<'_>) -> Result
     });
     let headings = ["Table of the primary", "Open", "Revision", "Lag", "Heard", "Trouble"];
     output.table(headings, rows)?;
+    if let Some(leader) = &secondary.leader {
+        let leader = visible(leader);
+        output.line(&format!(
+            "\nserver {leader} leads: ask it (--http-addr) whether the streams are open and what ails them"
+        ))?;
+    }
     for unsigned in &secondary.unsigned_issuers {
         output.line(&format!("\nno issuer for {}: {}", visible(&unsigned.node_name), visible(&unsigned.reason)))?;
     }
@@ -208,6 +214,7 @@ mod tests {
             issues_for_seconds,
             token_staleness_max: String::new(),
             streams: Vec::new(),
+            leader: None,
             unsigned_issuers: Vec::new(),
         })
     }

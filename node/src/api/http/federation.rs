@@ -28,6 +28,9 @@ use crate::server::federation_token::{
 /// The most hidden tokens that are shown: a person looks at a few, and mends their cause.
 const HIDDEN_TOKENS_SHOWN_MAX: usize = 20;
 
+/// For how long the primary may be unheard before a server that does not lead calls it a problem: the log is told every half minute.
+const SILENT_MAX: Duration = Duration::from_secs(90);
+
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "PascalCase")]
 struct FederationEntry {
@@ -65,6 +68,8 @@ pub(super) struct SecondaryEntry {
     /// How long tokens of all datacenters are honoured after the primary was heard.
     token_staleness_max: String,
     streams: Vec<StreamEntry>,
+    /// On another server than the leader: who leads, and alone knows what is told on the leader.
+    leader: Option<String>,
     /// On the leader: servers whose issuer the primary did not sign at the last try.
     unsigned_issuers: Vec<UnsignedEntry>,
     /// On the leader: why the primary does not know where this datacenter is now.
@@ -158,12 +163,19 @@ pub(super) fn secondary(call: &Call, state: &State) -> Option<SecondaryEntry> {
             .token_staleness_max
             .map_or_else(|| "unlimited".into(), crate::config::duration::format),
         streams: Table::ALL.map(|table| stream(state, known, table)).into(),
+        leader: leader_elsewhere(call, state),
         unsigned_issuers: unsigned
             .map(|(node, reason)| UnsignedEntry { node_name: cluster::name(state, *node), reason: reason.clone() })
             .collect(),
         unannounced: known.and_then(|known| known.unannounced.clone()),
         hidden_tokens: hidden_tokens(state),
     })
+}
+
+/// The name of the server that leads, if it is another one.
+fn leader_elsewhere(call: &Call, state: &State) -> Option<String> {
+    let leader = call.edge.context.replica.subscribe().borrow().leader;
+    leader.filter(|leader| *leader != call.edge.context.identity.node).map(|leader| cluster::name(state, leader))
 }
 
 fn hidden_tokens(state: &State) -> Vec<HiddenTokenEntry> {
@@ -194,6 +206,8 @@ fn stream(state: &State, known: Option<&SecondaryStatus>, table: Table) -> Strea
 pub(super) fn problems(call: &Call, state: &State) -> Vec<String> {
     let Some(entry) = secondary(call, state) else { return Vec::new() };
     let mut problems: Vec<String> = streams_problem(&entry.streams).into_iter().collect();
+    let heard_at = Table::ALL.iter().map(|table| state.progress(*table).heard_at).min().unwrap_or_default();
+    problems.extend(entry.leader.and_then(|leader| silence_problem(call.now(), heard_at, &entry.primary, &leader)));
     for unsigned in entry.unsigned_issuers {
         problems.push(format!("the primary has not signed an issuer of {}: {}", unsigned.node_name, unsigned.reason));
     }
@@ -202,6 +216,14 @@ pub(super) fn problems(call: &Call, state: &State) -> Vec<String> {
     }
     problems.extend(hidden_problem(&entry.hidden_tokens, state.hidden_tokens().count()));
     problems
+}
+
+/// What a server that does not lead knows of an outage: when the log was told last that the primary was heard.
+fn silence_problem(now: Timestamp, heard_at: Timestamp, primary: &str, leader: &str) -> Option<String> {
+    let is_silent = heard_at != Timestamp::EPOCH && now.since(heard_at) >= SILENT_MAX;
+    is_silent.then(|| {
+        format!("the primary `{primary}` was heard last at {heard_at}: server {leader}, which leads, knows why")
+    })
 }
 
 /// One problem, however many streams have it: most of what ends one ends all.
@@ -279,6 +301,16 @@ pub(super) async fn remove(call: Call) -> Result<Response, HttpError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_server_that_does_not_lead_tells_of_silence_and_who_knows_more() {
+        let heard_at = Timestamp::from_seconds(1_767_225_600);
+        let after = |seconds| silence_problem(heard_at.plus(Duration::from_secs(seconds)), heard_at, "dc1", "b");
+        assert_eq!(after(89), None);
+        let told = "the primary `dc1` was heard last at 2026-01-01T00:00:00Z: server b, which leads, knows why";
+        assert_eq!(after(90).as_deref(), Some(told));
+        assert_eq!(silence_problem(heard_at, Timestamp::EPOCH, "dc1", "b"), None, "it has not joined yet");
+    }
 
     fn stream(table: Table, trouble: Option<&str>) -> StreamEntry {
         StreamEntry {
