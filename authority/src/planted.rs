@@ -92,6 +92,8 @@ bugs! {
     GapNotRead = "gap-not-read",
     /// A secondary gives its issuer up when the primary cannot be reached.
     IssuerNeedsPrimary = "issuer-needs-primary",
+    /// A root's key stands in clear beside its certificate.
+    KeyBesideRoot = "key-beside-root",
 }
 
 /// A bound that the simulator may lower.
