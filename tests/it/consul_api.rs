@@ -195,7 +195,11 @@ fn the_configuration_is_read_and_put_back(cluster: &Cluster) {
         }
     }
     assert_eq!(get(&managed(cluster, 0), path, 200).json(), after.json(), "a refusal changes nothing");
-    assert_eq!(put(0, &before).status, 200);
+    let stale = put(0, &before);
+    assert_eq!(stale.status, 409, "with the index of an older one: {}", stale.body);
+    let mut back = before.clone();
+    back["ModifyIndex"] = after.json()["ModifyIndex"].clone();
+    assert_eq!(put(0, &back).status, 200);
     assert_eq!(get(&managed(cluster, 1), path, 200).json()["Config"], before["Config"]);
 }
 
