@@ -2,9 +2,6 @@
 //! CA bits, path lengths (a root has none, an issuer 0), key usages, the authority key identifier of its issuer, one subject and
 //! one key identifier for each CA. That the dates lie within the issuer's is `validity_nests` (RFC 5280 section 6.1, as TLS
 //! libraries read it). Leaves are examined when a client receives them.
-//!
-//! A request that was on its way to the primary when everybody slept may be answered a second time, when the first answer has ended:
-//! nobody ever had that one.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -106,7 +103,8 @@ impl ConstraintsHold {
         self.ca(certificate, &facts)
     }
 
-    /// Forgets an issuer of another datacenter that has ended: its key may be certified again.
+    /// Forgets an issuer of another datacenter that has ended: a request that was on its way when everybody slept may be answered a
+    /// second time, and nobody ever had the first answer.
     fn forget_ended(&mut self, id: &KeyId, now: Timestamp) {
         if let Some((subject, _)) = self.remote.get(id).filter(|(_, end)| *end < now) {
             self.subjects.remove(subject);
