@@ -5,6 +5,7 @@ pub mod ca_config;
 pub mod command;
 pub mod federation;
 pub mod id;
+pub mod intention;
 pub mod issuance;
 pub mod issuer;
 pub mod key;
