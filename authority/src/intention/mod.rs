@@ -1,20 +1,25 @@
 //! Intentions: which service may reach which, in Consul's terms. A row is one source of one destination, so that a write of one does not
-//! touch the others.
+//! touch the others; who decides among them is [`decide`].
 
 pub mod bounds;
 mod canonical;
+pub mod claims;
+mod decide;
 mod draft;
 mod entry;
 mod pattern;
 pub mod permission;
 mod precedence;
+mod request;
 mod verify;
 
 pub use canonical::{Ambiguous, canonical_path};
+pub use decide::{Decider, Decision, DefaultPolicy, L7Verdict, decide};
 pub use draft::{
     ClaimDraft, EntryDraft, HeaderDraft, HttpDraft, JwtDraft, JwtProviderDraft, PermissionDraft, SourceDraft,
 };
 pub use entry::{Action, DestinationKey, Intention, IntentionKey, Party, Rule};
 pub use pattern::Pattern;
 pub use permission::Permission;
+pub use request::Request;
 pub use verify::{BadIntention, party_of_path, service_of_path};
