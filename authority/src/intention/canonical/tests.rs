@@ -1,3 +1,5 @@
+//! Tests of the one form of paths and headers.
+
 use proptest::prelude::*;
 
 use super::*;

@@ -1,3 +1,5 @@
+//! Tests of the decision, against a naive evaluator that sorts all rows.
+
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;

@@ -1,3 +1,5 @@
+//! Tests of requests as they are judged.
+
 use super::*;
 
 fn request(method: &str, target: &str, headers: &[(&str, &str)]) -> Result<Parts, Ambiguous> {

@@ -1,3 +1,5 @@
+//! Tests of what is refused, in Consul's words.
+
 use super::*;
 use crate::intention::JwtProviderDraft;
 
