@@ -7,7 +7,7 @@ use carrack_proto::wan::{CallRequest, CallResponse, calls_server};
 use tokio::{sync::watch, time::sleep};
 use tonic::{Request, Response, Status, service::interceptor::InterceptedService};
 
-use super::{MESSAGE_BYTES_MAX, Named, WanParts, ended, malformed, peer, shares::Shares, stopping};
+use super::{MESSAGE_BYTES_MAX, Named, REQUEST_BYTES_MAX, WanParts, ended, malformed, peer, shares::Shares, stopping};
 use crate::{
     api::http::{self, Edge, Listener, serve::DRAIN_WITHIN},
     server::datacenters::{request_from_wire, response_to_wire},
@@ -32,7 +32,7 @@ impl Calls {
 /// The service, told who sends each request.
 pub(crate) fn calls(edge: &Arc<Edge>, parts: &WanParts) -> InterceptedService<calls_server::CallsServer<Calls>, Named> {
     let server = calls_server::CallsServer::new(Calls::new(edge.clone(), parts));
-    let server = server.max_decoding_message_size(MESSAGE_BYTES_MAX).max_encoding_message_size(MESSAGE_BYTES_MAX);
+    let server = server.max_decoding_message_size(REQUEST_BYTES_MAX).max_encoding_message_size(MESSAGE_BYTES_MAX);
     InterceptedService::new(server, name_datacenter)
 }
 

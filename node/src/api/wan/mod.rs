@@ -37,6 +37,9 @@ use crate::{
 
 /// The largest message: some records of a table, or a client's request with its body.
 pub const MESSAGE_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// The largest request of another datacenter: one of its clients' with the largest body, path and headers that the edge reads. Memory for
+/// it is taken before anybody's share is asked.
+pub(crate) const REQUEST_BYTES_MAX: usize = 256 * 1024;
 /// How often an idle connection is probed, and how long it has to answer.
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
 /// Tells a service who sends each request.
@@ -89,7 +92,7 @@ pub(crate) fn limited_server() -> Server {
 /// The service, told who sends each request.
 pub(crate) fn service(service: WanService) -> InterceptedService<wan_server::WanServer<WanService>, Named> {
     let server = wan_server::WanServer::new(service);
-    let server = server.max_decoding_message_size(MESSAGE_BYTES_MAX).max_encoding_message_size(MESSAGE_BYTES_MAX);
+    let server = server.max_decoding_message_size(REQUEST_BYTES_MAX).max_encoding_message_size(MESSAGE_BYTES_MAX);
     InterceptedService::new(server, name_datacenter)
 }
 
