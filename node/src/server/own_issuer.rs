@@ -61,7 +61,14 @@ impl OwnIssuerTask {
             return Ok(Step::Idle(LOOK_AGAIN));
         }
         let held = self.keys.held_issuers()?;
-        self.put_to_work(state, &held)?;
+        if let Err(error) = self.put_to_work(state, &held) {
+            // What signs now may be retired: nothing that it signed would be recorded, and this server would not say so.
+            let is_live = self.desk.issuer().and_then(|id| state.issuer(&id)).is_some_and(|issuer| self.is_own(issuer));
+            if !is_live {
+                self.desk.withdraw();
+            }
+            return Err(error);
+        }
         let now = self.replica.log_time();
         let mut pause = LOOK_AGAIN;
         for own in own_issuers(state, self.node, now, |id| held.contains(id)) {
@@ -131,7 +138,12 @@ impl OwnIssuerTask {
         check_issuer(certificate, signer.public_key(), &root_facts, &trust_domain, self.replica.log_time())?;
         // A key that signs what nobody can verify is found here, and not by every client.
         let test = build_csr(&*signer, &RequestedName::Issuer(&trust_domain))?;
-        VerifiedIssuerCsr::verify(test.as_bytes(), &CsrLimits::default())?;
+        if let Err(error) = VerifiedIssuerCsr::verify(test.as_bytes(), &CsrLimits::default()) {
+            self.keys.delete_issuer(issuer.id)?;
+            let text =
+                format!("the key of issuer {} signs wrongly and is deleted; another issuer is asked for", issuer.id);
+            return Err(StepError::from(format!("{text}: {error}")));
+        }
         self.desk.work_with(ActiveIssuer::new(root, issuer, signer, trust_domain, datacenter)?);
         tracing::info!(issuer = %issuer.id, root = %root.made.id, until = %issuer.not_after, "this server issues");
         Ok(())
