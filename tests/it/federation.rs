@@ -130,6 +130,10 @@ fn a_secondary_lives_through_an_outage_of_the_primary_and_catches_up() {
     });
     let local = make_token(secondary.any(), &secondary.token, &json!({"Local": true}));
     assert_eq!(local.status, 200, "{}", local.body);
+    let own = local.json()["SecretID"].as_str().expect("a secret").to_owned();
+    let alone = json!({"Description": "by a local token", "Local": false});
+    let refused = make_token(secondary.any(), &own, &alone);
+    assert_eq!(refused.status, 403, "a local token's secret stays here: {}", refused.body);
     let global = make_token(secondary.any(), &secondary.token, &json!({}));
     assert_eq!(global.status, 503, "{}", global.body);
     assert!(global.body.contains("`dc1` cannot be reached"), "{}", global.body);
@@ -257,6 +261,7 @@ fn a_wrong_join_is_refused_with_its_reason_and_leaves_nothing_behind() {
     third.flags = ["--datacenter", "dc3", "--without-recovery"].map(str::to_owned).into();
     third.start(Start::BootstrapSecondary(&fresh));
     third.wait_until_ready();
+    wait::until("the operator's token to be there", || federation(&third, &primary.token));
     primary.any().carrack(&primary.token, &["federation", "remove", "dc3"]).expect_output();
     wait::until("dc3 to be let in no more", || {
         let federation = federation(&third, &primary.token)?;

@@ -14,7 +14,9 @@ use carrack_authority::{Rejection, spiffe::Name};
 use tokio::time::{Duration, Instant, timeout_at};
 
 use super::{
-    Edge, Listener, answer, body,
+    Edge, Listener,
+    access::Caller,
+    answer, body,
     call::{Call, of_read},
     error::{HttpError, RETRY_AFTER},
     forward::Passage,
@@ -108,6 +110,7 @@ async fn answer(
     let call = Call { edge: edge.clone(), route, peer, parameters: parameters.clone(), variable, body };
     let answered = (route.handler)(call).await;
     match written_in_primary(&edge, listener, route, &answered) {
+        Some(primary) if is_local(&edge, &parameters) => Err(local_token(&primary, answered)),
         Some(primary) => passage.to(&edge, route, &parameters, primary.as_str()).await,
         None => answered,
     }
@@ -127,6 +130,25 @@ fn written_in_primary(
         Err(HttpError::Rejected(Rejection::InSecondary { primary, .. })) => Some(primary.clone()),
         Err(HttpError::NotFound(_)) => edge.context.replica.state().state.primary().cloned(),
         _ => None,
+    }
+}
+
+/// Whether the caller's token is this datacenter's own: its secret is nobody else's business.
+fn is_local(edge: &Edge, parameters: &Parameters) -> bool {
+    let applied = edge.context.replica.state();
+    let caller = Caller::identify(parameters.secret.as_ref(), &applied.state, edge.moment().now);
+    caller.is_ok_and(|caller| caller.token().is_ok_and(|token| token.is_local))
+}
+
+/// What the holder of a local token is told when the primary would have to answer.
+fn local_token(primary: &Name, answered: Result<Response, HttpError>) -> HttpError {
+    match answered {
+        Err(HttpError::Rejected(Rejection::InSecondary { what, .. })) => HttpError::PermissionDenied(format!(
+            "Permission denied: {what} is written in the primary datacenter `{primary}`, where a local token is unknown; use a token \
+             that holds in every datacenter"
+        )),
+        Err(error) => error,
+        Ok(_) => HttpError::PermissionDenied("Permission denied".into()),
     }
 }
 
