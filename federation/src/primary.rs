@@ -13,12 +13,14 @@ use carrack_authority::{
     x509::csr::{CsrLimits, VerifiedIssuerCsr},
 };
 use futures::Stream;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 
 use crate::ports::{Heard, IssuerAsked, IssuerSigner, IssuerToSign, Log, LogError};
 
 /// How often a stream on which nothing changes says that it is alive, and that what it has said is still the committed state.
 pub const ALIVE_EVERY: Duration = Duration::from_secs(5);
+/// How long the list of datacenters rests after it was sent: it is sent as a whole, and each of them may change it every second.
+const DATACENTERS_REST: Duration = Duration::from_secs(2);
 /// How long a server may take to have its state confirmed; one that cannot is cut off, and its followers go to another one.
 const CONFIRMED_WITHIN: Duration = Duration::from_secs(5);
 /// How long a server that is behind its follower may take to catch up before the follower goes to another one.
@@ -73,6 +75,9 @@ pub fn follow(
                 cursor = to;
                 due = Instant::now() + ALIVE_EVERY;
                 yield Heard { change, to, is_all, primary_revision };
+                if table == Table::Datacenters {
+                    sleep(DATACENTERS_REST).await;
+                }
                 state = log.state();
                 continue;
             }
@@ -128,6 +133,17 @@ pub async fn sign_issuer(
     }
     if let Some(answer) = recorded(&state, datacenter, &asked, &csr) {
         return answer;
+    }
+    if !state.has_told_of(datacenter, asked.node) {
+        let (name, node) = (&asked.node_name, asked.node);
+        return Err(match state.servers_of(datacenter) {
+            Some(servers) if servers.is_removed(node) => {
+                refused(format!("the datacenter `{datacenter}` has removed its server {name} ({node})"))
+            }
+            _ => PrimaryError::Unavailable(format!(
+                "the datacenter `{datacenter}` has not told yet that it has the server {name} ({node})"
+            )),
+        });
     }
     let root = state.roots(Ca::Mesh).find(&asked.root).cloned();
     let root = root.ok_or_else(|| refused(format!("there is no root {}", asked.root)))?;

@@ -12,7 +12,7 @@ use uuid::Uuid;
 pub use self::{
     history::History,
     read::{Next, next, table_keys},
-    servers::KnownServers,
+    servers::{KnownServers, SERVERS_AT_ONCE_MAX},
 };
 use crate::{
     acl::{AccessorId, Policy, PolicyId, Token},
@@ -36,9 +36,12 @@ pub const SERVER_ROOTS_BYTES_MAX: usize = 4 * 1024;
 pub const FEDERATION_TOKENS_MAX: usize = 32;
 /// How long a federation token may be good for.
 pub const FEDERATION_TOKEN_TTL_MAX: Duration = Duration::from_secs(30 * 86_400);
-/// The most unexpired issuers that were signed for one other datacenter: twenty of each of its servers. One that asks again and again
-/// uses up its own share, never the others'.
+/// The most unexpired issuers that were signed for one other datacenter. One that asks again and again uses up its own share, never the
+/// others'.
 pub const REMOTE_ISSUERS_MAX: usize = 256;
+/// The most unexpired issuers that were signed for one server of another datacenter: one that asks again and again leaves the share of
+/// each other server of its datacenter untouched.
+pub const REMOTE_ISSUERS_PER_SERVER_MAX: usize = REMOTE_ISSUERS_MAX / MEMBERS_MAX;
 
 /// Another datacenter of the trust domain.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

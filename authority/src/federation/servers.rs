@@ -47,6 +47,9 @@ impl KnownServers {
     }
 }
 
+/// How many servers may have joined another datacenter between two of its announcements: it tells each change, and after a year behind a
+/// broken WAN this is still more than any has replaced. A wrong number, once believed, would refuse every server to come as removed.
+pub const SERVERS_AT_ONCE_MAX: u64 = 4_096;
 /// The highest next id: no datacenter gets there by counting from its first.
 const NEXT_MAX: u64 = 2 * FIRST_NODE_MAX;
 

@@ -10,11 +10,10 @@ use crate::{
     acl::Token,
     federation::{
         AdmitDatacenter, DATACENTERS_MAX, Datacenter, DatacenterFacts, FEDERATION_TOKEN_TTL_MAX, FEDERATION_TOKENS_MAX,
-        FederationToken, KnownServers, Progress, REMOTE_ISSUERS_MAX, RemoteIssuer, SERVER_ROOTS_BYTES_MAX, Table,
-        WAN_ADDRESSES_MAX, table_keys,
+        FederationToken, KnownServers, Progress, REMOTE_ISSUERS_MAX, REMOTE_ISSUERS_PER_SERVER_MAX, RemoteIssuer,
+        SERVER_ROOTS_BYTES_MAX, SERVERS_AT_ONCE_MAX, Table, WAN_ADDRESSES_MAX, table_keys,
     },
     id::{Digest, KeyId, NodeId, Revision},
-    issuer::ISSUERS_PER_SERVER_MAX,
     key::{CERTIFICATE_BYTES_MAX, Der},
     member::ADDRESS_BYTES_MAX,
     outcome::{Outcome, Rejection, WatchKey},
@@ -61,6 +60,11 @@ impl State {
     /// The servers of another datacenter, if it has told.
     pub fn servers_of(&self, datacenter: &Name) -> Option<&KnownServers> {
         self.servers_of.get(datacenter)
+    }
+
+    /// Whether another datacenter has told that it has this server: nothing is signed for one that was invented or removed.
+    pub fn has_told_of(&self, datacenter: &Name, node: NodeId) -> bool {
+        self.servers_of(datacenter).is_some_and(|servers| servers.present.contains(&node))
     }
 
     /// The name of the primary, in a secondary.
@@ -269,6 +273,13 @@ impl State {
         self.announcing_datacenter(name, cluster)?;
         check_servers(name, servers)?;
         let found = self.servers_of.get(name);
+        if let Some(found) = found.filter(|found| servers.next.0 > found.next.0.saturating_add(SERVERS_AT_ONCE_MAX)) {
+            let (known, told) = (found.next, servers.next);
+            let reason = format!(
+                "its next id {told} is far above {known}, which was told last: at most {SERVERS_AT_ONCE_MAX} servers may have joined since"
+            );
+            return Err(check::invalid(format!("what datacenter `{name}` says of its servers"), reason));
+        }
         let servers = found.map_or_else(|| servers.clone(), |found| found.with(servers));
         if found != Some(&servers) {
             self.servers_of.insert(name.clone(), servers);
@@ -307,6 +318,12 @@ impl State {
         if !self.datacenters.contains_key(&issuer.datacenter) {
             return Err(check::not_found(format!("the datacenter `{}`", issuer.datacenter)));
         }
+        if !self.has_told_of(&issuer.datacenter, issuer.node) {
+            let (node, datacenter) = (issuer.node, &issuer.datacenter);
+            return Err(check::not_found(format!(
+                "server {node} among those that the datacenter `{datacenter}` has told of"
+            )));
+        }
         if self.issuers.contains_key(&issuer.id) || self.issuer_requests.values().any(|other| other.key == issuer.id) {
             return Err(Rejection::AlreadyExists { what: format!("an issuer with the key {}", issuer.id) });
         }
@@ -314,7 +331,7 @@ impl State {
         let (all, own) =
             of_datacenter.fold((0, 0), |(all, own), other| (all + 1, own + usize::from(other.node == issuer.node)));
         check::room("unexpired issuers of a datacenter", all, REMOTE_ISSUERS_MAX)?;
-        check::room("unexpired issuers of a server", own, ISSUERS_PER_SERVER_MAX)?;
+        check::room("unexpired issuers of a server of a datacenter", own, REMOTE_ISSUERS_PER_SERVER_MAX)?;
         check::der("the issuer's certificate", &issuer.certificate, CERTIFICATE_BYTES_MAX)?;
         let root = self.signing_root(&issuer.root)?;
         self.check_issuer_dates(change, &root, issuer.not_before, issuer.not_after)?;

@@ -6,7 +6,7 @@ use carrack_authority::{
     acl::{Policy, Token},
     federation::{
         AdmitDatacenter, Change, Cursor, Datacenter, DatacenterFacts, FederationToken, Followed, KnownDatacenter,
-        KnownServers, Next, RemoteIssuer, Table, next,
+        KnownServers, Next, REMOTE_ISSUERS_PER_SERVER_MAX, RemoteIssuer, SERVERS_AT_ONCE_MAX, Table, next,
     },
     id::{NodeId, Revision},
     root::{Ca, RootPhase},
@@ -272,6 +272,17 @@ fn an_issuer_for_another_datacenter_is_recorded_once_and_only_under_a_root_that_
     let refused = rejection(propose(&mut primary, START, record(&first)));
     assert!(refused.to_string().contains("datacenter `dc2` not found"), "{refused}");
     admit_dc2(&mut primary);
+    let told = |servers| Command::AnnounceServersOf { datacenter: name("dc2"), cluster: SECONDARY, servers };
+    for known in [None, Some(servers(&[2], 3))] {
+        if let Some(servers) = known {
+            assert_eq!(propose(&mut primary, START, told(servers)), Outcome::Done);
+        }
+        let of_another = RemoteIssuer { node: NodeId(5), ..first.clone() };
+        let refused = rejection(propose(&mut primary, START, record(&of_another))).to_string();
+        assert!(refused.contains("server 5 among those that the datacenter `dc2` has told of"), "{refused}");
+    }
+    let first = RemoteIssuer { node: NodeId(2), ..first };
+    let issuer = |key: &str, root: &str| RemoteIssuer { node: NodeId(2), ..issuer(key, root) };
     assert_eq!(propose(&mut primary, START, record(&first)), Outcome::Done);
     let index = primary.remote_issuer(&first.id).unwrap().created;
     assert_eq!(propose(&mut primary, START, record(&first)), Outcome::Done, "an answer that was lost");
@@ -295,6 +306,35 @@ fn an_issuer_for_another_datacenter_is_recorded_once_and_only_under_a_root_that_
     assert_eq!(primary.remote_issuers().count(), 0, "it is forgotten when it has ended");
     let halted = issuer("w", "root 2");
     assert!(matches!(rejection(propose(&mut primary, ended, record(&halted))), Rejection::Halted));
+}
+
+/// A server that asks again and again has its own share.
+#[test]
+fn a_server_of_another_datacenter_uses_up_its_own_share_of_issuers() {
+    let mut primary = issuing();
+    admit_dc2(&mut primary);
+    let told = Command::AnnounceServersOf { datacenter: name("dc2"), cluster: SECONDARY, servers: servers(&[1, 2], 3) };
+    assert_eq!(propose(&mut primary, START, told), Outcome::Done);
+    let mut record = |node: u64, number: usize| {
+        let key = format!("issuer {number} of {node}");
+        let issuer = RemoteIssuer {
+            id: key_id(&key),
+            datacenter: name("dc2"),
+            node: NodeId(node),
+            root: key_id("root 1"),
+            certificate: der(&key),
+            not_before: START,
+            not_after: START.plus(DAY * 365),
+            created: Revision(0),
+        };
+        propose(&mut primary, START, Command::RecordRemoteIssuer(Box::new(issuer)))
+    };
+    for number in 0..REMOTE_ISSUERS_PER_SERVER_MAX {
+        assert_eq!(record(1, number), Outcome::Done);
+    }
+    let refused = rejection(record(1, REMOTE_ISSUERS_PER_SERVER_MAX));
+    assert!(matches!(&refused, Rejection::LimitReached { .. }), "{refused}");
+    assert_eq!(record(2, 0), Outcome::Done, "the other has its own");
 }
 
 fn servers(present: &[u64], next: u64) -> KnownServers {
@@ -342,6 +382,7 @@ fn every_datacenter_hears_which_servers_the_others_removed() {
     for (wrong, reason) in [
         (told(servers(&[2, 1], 3)), "ascending"),
         (told(servers(&[1], 1)), "not above"),
+        (told(servers(&[1], 4 + SERVERS_AT_ONCE_MAX)), "far above 3, which was told last"),
         (
             Command::AnnounceServersOf { datacenter: name("dc2"), cluster: PRIMARY, servers: servers(&[1], 3) },
             "recorded one has the cluster",

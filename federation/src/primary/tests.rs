@@ -10,13 +10,14 @@ use std::{
 use carrack_authority::{
     Entry, Proposal, WatchKey,
     acl::{AccessorId, PolicyId, Token},
-    id::{Digest, NodeId},
+    id::{Digest, FeatureLevel, NodeId},
+    member::Addresses,
     time::Timestamp,
 };
 use futures::{FutureExt, StreamExt, future::BoxFuture, stream::BoxStream};
 use tokio::{
     sync::Notify,
-    time::{sleep, timeout, timeout_at},
+    time::{timeout, timeout_at},
 };
 use uuid::Uuid;
 
@@ -168,6 +169,37 @@ async fn what_does_not_concern_a_follower_does_not_silence_his_stream() {
         assert_eq!(heard(&mut stream).await.change, Change::Nothing);
     }
     assert!(!writer.is_finished());
+}
+
+/// It is sent as a whole: to all, each time that one of them says something of itself.
+#[tokio::test(start_paused = true)]
+async fn the_list_of_datacenters_is_told_at_once_and_then_rests() {
+    let log = MemoryLog::begun();
+    let mut stream = follow(log.clone(), Table::Datacenters, Cursor::default()).boxed();
+    let began = Instant::now();
+    heard(&mut stream).await;
+    assert!(began.elapsed() < Duration::from_millis(1), "the first word is due at once");
+    let writer = tokio::spawn({
+        let log = log.clone();
+        async move {
+            for number in 0..100 {
+                let addresses =
+                    Addresses { wan: Some(format!("x:{number}")), raft: "x:8300".into(), grpc: "x:8503".into() };
+                log.apply(Command::AnnounceServer { node: NodeId(1), addresses, supports: FeatureLevel(1) });
+                sleep(Duration::from_millis(100)).await;
+            }
+        }
+    });
+    let mut told = 0;
+    loop {
+        let Heard { change: Change::DatacentersAndServers(all), .. } = heard(&mut stream).await else { continue };
+        told += 1;
+        if all[0].datacenter.wan_addresses == ["x:99"] {
+            break;
+        }
+    }
+    assert!((5..=7).contains(&told), "told {told} times in 10 s");
+    writer.await.unwrap();
 }
 
 #[tokio::test(start_paused = true)]

@@ -29,6 +29,9 @@ const PAUSE_MIN: Duration = Duration::from_millis(500);
 const PAUSE_MAX: Duration = Duration::from_secs(15);
 /// A stream on which nothing came for this long is cut off somewhere: three times the primary's sign of life.
 const SILENT_MAX: Duration = Duration::from_secs(15);
+/// How often the primary is told where this datacenter is although nothing has changed: what a deposed leader said reached it later
+/// perhaps.
+const TOLD_EVERY: Duration = Duration::from_secs(300);
 /// How often the log is told that the primary was heard while nothing changes.
 const HEARD_EVERY: Duration = Duration::from_secs(30);
 
@@ -114,7 +117,8 @@ struct Signing {
 #[derive(Debug, Default)]
 struct Announcing {
     is_under_way: bool,
-    told: Option<Announcement>,
+    /// What was told last, and when.
+    told: Option<(Announcement, Instant)>,
     retry: Retry,
 }
 
@@ -160,8 +164,8 @@ impl Machine {
         for table in Table::ALL {
             self.keep_stream(now, table, &mut verdict);
         }
-        self.keep_issuers(state, now, &mut verdict);
         self.keep_announced(state, now, &mut verdict);
+        self.keep_issuers(state, now, &mut verdict);
         verdict
     }
 
@@ -243,6 +247,7 @@ impl Machine {
         }
     }
 
+    /// The primary signs for servers that it was told of: a request waits while they are being told.
     fn keep_issuers(&mut self, state: &State, now: Instant, verdict: &mut Verdict) {
         let requests = requested_issuers(state);
         self.signing.retain(|node, signing| {
@@ -251,7 +256,7 @@ impl Machine {
         self.status.unsigned.retain(|node, _| requests.iter().any(|request| request.member.node == *node));
         for SignIssuer { member, request, root } in requests {
             let signing = self.signing.entry(member.node).or_default();
-            if signing.asked.is_some() {
+            if signing.asked.is_some() || self.announcing.is_under_way {
                 continue;
             }
             if !signing.retry.is_due(now) {
@@ -324,8 +329,12 @@ impl Machine {
         };
         let to_tell = Announcement { facts, servers: state.own_servers() };
         let announcing = &mut self.announcing;
-        if announcing.is_under_way || announcing.told.as_ref() == Some(&to_tell) {
+        if announcing.is_under_way {
             return;
+        }
+        let is_told = |(told, at): &(Announcement, Instant)| (*told == to_tell).then(|| *at + TOLD_EVERY);
+        if let Some(again) = announcing.told.as_ref().and_then(is_told).filter(|again| *again > now) {
+            return wake(verdict, again);
         }
         if announcing.retry.is_due(now) {
             announcing.is_under_way = true;
@@ -339,7 +348,7 @@ impl Machine {
         self.announcing.is_under_way = false;
         match result {
             Ok(()) => {
-                self.announcing.told = Some(told);
+                self.announcing.told = Some((told, now));
                 self.announcing.retry = Retry::default();
                 self.status.unannounced = None;
             }

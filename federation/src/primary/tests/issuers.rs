@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use carrack_authority::{
-    federation::{AdmitDatacenter, DatacenterFacts, FederationToken},
+    federation::{AdmitDatacenter, DatacenterFacts, FederationToken, KnownServers},
     id::{KeyId, Serial},
     root::Root,
     x509::{CertificateFacts, authority::SignedCertificate},
@@ -92,7 +92,10 @@ fn primary() -> Arc<MemoryLog> {
         server_roots: vec![der("server root 2")],
         wan_addresses: vec!["x:8302".into()],
     };
+    let (datacenter, cluster) = (facts.name.clone(), facts.cluster);
     log.apply(Command::AdmitDatacenter(Box::new(AdmitDatacenter { secret, facts })));
+    let servers = KnownServers { present: vec![NodeId(5), NodeId(6)], next: NodeId(8) };
+    log.apply(Command::AnnounceServersOf { datacenter, cluster, servers });
     log
 }
 
@@ -136,6 +139,13 @@ async fn what_may_not_be_signed_is_refused_with_its_reason_and_leaves_no_record(
         let refused = sign(&log, &signer, from, asked).await.unwrap_err();
         assert!(matches!(&refused, PrimaryError::Refused(text) if text.contains(reason)), "{reason}: {refused}");
     }
+    let removed = IssuerAsked { node: NodeId(7), ..asked(request(REQUEST), NEXT_ROOT) };
+    let refused = sign(&log, &signer, "dc2", removed).await.unwrap_err();
+    assert_eq!(refused, PrimaryError::Refused("the datacenter `dc2` has removed its server x (7)".into()));
+    let untold = IssuerAsked { node: NodeId(8), ..asked(request(REQUEST), NEXT_ROOT) };
+    let refused = sign(&log, &signer, "dc2", untold).await.unwrap_err();
+    let reason = "the datacenter `dc2` has not told yet that it has the server x (8)";
+    assert_eq!(refused, PrimaryError::Unavailable(reason.into()), "it may tell next");
     log.apply(Command::SetHalt { halted: true });
     let refused = sign(&log, &signer, "dc2", asked(request(REQUEST), NEXT_ROOT)).await.unwrap_err();
     assert!(matches!(refused, PrimaryError::Unavailable(_)), "not for good: {refused}");

@@ -69,6 +69,13 @@ fn opened(verdict: &Verdict) -> Vec<Table> {
     tables.collect()
 }
 
+fn told(verdict: &Verdict) -> Option<Announcement> {
+    verdict.actions.iter().find_map(|action| match action {
+        Action::Announce(told) => Some(told.clone()),
+        _ => None,
+    })
+}
+
 fn take(machine: &mut Machine, state: &State, now: Instant, input: Input) -> Vec<Action> {
     machine.take(state, START, now, input).actions
 }
@@ -168,7 +175,12 @@ fn asks(actions: &[Action]) -> Option<Revision> {
 async fn a_refusal_a_timeout_and_a_wrong_answer_leave_the_request_open_and_show() {
     let (mut machine, state, mut now) = (Machine::default(), waiting(), Instant::now());
     let revision = state.issuer_requests().next().expect("a request").revision;
-    assert_eq!(asks(&machine.look(&state, now).actions), Some(revision));
+    let verdict = machine.look(&state, now);
+    assert_eq!(asks(&verdict.actions), None, "the primary signs for servers that it was told of");
+    let untold = told(&verdict).expect("it is being told");
+    let unreachable = WanError::Unreachable { datacenter: name("dc1"), reason: "cut".into() };
+    let actions = take(&mut machine, &state, now, Input::Announced(untold, Err(unreachable)));
+    assert_eq!(asks(&actions), Some(revision), "it may have been told before");
     assert_eq!(asks(&machine.look(&state, now).actions), None, "it is under way");
     let dc1 = || name("dc1");
     let answers = [
@@ -183,7 +195,12 @@ async fn a_refusal_a_timeout_and_a_wrong_answer_leave_the_request_open_and_show(
         let trouble = &machine.status().unsigned[&NodeId(1)];
         assert!(trouble.contains(shown), "{trouble}");
         now += PAUSE_MAX;
-        assert_eq!(asks(&machine.look(&state, now).actions), Some(revision), "but again");
+        let verdict = machine.look(&state, now);
+        let actions = match told(&verdict) {
+            Some(told) => take(&mut machine, &state, now, Input::Announced(told, Ok(()))),
+            None => verdict.actions,
+        };
+        assert_eq!(asks(&actions), Some(revision), "but again");
     }
     let actions = take(&mut machine, &state, now, Input::Recorded(NodeId(1), Err("conflict".into())));
     assert_eq!(asks(&actions), None);
@@ -193,12 +210,6 @@ async fn a_refusal_a_timeout_and_a_wrong_answer_leave_the_request_open_and_show(
 #[tokio::test(start_paused = true)]
 async fn where_this_datacenter_is_and_how_its_servers_are_known_is_told_once_and_after_each_change() {
     let (mut machine, mut state, now) = (Machine::default(), secondary(), Instant::now());
-    let told = |verdict: &Verdict| {
-        verdict.actions.iter().find_map(|action| match action {
-            Action::Announce(told) => Some(told.clone()),
-            _ => None,
-        })
-    };
     let first = told(&machine.look(&state, now)).expect("at the beginning");
     let facts = &first.facts;
     assert_eq!((facts.name.as_str(), facts.wan_addresses.as_slice()), ("dc2", ["x:8302".to_owned()].as_slice()));
@@ -214,6 +225,10 @@ async fn where_this_datacenter_is_and_how_its_servers_are_known_is_told_once_and
     propose(&mut state, announce);
     let changed = told(&machine.look(&state, later)).expect("after a change");
     assert_eq!(changed.facts.wan_addresses, ["y:8302"]);
+    let verdict = machine.take(&state, START, later, Input::Announced(changed.clone(), Ok(())));
+    assert!(verdict.wake_at.is_some_and(|wake| wake <= later + TOLD_EVERY));
+    let again = told(&machine.look(&state, later + TOLD_EVERY));
+    assert_eq!(again, Some(changed), "what a deposed leader said may have come later");
 }
 
 /// Another server joins and is asked to leave, until the leader has taken it out of the membership.
@@ -242,10 +257,7 @@ fn admit_server(state: &mut State) -> NodeId {
 async fn a_removed_server_is_told_of_at_once() {
     let (mut machine, mut state, now) = (Machine::default(), secondary(), Instant::now());
     let mut servers_told = |state: &State| {
-        let told = machine.look(state, now).actions.into_iter().find_map(|action| match action {
-            Action::Announce(told) => Some(told),
-            _ => None,
-        })?;
+        let told = told(&machine.look(state, now))?;
         machine.take(state, START, now, Input::Announced(told.clone(), Ok(())));
         Some(told.servers)
     };

@@ -143,6 +143,11 @@ impl wan_server::Wan for WanService {
         self.parts.shares.of(&peer.datacenter).announcement()?;
         let message = request.into_inner();
         let servers = message.servers.as_ref().map(servers_from_wire);
+        if let Some(servers) = servers.as_ref().filter(|servers| !servers.present.contains(&peer.node)) {
+            let (node, told) = (peer.node, servers.present.len());
+            let reason = format!("server {node}, which tells this, is not among the {told} servers that it tells of");
+            return Err(Status::failed_precondition(reason));
+        }
         let facts = DatacenterFacts {
             name: peer.datacenter.clone(),
             cluster: peer.cluster,
