@@ -29,7 +29,7 @@ impl fmt::Display for Revision {
 pub struct FeatureLevel(pub u32);
 
 impl FeatureLevel {
-    /// The highest level that this build understands.
+    /// The highest level that this build understands. No release exists yet: until there is one, everything is of level 1.
     pub const SUPPORTED: Self = Self(1);
 }
 

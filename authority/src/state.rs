@@ -330,7 +330,7 @@ impl Change {
     /// compares with it would change the one for the other.
     fn check_made_once(&self, what: &str, key: Uuid) -> Result<(), Rejection> {
         if self.unmade.contains(&key) {
-            let (what, found) = (what.to_owned(), self.revision());
+            let (what, found) = (format!("{what}, which was deleted just now,"), self.revision());
             return Err(Rejection::Conflict { what, expected: Revision::default(), found });
         }
         Ok(())

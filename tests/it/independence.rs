@@ -68,7 +68,12 @@ async fn issuers_that_end_without_the_primary_are_told_of_refused_clearly_and_re
     assert_eq!(leaf.status, 200, "{}", leaf.body);
     let (told, standing) = problems(&secondary, &client).await?;
     assert!(told.contains("the primary has not signed an issuer of a: datacenter `dc1` cannot be reached"), "{told}");
-    assert!(told.contains("(issuer) is valid until") && told.contains("more than 80 % of its life is over"), "{told}");
+    assert!(
+        told.contains("(issuer) of server ")
+            && told.contains("`carrack federation show` says why it was not")
+            && told.contains("more than 80 % of its life is over"),
+        "{told}"
+    );
     assert_eq!(standing["UnsignedIssuers"][0]["NodeName"], "a", "{standing}");
     let left = standing["IssuesForSeconds"].as_i64().expect("a number");
     assert!((63 * DAY..=65 * DAY).contains(&left), "{standing}");

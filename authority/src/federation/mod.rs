@@ -34,8 +34,8 @@ pub const WAN_ADDRESSES_MAX: usize = MEMBERS_MAX;
 pub const SERVER_ROOTS_BYTES_MAX: usize = 4 * 1024;
 /// The most federation tokens that are neither used nor expired: an operator makes one for each datacenter.
 pub const FEDERATION_TOKENS_MAX: usize = 32;
-/// How long a federation token may be good for.
-pub const FEDERATION_TOKEN_TTL_MAX: Duration = Duration::from_secs(30 * 86_400);
+/// How long a federation token may be good for: it is a secret that lies around.
+pub const FEDERATION_TOKEN_TTL_MAX: Duration = Duration::from_secs(7 * 86_400);
 /// The most unexpired issuers that were signed for one other datacenter. One that asks again and again uses up its own share, never the
 /// others'.
 pub const REMOTE_ISSUERS_MAX: usize = 256;

@@ -32,7 +32,12 @@ impl State {
         let progress = self.progress(*table);
         if progress.cursor != *from {
             let (expected, found) = (from.revision, progress.cursor.revision);
-            return Err(Rejection::Conflict { what: format!("the followed table `{table}`"), expected, found });
+            // While a whole table is read its revision rests.
+            let what = match expected == found {
+                true => format!("the followed table `{table}`, of which another part was read,"),
+                false => format!("the followed table `{table}`"),
+            };
+            return Err(Rejection::Conflict { what, expected, found });
         }
         self.check_heard(*table, heard)?;
         match heard {
@@ -91,7 +96,7 @@ impl State {
                 put.iter().try_for_each(check_followed_policy)
             }
             (federation::Change::Tokens { put, .. }, Table::Tokens) => {
-                // The local ones of this datacenter have a bound of their own.
+                // Those that the primary has deleted meanwhile may still be here; the local ones of this datacenter count, too.
                 let is_new = |token: &&Token| {
                     !self.has_global_token(token.accessor) && !self.hidden_tokens.contains_key(&token.accessor)
                 };

@@ -460,6 +460,23 @@ pub struct Secondary {
     /// Servers whose issuer was not signed.
     #[serde(default)]
     pub unsigned_issuers: Vec<UnsignedIssuer>,
+    /// Why the primary does not know where this datacenter is.
+    #[serde(default)]
+    pub unannounced: Option<String>,
+    /// The first of the primary's tokens that are not honoured here.
+    #[serde(default)]
+    pub hidden_tokens: Vec<HiddenToken>,
+}
+
+/// A token of the primary behind a local one.
+#[derive(Debug, Deserialize)]
+pub struct HiddenToken {
+    /// Its accessor id.
+    #[serde(rename = "AccessorID")]
+    pub accessor: String,
+    /// That of the local one.
+    #[serde(rename = "LocalAccessorID")]
+    pub local: String,
 }
 
 /// A table that a secondary follows.

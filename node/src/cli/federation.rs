@@ -4,7 +4,7 @@ use clap::Subcommand;
 use serde_json::json;
 
 use super::{
-    api::{Federation, FederationDatacenter, FederationToken, Secondary, segment},
+    api::{Federation, FederationDatacenter, FederationToken, HiddenToken, Secondary, segment},
     client::Client,
     error::CliError,
     output::{Format, Output, or_dash, visible, yes_or_no},
@@ -170,6 +170,15 @@ pub fn print_secondary(secondary: &Secondary, output: &mut Output<'_>) -> Result
     for unsigned in &secondary.unsigned_issuers {
         output.line(&format!("\nno issuer for {}: {}", visible(&unsigned.node_name), visible(&unsigned.reason)))?;
     }
+    if let Some(reason) = &secondary.unannounced {
+        output.line(&format!("\nthe primary does not know where this datacenter is now: {}", visible(reason)))?;
+    }
+    for HiddenToken { accessor, local } in &secondary.hidden_tokens {
+        let (accessor, local) = (visible(accessor), visible(local));
+        output.line(&format!(
+            "\ntoken {accessor} of the primary is not honoured here: the local token {local} has its accessor id or its secret"
+        ))?;
+    }
     Ok(())
 }
 
@@ -216,6 +225,8 @@ mod tests {
             streams: Vec::new(),
             leader: None,
             unsigned_issuers: Vec::new(),
+            unannounced: None,
+            hidden_tokens: Vec::new(),
         })
     }
 

@@ -2,7 +2,10 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use super::{grpc_client::within, wan::WanChannels};
+use super::{
+    grpc_client::within,
+    wan::{Reached, WanChannels},
+};
 use crate::api::wan::MESSAGE_BYTES_MAX;
 use axum::http::{HeaderName, HeaderValue, Method, StatusCode};
 use bytes::Bytes;
@@ -14,8 +17,11 @@ use carrack_proto::{
 };
 use carrack_raft::Replica;
 use futures::future::{BoxFuture, FutureExt};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
+use tonic::{Code, Status};
 
+/// The least time in which it is worth asking another server.
+const RETRY_WITHIN: Duration = Duration::from_secs(1);
 /// The longest path with its query: what the HTTP edge reads.
 const PATH_BYTES_MAX: usize = 16 * 1024;
 /// The most headers of a request or an answer: the edge sends and takes a handful.
@@ -109,10 +115,14 @@ impl OtherDatacenters for WanCalls {
                 found.ok_or_else(|| CallError::Unknown { datacenter: datacenter.to_owned(), known: known() })?;
             let (deadline, is_read) = (Instant::now() + duration, request.method == Method::GET);
             let answered = self.ask(&found, request.clone(), deadline).await;
+            let is_time_left = deadline.saturating_duration_since(Instant::now()) >= RETRY_WITHIN;
             match answered {
                 // The server that was spoken to is gone: a read may be asked of the next one.
-                Err(CallError::OutcomeUnknown(WanError::Unreachable { .. })) if is_read => {
-                    self.ask(&found, request, deadline).await
+                Err(first @ CallError::OutcomeUnknown(WanError::Unreachable { .. })) if is_read && is_time_left => {
+                    match self.ask(&found, request, deadline).await {
+                        Err(CallError::Unreachable(_)) => Err(first),
+                        answered => answered,
+                    }
                 }
                 answered => answered,
             }
@@ -128,12 +138,17 @@ impl WanCalls {
         request: ForwardedRequest,
         deadline: Instant,
     ) -> Result<ForwardedResponse, CallError> {
-        let reached = self.channels.reach(datacenter).await.map_err(CallError::Unreachable)?;
+        let reached = timeout_at(deadline, self.channels.reach(datacenter)).await;
+        let reached = reached.unwrap_or_else(|_| {
+            let (datacenter, reason) = (datacenter.name.clone(), "no server of it answered in time".into());
+            Err(WanError::Unreachable { datacenter, reason })
+        });
+        let reached = reached.map_err(CallError::Unreachable)?;
         let calls = CallsClient::new(reached.channel.clone());
         let mut calls = calls.max_decoding_message_size(MESSAGE_BYTES_MAX).max_encoding_message_size(MESSAGE_BYTES_MAX);
         let left = deadline.saturating_duration_since(Instant::now());
         let answer = within(left, to_wire(request), |request| async move { calls.call(request).await }).await;
-        let answer = answer.map_err(|status| match self.channels.failed(&reached, &status) {
+        let answer = answer.map_err(|status| match self.failed(&reached, &status) {
             busy @ WanError::Busy { .. } => CallError::Busy(busy),
             // It was refused before anything was done for the client.
             refused @ WanError::Refused { .. } => CallError::Unreachable(refused),
@@ -144,6 +159,16 @@ impl WanCalls {
             CallError::OutcomeUnknown(WanError::Unreadable { datacenter, reason })
         };
         response_from_wire(answer).map_err(unreadable)
+    }
+
+    /// A slow answer says nothing against its server: one that is gone is found by the probes of its connection.
+    fn failed(&self, reached: &Reached, status: &Status) -> WanError {
+        match status.code() {
+            Code::DeadlineExceeded => {
+                WanError::Unreachable { datacenter: reached.datacenter.clone(), reason: status.message().into() }
+            }
+            _ => self.channels.failed(reached, status),
+        }
     }
 }
 

@@ -8,7 +8,7 @@ use std::{fmt, str::FromStr, time::Duration};
 use carrack_authority::{
     Command, Rejection,
     acl::token::federation_secret_digest,
-    federation::FederationToken,
+    federation::{FEDERATION_TOKEN_TTL_MAX, FederationToken},
     id::{Digest, Revision},
     root::Ca,
     spiffe::{Name, TrustDomain},
@@ -104,8 +104,6 @@ impl FromStr for FederationTokenText {
     }
 }
 
-/// The longest life of a federation token: it is a secret that lies around.
-pub const FEDERATION_TOKEN_TTL_MAX: Duration = Duration::from_secs(7 * 86_400);
 /// The life of a federation token when none is asked for.
 pub const FEDERATION_TOKEN_TTL_DEFAULT: Duration = Duration::from_secs(3600);
 

@@ -2,7 +2,12 @@
 
 use std::{sync::Arc, time::Duration};
 
-use carrack_authority::{State, federation::Table, issuer::IssuerPhase, root::Ca};
+use carrack_authority::{
+    State,
+    federation::Table,
+    issuer::IssuerPhase,
+    root::{Ca, RootPhase},
+};
 use carrack_raft::{Role, Status};
 use tokio::{sync::watch, time::Instant};
 
@@ -114,9 +119,13 @@ fn federation(context: &Context) -> FederationReading {
 pub(crate) fn watched_certificates(state: &State) -> Vec<WatchedCertificate> {
     let mut watched = Vec::new();
     for (ca, kind) in [(Ca::Mesh, CertificateKind::Root), (Ca::Server, CertificateKind::ServerRoot)] {
-        watched.extend(state.roots(ca).bundle().iter().map(|root| WatchedCertificate {
+        // A retired one ends by itself, when nothing depends on it any more.
+        let roots = state.roots(ca).bundle();
+        let in_use = roots.iter().filter(|root| root.phase != RootPhase::Retired);
+        watched.extend(in_use.map(|root| WatchedCertificate {
             kind,
             id: root.made.id.to_string(),
+            server: None,
             not_before: root.made.not_before,
             not_after: root.made.not_after,
         }));
@@ -125,13 +134,15 @@ pub(crate) fn watched_certificates(state: &State) -> Vec<WatchedCertificate> {
     watched.extend(signing.map(|issuer| WatchedCertificate {
         kind: CertificateKind::Issuer,
         id: issuer.id.to_string(),
+        server: state.member(issuer.node).map(|member| member.name.to_string()),
         not_before: issuer.not_before,
         not_after: issuer.not_after,
     }));
     watched.extend(state.members().filter_map(|member| {
         let certificate = member.certificate.as_ref()?;
         let (not_before, not_after) = (certificate.not_before, certificate.not_after);
-        Some(WatchedCertificate { kind: CertificateKind::Server, id: member.name.to_string(), not_before, not_after })
+        let (kind, id) = (CertificateKind::Server, member.name.to_string());
+        Some(WatchedCertificate { kind, server: Some(id.clone()), id, not_before, not_after })
     }));
     watched
 }

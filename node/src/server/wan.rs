@@ -145,7 +145,7 @@ struct Way {
 /// A server of another datacenter.
 pub(crate) struct Reached {
     pub(crate) channel: Channel,
-    datacenter: Name,
+    pub(crate) datacenter: Name,
     address: String,
 }
 

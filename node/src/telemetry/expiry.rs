@@ -13,6 +13,8 @@ pub struct WatchedCertificate {
     pub kind: CertificateKind,
     /// Its key id, or for a server's own certificate the node id.
     pub id: String,
+    /// The name of the server whose it is, unless it is the datacenter's.
+    pub server: Option<String>,
     /// Its first second.
     pub not_before: Timestamp,
     /// Its last second.
@@ -80,7 +82,7 @@ mod tests {
 
     fn certificate(id: &str) -> WatchedCertificate {
         let (not_before, not_after) = (Timestamp::from_seconds(1000), Timestamp::from_seconds(1100));
-        WatchedCertificate { kind: CertificateKind::Root, id: id.into(), not_before, not_after }
+        WatchedCertificate { kind: CertificateKind::Root, id: id.into(), server: None, not_before, not_after }
     }
 
     #[test]

@@ -196,7 +196,8 @@ fn stream(state: &State, known: Option<&SecondaryStatus>, table: Table) -> Strea
         reading: progress.cursor.reading.is_some(),
         heard_at: was_heard.then(|| progress.heard_at.to_string()),
         open: known.map(|_| stream.is_some_and(|stream| stream.is_open)),
-        lag: stream.map(|stream| stream.lag),
+        // While nothing is heard nobody knows it.
+        lag: stream.filter(|stream| stream.is_open).map(|stream| stream.lag),
         silent_seconds: stream.and_then(|stream| stream.heard).map(|heard| heard.elapsed().as_secs()),
         trouble: stream.and_then(|stream| stream.trouble.clone()),
     }
@@ -244,7 +245,9 @@ fn hidden_problem(hidden: &[HiddenTokenEntry], count: usize) -> Option<String> {
     let HiddenTokenEntry { accessor, local } = first;
     Some(format!(
         "tokens of the primary that are not honoured here: {count}; {accessor} has the accessor id or the secret of the local token {local}, \
-         which goes on (`carrack federation show --format json` lists others): delete the local one, or make the primary's under another id"
+         which goes on (`carrack federation show` lists {shown} of them): delete the local one, or make the primary's anew, with another \
+         accessor id and another secret",
+        shown = hidden.len()
     ))
 }
 

@@ -20,7 +20,10 @@ use super::{
 };
 use crate::{
     server::observe::watched_certificates,
-    telemetry::expiry::{ExpiryAlarm, WatchedCertificate},
+    telemetry::{
+        expiry::{ExpiryAlarm, WatchedCertificate},
+        labels::CertificateKind,
+    },
 };
 
 #[derive(Debug, Serialize)]
@@ -140,8 +143,17 @@ fn overdue(state: &State, now: Timestamp) -> Vec<String> {
             ExpiryAlarm::Critical => "more than 95 % of its life is over",
             ExpiryAlarm::Ended => "it has ended",
         };
-        let WatchedCertificate { kind, id, not_after, .. } = certificate;
-        Some(format!("the certificate {id} ({kind}) is valid until {not_after}: {over}"))
+        let WatchedCertificate { kind, id, server, not_after, .. } = certificate;
+        let of_server = server.map(|server| format!(" of server {server}")).unwrap_or_default();
+        let next = match kind {
+            CertificateKind::Issuer if state.primary().is_some() => {
+                "it is renewed at half life by the primary: `carrack federation show` says why it was not"
+            }
+            CertificateKind::Issuer => "it is renewed at half life by the leader, whose log says why it was not",
+            CertificateKind::Server => "that server renews it at half life, and its log says why it did not",
+            CertificateKind::Root | CertificateKind::ServerRoot => "nothing renews it: it must be replaced before",
+        };
+        Some(format!("the certificate {id} ({kind}){of_server} is valid until {not_after}: {over}; {next}"))
     });
     overdue.collect()
 }

@@ -47,7 +47,9 @@ impl Default for Share {
 }
 
 fn too_many(what: &str) -> Status {
-    Status::resource_exhausted(format!("this datacenter has too many {what} here: try again later"))
+    Status::resource_exhausted(format!(
+        "too many {what} of the datacenter that asks are open or come too fast: it is tried again later"
+    ))
 }
 
 impl Share {

@@ -61,6 +61,7 @@ fn the_end_of_each_watched_certificate_is_shown_as_of_the_reading() {
     let root = WatchedCertificate {
         kind: CertificateKind::ServerRoot,
         id: "ab:cd".into(),
+        server: None,
         not_before: Timestamp::EPOCH,
         not_after: Timestamp::from_seconds(5000),
     };
