@@ -9,4 +9,4 @@ pub mod secondary;
 #[cfg(test)]
 mod testing;
 
-pub use ports::{Announcement, FromPrimary, Heard, IssuerSigner, Log, LogError, WanError};
+pub use ports::{Announcement, Following, FromPrimary, Heard, IssuerSigner, Log, LogError, WanError};

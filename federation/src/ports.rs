@@ -76,6 +76,14 @@ pub struct Announcement {
     pub servers: KnownServers,
 }
 
+/// A table that is followed.
+pub struct Following {
+    /// The server of the primary that tells it, by its address.
+    pub server: String,
+    /// What it tells.
+    pub heard: BoxStream<'static, Result<Heard, WanError>>,
+}
+
 /// The way from a secondary to the primary.
 pub trait FromPrimary: Send + Sync {
     /// A table and each of its changes, from where this datacenter is.
@@ -84,10 +92,10 @@ pub trait FromPrimary: Send + Sync {
         primary: &'a Datacenter,
         table: Table,
         from: Cursor,
-    ) -> BoxFuture<'a, Result<BoxStream<'static, Result<Heard, WanError>>, WanError>>;
+    ) -> BoxFuture<'a, Result<Following, WanError>>;
 
-    /// The primary was silent on a stream: another of its servers is asked next.
-    fn distrust(&self, primary: &Datacenter);
+    /// A server of the primary was silent on a stream: if it is still spoken to, another one is asked next.
+    fn distrust(&self, primary: &Datacenter, server: &str);
 
     /// Has an issuer signed.
     fn sign_issuer<'a>(&'a self, primary: &'a Datacenter, asked: IssuerAsked) -> BoxFuture<'a, Result<Der, WanError>>;

@@ -59,8 +59,8 @@ pub enum Action {
     Open(Table),
     /// Close a stream.
     Close(Table),
-    /// Ask another server of the primary next: this one is silent.
-    Distrust,
+    /// Ask another server of the primary than that of this stream next: it is silent.
+    Distrust(Table),
     /// Commit what was heard; the stream waits for it.
     Follow(Table, Command),
     /// Take the next item of a stream.
@@ -181,8 +181,8 @@ impl Machine {
             stream.retry.failed(now);
             status.is_open = false;
             status.trouble = Some(format!("nothing was heard for {} s", SILENT_MAX.as_secs()));
+            verdict.actions.push(Action::Distrust(table));
             verdict.actions.push(Action::Close(table));
-            verdict.actions.push(Action::Distrust);
         }
         if stream.retry.is_due(now) {
             stream.since = Some(now);

@@ -1,6 +1,10 @@
 //! Drives the machine while its server leads: streams, requests and proposals run side by side, and what they come to is its input.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use carrack_authority::{
     Command, State, WatchKey,
@@ -20,7 +24,7 @@ use super::{
     machine::{Action, Input, Machine, Verdict},
     status::SecondaryStatus,
 };
-use crate::ports::{FromPrimary, IssuerAsked, Log, WanError};
+use crate::ports::{Following, FromPrimary, IssuerAsked, Log, WanError};
 
 /// How long a command may take to commit.
 const PROPOSE_WITHIN: Duration = Duration::from_secs(10);
@@ -82,6 +86,8 @@ struct OpenStream {
     /// Lets the reader take its next item.
     proceed: mpsc::Sender<()>,
     reader: AbortHandle,
+    /// The server that it is read from, once it is open.
+    server: Arc<OnceLock<String>>,
 }
 
 struct Driver {
@@ -107,11 +113,7 @@ impl Driver {
             match action {
                 Action::Open(table) => self.open(state, table),
                 Action::Close(table) => self.close(table),
-                Action::Distrust => {
-                    if let Some(known) = known_primary(state) {
-                        self.primary.distrust(&known);
-                    }
-                }
+                Action::Distrust(table) => self.distrust(state, table),
                 Action::Continue(table) => self.proceed(table),
                 Action::Follow(table, command) => self.follow(table, command),
                 Action::Sign(revision, asked) => self.sign(state, revision, asked),
@@ -144,10 +146,19 @@ impl Driver {
         self.next_stream += 1;
         let (number, from) = (self.next_stream, state.progress(table).cursor);
         let (proceed, proceeds) = mpsc::channel(1);
-        let reader = Reader { table, number, inputs: self.inputs.clone(), proceeds };
+        let server = Arc::new(OnceLock::new());
+        let reader = Reader { table, number, inputs: self.inputs.clone(), proceeds, server: server.clone() };
         let primary = self.primary.clone();
         let reader = self.work.spawn(async move { reader.read(&*primary, &known, from).await });
-        self.streams.insert(table, OpenStream { number, proceed, reader });
+        self.streams.insert(table, OpenStream { number, proceed, reader, server });
+    }
+
+    fn distrust(&self, state: &State, table: Table) {
+        let server = self.streams.get(&table).and_then(|stream| stream.server.get());
+        // One that has not even opened the stream is left by whoever waits for that.
+        if let (Some(known), Some(server)) = (known_primary(state), server) {
+            self.primary.distrust(&known, server);
+        }
     }
 
     fn close(&mut self, table: Table) {
@@ -198,6 +209,7 @@ struct Reader {
     number: u64,
     inputs: mpsc::Sender<Arrived>,
     proceeds: mpsc::Receiver<()>,
+    server: Arc<OnceLock<String>>,
 }
 
 impl Reader {
@@ -210,8 +222,9 @@ impl Reader {
     }
 
     async fn items(&mut self, primary: &dyn FromPrimary, known: &Datacenter, from: Cursor) -> Result<(), WanError> {
-        let mut items = primary.follow(known, self.table, from).await?;
-        while let Some(heard) = items.next().await {
+        let Following { server, mut heard } = primary.follow(known, self.table, from).await?;
+        self.server.get_or_init(|| server);
+        while let Some(heard) = heard.next().await {
             self.send(Input::Heard(self.table, heard?)).await;
             if self.proceeds.recv().await.is_none() {
                 return Ok(());

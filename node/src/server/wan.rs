@@ -17,7 +17,7 @@ use carrack_authority::{
     x509::authority::SignedCertificate,
 };
 use carrack_federation::{
-    Announcement, FromPrimary, Heard, IssuerSigner, Log, LogError, WanError,
+    Announcement, Following, FromPrimary, Heard, IssuerSigner, Log, LogError, WanError,
     ports::{IssuerAsked, IssuerToSign},
 };
 use carrack_proto::{
@@ -28,7 +28,7 @@ use carrack_raft::{Replica, ports::Entropy};
 use futures::{
     StreamExt,
     future::{BoxFuture, FutureExt, select_all},
-    stream::{BoxStream, FuturesUnordered},
+    stream::FuturesUnordered,
 };
 use tokio::time::{Instant, sleep_until, timeout};
 use tonic::{
@@ -49,6 +49,8 @@ const KEEP_ALIVE: Duration = Duration::from_secs(2);
 const REACH_WITHIN: Duration = Duration::from_secs(4);
 /// How long it is believed that nobody there answers: a herd of clients does not dial for each of them.
 const ASK_AGAIN: Duration = Duration::from_secs(1);
+/// How long the primary may take to open a stream.
+const OPEN_WITHIN: Duration = Duration::from_secs(5);
 /// How long another datacenter may take to answer a request that is no stream.
 const ANSWER_WITHIN: Duration = Duration::from_secs(20);
 
@@ -250,17 +252,17 @@ impl WanChannels {
         if status.code() == Code::ResourceExhausted {
             return WanError::Busy { datacenter, reason: status.message().into() };
         }
-        self.leave(&datacenter, Some(&reached.address));
+        self.leave(&datacenter, &reached.address);
         // A failure of the connection is the status's source: the status itself only repeats it.
         let reason = std::error::Error::source(status).map_or_else(|| status.message().into(), chain_of);
         WanError::Unreachable { datacenter, reason }
     }
 
-    /// Speaks to another server of a datacenter next; with an address, only if it is that one.
-    fn leave(&self, datacenter: &Name, address: Option<&String>) {
+    /// Speaks to another server of a datacenter next, if it is this one that is spoken to.
+    fn leave(&self, datacenter: &Name, address: &str) {
         let mut ways = self.lock();
         let way = ways.entry(datacenter.clone()).or_default();
-        if way.open.as_ref().is_some_and(|(open, _)| address.is_none_or(|address| address == open)) {
+        if way.open.as_ref().is_some_and(|(open, _)| address == open) {
             let failed = way.open.take().map(|(open, _)| open);
             way.failed = failed;
         }
@@ -280,12 +282,17 @@ impl FromPrimary for ToPrimary {
         primary: &'a Datacenter,
         table: Table,
         from: Cursor,
-    ) -> BoxFuture<'a, Result<BoxStream<'static, Result<Heard, WanError>>, WanError>> {
+    ) -> BoxFuture<'a, Result<Following, WanError>> {
         async move {
             let reached = self.0.reach(primary).await?;
             let request = FollowRequest { table: table_to_wire(table).into(), from: Some(cursor_to_wire(&from)) };
-            let opened = reached.wan().follow(request).await.map_err(|status| self.0.failed(&reached, &status))?;
-            let channels = self.0.clone();
+            let opened = timeout(OPEN_WITHIN, async { reached.wan().follow(request).await }).await;
+            let opened = opened.unwrap_or_else(|_| {
+                let reason = format!("no stream was opened within {} s", OPEN_WITHIN.as_secs());
+                Err(Status::deadline_exceeded(reason))
+            });
+            let opened = opened.map_err(|status| self.0.failed(&reached, &status))?;
+            let (channels, server) = (self.0.clone(), reached.address.clone());
             let heard = opened.into_inner().map(move |item| {
                 let response = item.map_err(|status| channels.failed(&reached, &status))?;
                 let unreadable = |error: &dyn std::error::Error| WanError::Unreadable {
@@ -296,13 +303,13 @@ impl FromPrimary for ToPrimary {
                     heard_from_wire(response).map_err(|error| unreadable(&error))?;
                 Ok(Heard { change, to, is_all, primary_revision })
             });
-            Ok(heard.boxed())
+            Ok(Following { server, heard: heard.boxed() })
         }
         .boxed()
     }
 
-    fn distrust(&self, primary: &Datacenter) {
-        self.0.leave(&primary.name, None);
+    fn distrust(&self, primary: &Datacenter, server: &str) {
+        self.0.leave(&primary.name, server);
     }
 
     fn sign_issuer<'a>(&'a self, primary: &'a Datacenter, asked: IssuerAsked) -> BoxFuture<'a, Result<Der, WanError>> {

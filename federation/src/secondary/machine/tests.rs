@@ -116,7 +116,7 @@ async fn a_stream_that_ends_is_silent_or_brings_what_is_refused_is_opened_again_
     let late = now + Duration::from_secs(100);
     let verdict = machine.look(&state, late);
     assert!(verdict.actions.contains(&Action::Close(Table::Tokens)), "nothing was heard: {verdict:?}");
-    assert!(verdict.actions.contains(&Action::Distrust), "another server is asked next: {verdict:?}");
+    assert!(verdict.actions.contains(&Action::Distrust(Table::Tokens)), "another server is asked next: {verdict:?}");
     let late = late + PAUSE_MAX;
     assert!(opened(&machine.look(&state, late)).contains(&Table::Tokens));
     let refused = Input::Followed(Table::Tokens, Err("too many".into()));
