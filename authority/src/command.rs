@@ -5,9 +5,10 @@ use uuid::Uuid;
 
 use crate::{
     acl::{AccessorId, Policy, PolicyId, Token},
+    agent::AgentToken,
     ca_config::CaConfig,
     federation::{AdmitDatacenter, Datacenter, DatacenterFacts, FederationToken, Followed, KnownServers, RemoteIssuer},
-    id::{FeatureLevel, KeyId, NodeId, Revision},
+    id::{Digest, FeatureLevel, KeyId, NodeId, Revision},
     issuance::Issuance,
     issuer::{IssuerRequest, SignedIssuer},
     member::{Addresses, AdmitServer, JoinToken, Member, ServerCertificate, ServerCertificateRequest},
@@ -220,6 +221,24 @@ pub enum Command {
         /// Its servers.
         servers: KnownServers,
     },
+    /// Makes an agent token.
+    CreateAgentToken(AgentToken),
+    /// Admits an agent that showed an agent token.
+    AdmitAgent {
+        /// The digest of the token's secret.
+        secret: Digest,
+        /// The name of its host.
+        node: Name,
+        /// SHA-256 of the SubjectPublicKeyInfo of its key.
+        public_key: Digest,
+    },
+    /// Removes an agent: its key is nobody's then.
+    RemoveAgent {
+        /// Its name.
+        node: Name,
+        /// Its record, as it was seen.
+        expected: Revision,
+    },
 }
 
 impl Command {
@@ -245,7 +264,10 @@ impl Command {
             | Self::AnnounceDatacenter(_)
             | Self::AnnounceServersOf { .. }
             | Self::RemoveDatacenter { .. }
-            | Self::RecordRemoteIssuer(_) => true,
+            | Self::RecordRemoteIssuer(_)
+            | Self::CreateAgentToken(_)
+            | Self::AdmitAgent { .. }
+            | Self::RemoveAgent { .. } => true,
             Self::Bootstrap(_)
             | Self::RaiseFeatureLevel { .. }
             | Self::RecordServerCertificate { .. }
@@ -270,6 +292,7 @@ impl Command {
                 | Self::AnnounceDatacenter(_)
                 | Self::AnnounceServersOf { .. }
                 | Self::RecordRemoteIssuer(_)
+                | Self::AdmitAgent { .. }
         )
     }
 }

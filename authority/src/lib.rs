@@ -1,6 +1,7 @@
 //! What is true in a datacenter, as one pure replicated function and the values it works on: no clock, no randomness, no IO.
 
 pub mod acl;
+pub mod agent;
 pub mod ca_config;
 pub mod command;
 pub mod federation;

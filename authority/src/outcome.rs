@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     acl::AccessorId,
     ca_config::BadCaConfig,
-    id::{FeatureLevel, KeyId, NodeId, Revision, Serial},
+    id::{Digest, FeatureLevel, KeyId, NodeId, Revision, Serial},
     root::Ca,
     spiffe::Name,
     time::Timestamp,
@@ -73,6 +73,12 @@ pub enum WatchKey {
     RemoteIssuers,
     /// How far the primary's tables are followed.
     Followed,
+    /// The agents.
+    Agents,
+    /// One agent, by its key: woken when the key is no agent's any more, which is its last change.
+    Agent(Digest),
+    /// The agent tokens.
+    AgentTokens,
 }
 
 /// What an entry did.
@@ -252,6 +258,12 @@ pub enum Rejection {
         /// Why.
         reason: String,
     },
+    /// An agent token does not let in.
+    #[error("the agent token is refused: {reason}; make another one with `carrack token agent`")]
+    AgentTokenRefused {
+        /// Why.
+        reason: String,
+    },
 }
 
 impl Rejection {
@@ -282,6 +294,7 @@ impl Rejection {
             Self::BuiltIn { .. } => "built_in",
             Self::InSecondary { .. } => "in_secondary",
             Self::FederationTokenRefused { .. } => "federation_token_refused",
+            Self::AgentTokenRefused { .. } => "agent_token_refused",
         }
     }
 }

@@ -1,6 +1,7 @@
 //! The state of a datacenter, and the one function that changes it. Every replica applies the same entries and holds the same state.
 
 mod acl;
+mod agents;
 mod check;
 mod cluster;
 mod federation;
@@ -20,6 +21,7 @@ use uuid::Uuid;
 pub use self::records::{BadRecords, StateHead, StateRecord};
 use crate::{
     acl::{AccessorId, Acl, Token},
+    agent::{Agent, AgentToken},
     ca_config::StoredCaConfig,
     command::{Command, Entry},
     federation::{Datacenter, FederationToken, History, KnownServers, Progress, RemoteIssuer, Table},
@@ -103,6 +105,10 @@ pub struct State {
     federation_tokens: OrdMap<Digest, FederationToken>,
     remote_issuers: OrdMap<KeyId, Arc<RemoteIssuer>>,
     followed: OrdMap<Table, Progress>,
+    agents: OrdMap<Name, Arc<Agent>>,
+    /// The names of the agents by their keys.
+    agent_keys: OrdMap<Digest, Name>,
+    agent_tokens: OrdMap<Digest, AgentToken>,
     pub(crate) histories: Histories,
     modified: OrdMap<WatchKey, Revision>,
 }
@@ -125,7 +131,7 @@ impl State {
         let outcomes = outcomes.collect();
         self.show_hidden_tokens(&mut change);
         for key in &change.touched {
-            if !matches!(key, WatchKey::Token(_)) {
+            if !matches!(key, WatchKey::Token(_) | WatchKey::Agent(_)) {
                 self.modified.insert(*key, Revision(index.saturating_sub(hash_order(key))));
             }
         }
@@ -185,6 +191,9 @@ impl State {
             Command::AnnounceServersOf { datacenter, cluster, servers } => {
                 self.announce_servers_of(change, datacenter, cluster, servers)
             }
+            Command::CreateAgentToken(token) => self.create_agent_token(change, token),
+            Command::AdmitAgent { secret, node, public_key } => self.admit_agent(change, secret, node, *public_key),
+            Command::RemoveAgent { node, expected } => self.remove_agent(change, node, *expected),
         }
     }
 
@@ -205,6 +214,7 @@ impl State {
         }
         self.expire_issuers(change);
         self.expire_federation(change);
+        self.expire_agent_tokens(change);
     }
 
     /// The index of the last applied entry.
@@ -297,12 +307,16 @@ impl State {
         &self.acl
     }
 
-    /// The entry that changed a table last. A token's own revision is in its record.
+    /// The entry that changed a table last. A token's and an agent's own revision is in its record.
     pub fn modified(&self, key: &WatchKey) -> Revision {
         match key {
             WatchKey::Token(accessor) => {
                 let token = self.acl.token(*accessor, Timestamp::EPOCH);
                 token.map_or_else(|| self.modified(&WatchKey::Tokens), |token| token.modified)
+            }
+            WatchKey::Agent(public_key) => {
+                let agent = self.agent_of_key(public_key);
+                agent.map_or_else(|| self.modified(&WatchKey::Agents), |agent| agent.modified)
             }
             key => self.modified.get(key).copied().unwrap_or_default(),
         }

@@ -10,6 +10,7 @@ use carrack_authority::{
         AccessorId, NodeIdentity, Policy, PolicyId, RoleId, Rule, ServiceIdentity, Token,
         rules::{Access, Resource, Scope},
     },
+    agent::{Agent, AgentToken},
     ca_config::{BadCaConfig, CaConfig, StoredCaConfig},
     command::Bootstrap,
     federation::{
@@ -344,6 +345,7 @@ fn federation_commands() -> Vec<Command> {
     ];
     commands.extend(followed);
     commands.extend(server_commands());
+    commands.extend(agent_commands());
     commands
 }
 
@@ -360,6 +362,29 @@ fn server_commands() -> [Command; 2] {
         Command::FollowPrimary(Box::new(Followed { primary, table, from: at, to: at, change, is_all: false })),
         Command::AnnounceServersOf { datacenter: name("dc2"), cluster, servers: servers() },
     ]
+}
+
+fn agent_token() -> AgentToken {
+    let (secret, node, created) = (Digest([169; 32]), name("n1"), Revision(170));
+    AgentToken { secret, node, expires_at: Timestamp(171), consumed: Some(Digest([172; 32])), created }
+}
+
+fn agent_commands() -> [Command; 3] {
+    let (secret, node, public_key) = (Digest([173; 32]), name("n1"), Digest([174; 32]));
+    [
+        Command::CreateAgentToken(agent_token()),
+        Command::AdmitAgent { secret, node: node.clone(), public_key },
+        Command::RemoveAgent { node, expected: Revision(175) },
+    ]
+}
+
+fn agent_records() -> Vec<StateRecord> {
+    let (node, public_key, joined_at) = (name("n1"), Digest([176; 32]), Timestamp(177));
+    let agent = Agent { node, public_key, joined_at, created: Revision(178), modified: Revision(179) };
+    let keys = [WatchKey::Agents, WatchKey::Agent(Digest([180; 32])), WatchKey::AgentTokens];
+    let mut records = vec![StateRecord::Agent(Arc::new(agent)), StateRecord::AgentToken(agent_token())];
+    records.extend(keys.map(|key| StateRecord::Modified(key, Revision(181))));
+    records
 }
 
 fn federation_records() -> Vec<StateRecord> {
@@ -460,6 +485,7 @@ fn records() -> Vec<StateRecord> {
     records.extend(federation_records());
     records.push(StateRecord::ServersOf(name("dc2"), servers()));
     records.push(StateRecord::HiddenToken(Arc::new(Token { is_local: false, ..token() })));
+    records.extend(agent_records());
     records
 }
 
@@ -491,6 +517,7 @@ fn outcomes() -> Vec<Outcome> {
         Rejection::BuiltIn { what: what() },
         Rejection::InSecondary { what: what(), primary: name("dc1") },
         Rejection::FederationTokenRefused { reason: reason() },
+        Rejection::AgentTokenRefused { reason: reason() },
     ];
     let mut outcomes = vec![Outcome::Done, Outcome::Recorded { sequence: 121 }, Outcome::Admitted { node }];
     outcomes.extend(rejections.map(Outcome::Rejected));
@@ -500,7 +527,7 @@ fn outcomes() -> Vec<Outcome> {
 #[test]
 fn commands_of_schema_1() {
     check("commands", Kind::Commands, &commands());
-    assert_eq!(names(&commands()).len(), 30, "a new command needs its golden bytes");
+    assert_eq!(names(&commands()).len(), 33, "a new command needs its golden bytes");
 }
 
 #[test]
@@ -512,7 +539,7 @@ fn an_entry_of_schema_1() {
 #[test]
 fn records_of_schema_1() {
     check("records", Kind::SnapshotRecords, &records());
-    assert_eq!(names(&records()).len(), 21, "a new kind of record needs its golden bytes");
+    assert_eq!(names(&records()).len(), 23, "a new kind of record needs its golden bytes");
 }
 
 #[test]

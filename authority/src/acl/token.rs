@@ -53,6 +53,11 @@ pub fn federation_secret_digest(secret: &[u8]) -> Digest {
     tagged_digest(b"carrack federation token secret v1\0", secret)
 }
 
+/// The digest by which an agent token's secret is stored and looked up.
+pub fn agent_secret_digest(secret: &[u8]) -> Digest {
+    tagged_digest(b"carrack agent token secret v1\0", secret)
+}
+
 fn tagged_digest(tag: &[u8], secret: &[u8]) -> Digest {
     Digest(Sha256::new().chain_update(tag).chain_update(secret).finalize().into())
 }

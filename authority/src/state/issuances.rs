@@ -9,7 +9,7 @@ use crate::{
     outcome::{Outcome, Rejection, WatchKey},
     planted::{self, Bug},
     root::RootPhase,
-    spiffe::{Identity, SpiffeId, SpiffePath},
+    spiffe::{Identity, Name, SpiffeId, SpiffePath},
 };
 
 impl State {
@@ -103,7 +103,7 @@ impl State {
         match &*issuance.grant {
             Grant::Token(accessor) => self.check_token_grant(*accessor, id),
             Grant::Review(review) => Err(refused(format!("the auth method `{}` does not exist", review.method))),
-            Grant::Agent(node) => Err(refused(format!("the agent `{node}` is not registered"))),
+            Grant::Agent(node) => self.check_agent_grant(node, issuance, id),
         }
     }
 
@@ -116,6 +116,18 @@ impl State {
         if *id.datacenter() != cluster.datacenter {
             let (theirs, ours) = (id.datacenter(), &cluster.datacenter);
             return Err(refused(format!("SPIFFE ID in CSR from a different datacenter: {theirs}, we are {ours}")));
+        }
+        Ok(())
+    }
+
+    /// An agent is entitled to its own certificate, and to no other, with the key by which it is known.
+    fn check_agent_grant(&self, node: &Name, issuance: &Issuance, id: &SpiffeId) -> Result<(), Rejection> {
+        let agent = self.agent(node).ok_or_else(|| refused(format!("the agent `{node}` is not registered")))?;
+        if !matches!(&id.path, SpiffePath::Agent { node: named, .. } if named == node) {
+            return Err(refused(format!("the agent `{node}` is entitled to its own certificate alone")));
+        }
+        if agent.public_key != issuance.public_key {
+            return Err(refused(format!("the agent `{node}` is known by another key")));
         }
         Ok(())
     }

@@ -8,6 +8,7 @@ use uuid::Uuid;
 use super::{Cluster, State};
 use crate::{
     acl::{Policy, Token},
+    agent::{Agent, AgentToken},
     ca_config::StoredCaConfig,
     federation::{Datacenter, FederationToken, KnownServers, Progress, RemoteIssuer, Table},
     id::{Digest, NodeId, Revision},
@@ -92,6 +93,10 @@ pub enum StateRecord {
     ServersOf(Name, KnownServers),
     /// A token of the primary behind which a local one stands.
     HiddenToken(Arc<Token>),
+    /// An agent.
+    Agent(Arc<Agent>),
+    /// An agent token.
+    AgentToken(AgentToken),
 }
 
 /// Records that are no state.
@@ -151,6 +156,8 @@ impl State {
                 let changed = history.entries().map(move |(revision, key)| StateRecord::Changed(table, revision, key));
                 std::iter::once(forgotten).filter(|_| history.forgotten() > Revision(0)).chain(changed)
             }))
+            .chain(self.agents.values().cloned().map(StateRecord::Agent))
+            .chain(self.agent_tokens.values().cloned().map(StateRecord::AgentToken))
     }
 
     /// The state that these records are of.
@@ -231,6 +238,8 @@ impl State {
             StateRecord::Forgotten(table, revision) => self.put_forgotten_record(table, revision),
             StateRecord::HiddenToken(token) => self.put_hidden_token_record(token),
             StateRecord::ServersOf(name, servers) => self.put_servers_record(name, servers),
+            StateRecord::Agent(agent) => self.put_agent_record(agent),
+            StateRecord::AgentToken(token) => once("an agent token", self.agent_tokens.insert(token.secret, token)),
         }
     }
 
@@ -283,6 +292,11 @@ impl State {
             return Err(contradiction(format!("the servers of datacenter {name}"), "there is no such datacenter"));
         }
         once("the servers of a datacenter", self.servers_of.insert(name, servers))
+    }
+
+    fn put_agent_record(&mut self, agent: Arc<Agent>) -> Result<(), BadRecords> {
+        once("the key of an agent", self.agent_keys.insert(agent.public_key, agent.node.clone()))?;
+        once("an agent", self.agents.insert(agent.node.clone(), agent))
     }
 
     fn put_changed_record(&mut self, table: Table, revision: Revision, key: Uuid) -> Result<(), BadRecords> {

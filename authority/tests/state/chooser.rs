@@ -5,6 +5,7 @@ use std::{sync::Arc, time::Duration};
 use carrack_authority::{
     Command, State,
     acl::{PolicyId, RoleId, ServiceIdentity, Token},
+    agent::AgentToken,
     ca_config::CaConfig,
     id::{FeatureLevel, NodeId, Revision, Serial},
     issuance::{Grant, Holder, Issuance, Keeper, Review},
@@ -119,7 +120,15 @@ impl<'a> Chooser<'a> {
         let (expected, level) = (FeatureLevel(self.of(&[0, 1, 2, 3])), FeatureLevel(self.of(&[0, 1, 2, 3])));
         let raise = Command::RaiseFeatureLevel { expected, level };
         let begin = self.bootstrap();
-        self.of(&[raise, begin])
+        let (secret, node) = (digest(self.of(&["agent 1", "agent 2"])), name(self.of(&["n1", "n2"])));
+        let mut expires_at = self.now.plus(DAY);
+        self.spoil(&mut expires_at, &[Timestamp(0), Timestamp(u64::MAX)]);
+        let (consumed, created) = (None, Revision(0));
+        let token = AgentToken { secret, node: node.clone(), expires_at, consumed, created };
+        let admit = Command::AdmitAgent { secret, node: node.clone(), public_key: digest(self.of(&["x", "y"])) };
+        let expected = self.expected(None);
+        let remove = Command::RemoveAgent { node, expected };
+        self.of(&[raise, begin, Command::CreateAgentToken(token), admit, remove])
     }
 
     fn issuance(&mut self, state: &State) -> Issuance {

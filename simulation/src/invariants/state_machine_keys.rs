@@ -12,7 +12,7 @@ use super::{
 /// The invariant's name.
 const NAME: &str = "state_machine_keys";
 /// The tables of a state.
-const TABLES: [WatchKey; 10] = [
+const TABLES: [WatchKey; 16] = [
     WatchKey::Cluster,
     WatchKey::Members,
     WatchKey::JoinTokens,
@@ -23,6 +23,12 @@ const TABLES: [WatchKey; 10] = [
     WatchKey::Issuances,
     WatchKey::Tokens,
     WatchKey::Policies,
+    WatchKey::Datacenters,
+    WatchKey::FederationTokens,
+    WatchKey::RemoteIssuers,
+    WatchKey::Followed,
+    WatchKey::Agents,
+    WatchKey::AgentTokens,
 ];
 
 /// See the module.

@@ -159,7 +159,8 @@ fn of_rejection(rejection: &Rejection) -> (StatusCode, &'static str) {
         Rejection::GrantRefused { .. }
         | Rejection::AclBootstrapped { .. }
         | Rejection::JoinTokenRefused { .. }
-        | Rejection::FederationTokenRefused { .. } => StatusCode::FORBIDDEN,
+        | Rejection::FederationTokenRefused { .. }
+        | Rejection::AgentTokenRefused { .. } => StatusCode::FORBIDDEN,
         Rejection::WrongProposer { .. } => StatusCode::INTERNAL_SERVER_ERROR,
         Rejection::AlreadyBootstrapped
         | Rejection::Conflict { .. }
