@@ -15,6 +15,12 @@ pub mod server {
     tonic::include_proto!("carrack.server.v1");
 }
 
+/// The services and messages that a server offers to agents.
+pub mod agent {
+    #![expect(missing_docs, reason = "generated from proto/agent.proto")]
+    tonic::include_proto!("carrack.agent.v1");
+}
+
 /// The services and messages between the servers of different datacenters.
 pub mod wan {
     #![expect(missing_docs, reason = "generated from proto/wan.proto")]

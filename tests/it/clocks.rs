@@ -6,7 +6,7 @@ use carrack::{
     keys::{aws_lc::AwsLcKeyMaker, secret::KeyMaker},
     server::{
         Server, Start,
-        desk::{IssueRequest, Issued},
+        desk::{Granted, IssueRequest, Issued},
         ports::MachineClock,
     },
 };
@@ -67,7 +67,7 @@ async fn issue(server: &Server, token: &Arc<Token>) -> anyhow::Result<Issued> {
     let csr = build_csr(&*signer, &RequestedName::Leaf(&Identity::Spiffe(id)))?;
     let request = IssueRequest {
         csr: csr.as_bytes().to_vec(),
-        token: token.clone(),
+        granted: Granted::Token(token.clone()),
         keeper: Keeper::Login(token.accessor),
         slot: None,
         ttl: None,

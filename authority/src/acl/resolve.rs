@@ -42,6 +42,26 @@ impl Authorizer {
         }
     }
 
+    /// Whether everything is allowed.
+    pub const fn is_management(&self) -> bool {
+        self.is_management
+    }
+
+    /// The rules of its policies.
+    pub fn rules(&self) -> impl Iterator<Item = &Rule> {
+        self.policies.iter().flat_map(|policy| policy.iter())
+    }
+
+    /// The services that it may be.
+    pub fn services(&self) -> &[Name] {
+        &self.services
+    }
+
+    /// The nodes that it may be.
+    pub fn nodes(&self) -> &[Name] {
+        &self.nodes
+    }
+
     /// Whether a service may be seen.
     pub fn service_read(&self, name: &str) -> bool {
         self.allows(Resource::Service, name, Access::Read)
@@ -169,7 +189,7 @@ impl Authorizer {
     }
 
     fn for_each<'a>(&'a self, resource: Resource, mut visit: impl FnMut(Place<'a>, Access)) {
-        for rule in self.policies.iter().flat_map(|policy| policy.iter()).filter(|rule| rule.resource == resource) {
+        for rule in self.rules().filter(|rule| rule.resource == resource) {
             visit(Place::of(&rule.scope), rule.access);
         }
         for service in self.services.iter().map(Name::as_str) {

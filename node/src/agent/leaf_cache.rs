@@ -7,16 +7,11 @@ use std::{
     time::Duration,
 };
 
-use carrack_authority::{
-    acl::{AccessorId, Token},
-    plan::renew::renew_at,
-    spiffe::Name,
-    time::Timestamp,
-};
+use carrack_authority::{acl::AccessorId, plan::renew::renew_at, spiffe::Name, time::Timestamp};
 use futures::stream::{self, StreamExt};
 use tokio::{
-    sync::watch,
-    time::{Instant, sleep, timeout_at},
+    sync::{Notify, watch},
+    time::{Instant, timeout, timeout_at},
 };
 
 use super::leaf_source::{KeptLeaf, LeafSource, RootStanding};
@@ -80,17 +75,18 @@ pub struct Served {
 pub struct LeafCache {
     source: Arc<dyn LeafSource>,
     kept: Mutex<Kept>,
+    woken: Notify,
 }
 
 impl LeafCache {
     /// An empty cache.
     pub fn new(source: Arc<dyn LeafSource>) -> Self {
-        Self { source, kept: Mutex::default() }
+        Self { source, kept: Mutex::default(), woken: Notify::new() }
     }
 
     /// The leaf of a token for a service. The caller has checked, on the state of this moment, that the token may be it.
-    pub async fn leaf(&self, token: &Arc<Token>, service: &Name) -> Result<Served, IssueError> {
-        let key = LeafKey { token: token.accessor, service: service.clone() };
+    pub async fn leaf(&self, token: AccessorId, service: &Name) -> Result<Served, IssueError> {
+        let key = LeafKey { token, service: service.clone() };
         let slot = self.slot(&key);
         if let Some(leaf) = self.servable(&slot) {
             return Ok(self.aged(leaf));
@@ -112,9 +108,14 @@ impl LeafCache {
     pub async fn wait_newer(&self, token: AccessorId, service: &Name, index: u64, deadline: Instant) {
         let slot = self.slot(&LeafKey { token, service: service.clone() });
         let mut leaf = slot.leaf.subscribe();
-        let newer = leaf.wait_for(|leaf| leaf.as_ref().is_none_or(|leaf| leaf.issued.index > index));
+        let newer = leaf.wait_for(|leaf| leaf.as_ref().is_none_or(|leaf| leaf.index > index));
         // Whether it came, or went, or the deadline came: the caller looks again.
         drop(timeout_at(deadline, newer).await);
+    }
+
+    /// The roots have changed: what has to move is looked for at once.
+    pub fn look_again(&self) {
+        self.woken.notify_one();
     }
 
     /// How many leaves are kept.
@@ -133,7 +134,8 @@ impl LeafCache {
             let due = self.due();
             let renewals = stream::iter(due).map(|(key, slot)| async move { self.renew(&key, &slot).await });
             renewals.for_each_concurrent(RENEWALS_AT_ONCE, |renewal| renewal).await;
-            sleep(self.pause()).await;
+            // An error means that the pause is over.
+            drop(timeout(self.pause(), self.woken.notified()).await);
         }
     }
 
@@ -148,8 +150,7 @@ impl LeafCache {
     fn due_at(&self, slot: &Slot, now: Timestamp) -> Option<Timestamp> {
         let leaf = slot.leaf.borrow().clone()?;
         let plan = slot.plan();
-        let must_move =
-            plan.failures == 0 && self.source.standing(&leaf.issued.issuance.issuer) != RootStanding::Active;
+        let must_move = plan.failures == 0 && self.source.standing(&leaf) != RootStanding::Active;
         Some(if must_move { now } else { plan.renew_at })
     }
 
@@ -161,16 +162,15 @@ impl LeafCache {
 
     async fn renew(&self, key: &LeafKey, slot: &Slot) {
         let now = self.source.now();
-        let token = self.source.entitled(key.token, &key.service);
-        let Some(token) = token.filter(|_| now.since(slot.plan().used_at) < IDLE_MAX) else {
+        if !self.source.entitled(key.token, &key.service) || now.since(slot.plan().used_at) >= IDLE_MAX {
             self.forget(key);
             return;
-        };
+        }
         let _turn = slot.fetching.lock().await;
         if self.due_at(slot, now).is_none_or(|due| due > now) {
             return;
         }
-        match self.source.issue(&token, &key.service).await {
+        match self.source.issue(key.token, &key.service).await {
             Ok(leaf) => drop(self.keep(slot, leaf)),
             Err(IssueError::PermissionDenied(_)) => self.forget(key),
             Err(error) => {
@@ -181,8 +181,8 @@ impl LeafCache {
     }
 
     fn keep(&self, slot: &Slot, leaf: KeptLeaf) -> Arc<KeptLeaf> {
-        let (now, issuance) = (self.source.now(), &leaf.issued.issuance);
-        let renew_at = renew_at(issuance.not_before, issuance.not_after, &[self.source.spread()]);
+        let now = self.source.now();
+        let renew_at = renew_at(leaf.not_before, leaf.not_after, &[self.source.spread()]);
         slot.change_plan(|plan| (plan.renew_at, plan.failures) = (renew_at.max(now), 0));
         let leaf = Arc::new(leaf);
         slot.leaf.send_replace(Some(leaf.clone()));
@@ -192,9 +192,9 @@ impl LeafCache {
     /// The slot's leaf, if it may be served now.
     fn servable(&self, slot: &Slot) -> Option<Arc<KeptLeaf>> {
         let leaf = slot.leaf.borrow().clone()?;
-        let (now, issuance) = (self.source.now(), &leaf.issued.issuance);
-        let is_valid = issuance.not_before <= now && now < issuance.not_after;
-        let is_trusted = self.source.standing(&issuance.issuer) != RootStanding::Gone;
+        let now = self.source.now();
+        let is_valid = leaf.not_before <= now && now < leaf.not_after;
+        let is_trusted = self.source.standing(&leaf) != RootStanding::Gone;
         (is_valid && is_trusted).then_some(leaf)
     }
 

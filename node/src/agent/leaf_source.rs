@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use carrack_authority::{
     acl::{AccessorId, Token},
-    id::KeyId,
-    issuance::Keeper,
-    key::KeyKind,
+    id::{KeyId, Serial},
+    issuance::{Issuance, Keeper},
+    key::{Der, KeyKind},
     root::{Ca, RootPhase},
     spiffe::{Identity, Name, SpiffeId},
     time::Timestamp,
@@ -18,7 +18,7 @@ use crate::{
     keys::secret::SecretKey,
     server::{
         context::Context,
-        desk::{IssueError, IssueRequest, Issued},
+        desk::{Granted, IssueError, IssueRequest, Issued},
     },
 };
 
@@ -28,8 +28,22 @@ const LEAF_KEY_KIND: KeyKind = KeyKind::EcP256;
 /// A leaf with its key.
 #[derive(Debug)]
 pub struct KeptLeaf {
-    /// The leaf and its record.
-    pub issued: Issued,
+    /// The leaf.
+    pub certificate: Der,
+    /// What is served after it.
+    pub chain: Vec<Der>,
+    /// Its serial.
+    pub serial: Serial,
+    /// The name in it.
+    pub identity: Arc<Identity>,
+    /// Its first second.
+    pub not_before: Timestamp,
+    /// Its last second.
+    pub not_after: Timestamp,
+    /// The issuer that signed it.
+    pub issuer: KeyId,
+    /// The revision that recorded it.
+    pub index: u64,
     /// Its private key.
     pub key: SecretKey,
     /// When it came.
@@ -50,13 +64,13 @@ pub enum RootStanding {
 /// What the cache needs: leaves, and the facts by which it keeps or drops them.
 pub trait LeafSource: Send + Sync {
     /// Has a leaf issued for a service, by the right of a token.
-    fn issue<'a>(&'a self, token: &'a Arc<Token>, service: &'a Name) -> BoxFuture<'a, Result<KeptLeaf, IssueError>>;
+    fn issue<'a>(&'a self, token: AccessorId, service: &'a Name) -> BoxFuture<'a, Result<KeptLeaf, IssueError>>;
 
-    /// The token, if it still may be the service.
-    fn entitled(&self, token: AccessorId, service: &Name) -> Option<Arc<Token>>;
+    /// Whether a token still may be the service.
+    fn entitled(&self, token: AccessorId, service: &Name) -> bool;
 
-    /// How an issuer's root stands.
-    fn standing(&self, issuer: &KeyId) -> RootStanding;
+    /// How the root of a leaf stands.
+    fn standing(&self, leaf: &KeptLeaf) -> RootStanding;
 
     /// The log's time.
     fn now(&self) -> Timestamp;
@@ -84,32 +98,36 @@ impl DeskSource {
         let csr = csr.map_err(|error| unavailable(&error))?.as_bytes().to_vec();
         // The slot parts the leaves of different tokens: none supersedes another's.
         let (keeper, slot) = (Keeper::Server(own.node), Some(token.accessor.to_string()));
-        Ok((key, IssueRequest { csr, token: token.clone(), keeper, slot, ttl: None }))
+        Ok((key, IssueRequest { csr, granted: Granted::Token(token.clone()), keeper, slot, ttl: None }))
     }
 }
 
 impl LeafSource for DeskSource {
-    fn issue<'a>(&'a self, token: &'a Arc<Token>, service: &'a Name) -> BoxFuture<'a, Result<KeptLeaf, IssueError>> {
+    fn issue<'a>(&'a self, token: AccessorId, service: &'a Name) -> BoxFuture<'a, Result<KeptLeaf, IssueError>> {
         async move {
-            let (key, request) = self.request(token, service)?;
+            let found = self.0.replica.state().state.acl().token(token, self.now()).cloned();
+            let token = found.ok_or_else(|| IssueError::PermissionDenied("ACL not found".into()))?;
+            let (key, request) = self.request(&token, service)?;
             let issued = self.0.desk.issue(request).await?;
-            Ok(KeptLeaf { issued, key, kept_since: self.now() })
+            let Issued { issuance, certificate, chain, index, .. } = issued;
+            let Issuance { serial, identity, not_before, not_after, issuer, .. } = issuance;
+            let kept_since = self.now();
+            Ok(KeptLeaf { certificate, chain, serial, identity, not_before, not_after, issuer, index, key, kept_since })
         }
         .boxed()
     }
 
-    fn entitled(&self, token: AccessorId, service: &Name) -> Option<Arc<Token>> {
+    fn entitled(&self, token: AccessorId, service: &Name) -> bool {
         let applied = self.0.replica.state();
-        let token = applied.state.acl().token(token, self.now())?;
-        if applied.state.is_stale(token, self.now(), self.0.token_staleness_max) {
-            return None;
-        }
-        applied.state.authorizer(token).service_write(service.as_str()).then(|| token.clone())
+        let Some(token) = applied.state.acl().token(token, self.now()) else { return false };
+        !applied.state.is_stale(token, self.now(), self.0.token_staleness_max)
+            && applied.state.authorizer(token).service_write(service.as_str())
     }
 
-    fn standing(&self, issuer: &KeyId) -> RootStanding {
+    fn standing(&self, leaf: &KeptLeaf) -> RootStanding {
         let applied = self.0.replica.state();
-        let root = applied.state.issuer(issuer).and_then(|issuer| applied.state.roots(Ca::Mesh).find(&issuer.root));
+        let root =
+            applied.state.issuer(&leaf.issuer).and_then(|issuer| applied.state.roots(Ca::Mesh).find(&issuer.root));
         match root.map(|root| root.phase) {
             Some(RootPhase::Active) => RootStanding::Active,
             Some(RootPhase::Prepared | RootPhase::Retired) => RootStanding::Leaving,

@@ -69,7 +69,7 @@ pub enum Command {
     /// List and remove servers
     #[command(subcommand)]
     Members(members::MembersCommand),
-    /// Make a token with which a server joins
+    /// Make a token with which a server or an agent joins
     #[command(subcommand)]
     Token(token::TokenCommand),
     /// Connect datacenters into one trust domain

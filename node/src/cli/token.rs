@@ -1,4 +1,4 @@
-//! `carrack token join`: a one-time token with which one named server joins the datacenter.
+//! `carrack token join|agent`: a one-time token with which one named server or the agent of one host joins the datacenter.
 
 use clap::Subcommand;
 use serde_json::json;
@@ -11,7 +11,8 @@ use super::{
 };
 use crate::config::duration;
 
-const ROUTE: &str = "/v1/carrack/join-token";
+const JOIN_ROUTE: &str = "/v1/carrack/join-token";
+const AGENT_ROUTE: &str = "/v1/carrack/agent-token";
 
 /// Makes tokens for first contact.
 #[derive(Clone, Debug, Subcommand)]
@@ -19,6 +20,15 @@ pub enum TokenCommand {
     /// Make a one-time token for one new server
     Join {
         /// Name of the server that will join
+        #[arg(long, value_name = "NAME")]
+        node: String,
+        /// How long it may be used, such as 30m; default: the server's
+        #[arg(long, value_name = "DURATION", value_parser = duration_text)]
+        ttl: Option<String>,
+    },
+    /// Make a one-time token for the agent of one host
+    Agent {
+        /// Name of the host whose agent will join; one that has an agent already gets another
         #[arg(long, value_name = "NAME")]
         node: String,
         /// How long it may be used, such as 30m; default: the server's
@@ -35,19 +45,26 @@ pub fn duration_text(text: &str) -> Result<String, duration::BadDuration> {
 impl TokenCommand {
     /// Runs the command.
     pub async fn run(&self, client: &Client, output: &mut Output<'_>) -> Result<(), CliError> {
-        let Self::Join { node, ttl } = self;
+        let (route, node, ttl) = match self {
+            Self::Join { node, ttl } => (JOIN_ROUTE, node, ttl),
+            Self::Agent { node, ttl } => (AGENT_ROUTE, node, ttl),
+        };
         let mut body = json!({ "NodeName": node });
         if let Some(ttl) = ttl {
             body["TTL"] = json!(ttl);
         }
-        let answer = client.write(ROUTE, &body).await?;
+        let answer = client.write(route, &body).await?;
         if output.format() == Format::Json {
             return output.json(&answer);
         }
-        let token: JoinToken = client.typed(ROUTE, &answer)?;
-        output.line(&format!("A join token for {}, good once, until {}:", token.node_name, token.expires_at))?;
+        let token: JoinToken = client.typed(route, &answer)?;
+        let (what, place) = match self {
+            Self::Join { .. } => ("A join token", "On the new server"),
+            Self::Agent { .. } => ("An agent token", "On that host"),
+        };
+        output.line(&format!("{what} for {}, good once, until {}:", token.node_name, token.expires_at))?;
         output.line(&format!("\n{}\n", visible(&token.token)))?;
-        output.line("On the new server, with its own data directory:")?;
+        output.line(&format!("{place}, with its own data directory:"))?;
         output.line(&format!("\n{}", visible(&token.command)))
     }
 }

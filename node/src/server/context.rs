@@ -11,7 +11,12 @@ use carrack_raft::{Replica, ports::Entropy};
 use tokio::sync::watch;
 use uuid::Uuid;
 
-use super::{datacenters::OtherDatacenters, desk::IssuingDesk, task::Troubles};
+use super::{
+    agents::{ConnectedAgents, ToldToAll},
+    datacenters::OtherDatacenters,
+    desk::IssuingDesk,
+    task::Troubles,
+};
 use crate::{keys::secret::KeyMaker, telemetry::metrics::Metrics};
 
 /// Who this server is.
@@ -49,6 +54,12 @@ pub struct Context {
     pub others: Arc<dyn OtherDatacenters>,
     /// In a secondary, while this server leads: how its dealings with the primary stand.
     pub secondary: watch::Receiver<Option<SecondaryStatus>>,
+    /// What agents are told.
+    pub told: watch::Receiver<Arc<ToldToAll>>,
+    /// The agents that hold streams of this server's.
+    pub agents: Arc<ConnectedAgents>,
+    /// Turns true when the server stops: what lasts ends then.
+    pub stopped: watch::Receiver<bool>,
     /// In a secondary: how long tokens of all datacenters are honoured after the primary was heard; `None`: always.
     pub token_staleness_max: Option<Duration>,
 }

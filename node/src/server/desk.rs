@@ -50,13 +50,22 @@ pub const IN_FLIGHT_MAX: usize = 8192;
 pub(crate) const TOKEN_IS_STALE: &str = "Permission denied: the primary was not heard for longer than acl.token_staleness_max, and until it is, \
      tokens that hold in every datacenter are not honoured here; a local token is";
 
-/// A request for a leaf by the holder of a token.
+/// What entitles whoever asks for a leaf.
+#[derive(Clone, Debug)]
+pub enum Granted {
+    /// A token.
+    Token(Arc<Token>),
+    /// It is an agent, and asks for its own certificate.
+    Agent(Name),
+}
+
+/// A request for a leaf.
 #[derive(Clone, Debug)]
 pub struct IssueRequest {
     /// The PKCS#10 request, DER.
     pub csr: Vec<u8>,
     /// Who asks.
-    pub token: Arc<Token>,
+    pub granted: Granted,
     /// Who will keep the leaf.
     pub keeper: Keeper,
     /// Which of the keeper's leaves of one identity it is; `None`: the key's own.
@@ -219,7 +228,9 @@ impl IssuingDesk {
             return Err(IssueError::CallerMistake(format!("the slot is longer than {SLOT_BYTES_MAX} bytes")));
         }
         let now = self.replica.log_time();
-        if state.is_stale(&request.token, now, self.token_staleness_max) {
+        if let Granted::Token(token) = &request.granted
+            && state.is_stale(token, now, self.token_staleness_max)
+        {
             return Err(IssueError::PermissionDenied(TOKEN_IS_STALE.into()));
         }
         let is_cut_off = || now.since(state.progress(Table::Ca).heard_at) > Duration::from_secs(45);
@@ -327,7 +338,7 @@ fn sign_leaf(
 ) -> Result<(Issuance, SignedCertificate), IssueError> {
     let mistake = |error: &dyn std::error::Error| IssueError::CallerMistake(super::task::chain_of(error));
     let csr = VerifiedCsr::verify(&request.csr, &CsrLimits::default()).map_err(|error| mistake(&error))?;
-    check_grant(state, &request.token, csr.identity())?;
+    let grant = check_grant(state, &request.granted, csr.identity())?;
     let profile = LeafProfile { csr: &csr, serial, now, ttl };
     let signed = active.leaf_issuer.sign(&profile).map_err(|error| match error {
         authority::IssueError::Foreign(_) | authority::IssueError::ForeignTrustDomain { .. } => mistake(&error),
@@ -338,7 +349,7 @@ fn sign_leaf(
     let issuance = Issuance {
         serial,
         identity: Arc::new(csr.identity().clone()),
-        grant: Arc::new(Grant::Token(request.token.accessor)),
+        grant: Arc::new(grant),
         public_key,
         certificate: signed.der.digest(),
         not_before: signed.facts.not_before,
@@ -351,7 +362,12 @@ fn sign_leaf(
 }
 
 /// Refuses early, on this server's own state, what the log would refuse; the log decides again.
-fn check_grant(state: &State, token: &Token, identity: &Identity) -> Result<(), IssueError> {
+fn check_grant(state: &State, granted: &Granted, identity: &Identity) -> Result<Grant, IssueError> {
+    let token = match granted {
+        // The log compares its name and its key.
+        Granted::Agent(node) => return Ok(Grant::Agent(node.clone())),
+        Granted::Token(token) => token,
+    };
     let authorizer = state.authorizer(token);
     let Identity::Spiffe(id) = identity else {
         return Err(IssueError::PermissionDenied(
@@ -363,7 +379,8 @@ fn check_grant(state: &State, token: &Token, identity: &Identity) -> Result<(), 
         SpiffePath::Agent { node, .. } => (authorizer.node_write(node.as_str()), "node:write", node),
         SpiffePath::Server { datacenter } => (authorizer.acl_write(), "acl:write", datacenter),
     };
-    if holds { Ok(()) } else { Err(IssueError::PermissionDenied(lacks(token.accessor, permission, name.as_str()))) }
+    let grant = Grant::Token(token.accessor);
+    if holds { Ok(grant) } else { Err(IssueError::PermissionDenied(lacks(token.accessor, permission, name.as_str()))) }
 }
 
 /// Consul's sentence for a permission that a token lacks.

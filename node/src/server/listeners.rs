@@ -89,7 +89,8 @@ impl Bound {
             Acceptor::members(identity.clone(), trust.clone(), clock.clone(), limits, metrics.clone(), taps.clone());
         let accepted = accept(members, self.raft, raft_port);
         raft_port.spawn(serve_raft(context.clone(), accepted, stop.raft_port.subscribe()));
-        let accepted = accept(public(Port::Grpc, Alpn::Http2, Limits::RPC), self.grpc, tasks);
+        let agents = Acceptor::agents(identity.clone(), clock, Limits::RPC, metrics.clone());
+        let accepted = accept(agents, self.grpc, tasks);
         tasks.spawn(serve_grpc(context.clone(), accepted, stopped.clone()));
         let edge = http::Edge::new(context.clone());
         if let Some(listener) = self.wan {

@@ -1,6 +1,8 @@
 //! One server: how it starts, what runs in it, how it stops. Every part is put together here, and only here.
 
 pub(crate) mod admission;
+pub mod agent_token;
+pub mod agents;
 pub mod begin;
 pub mod context;
 pub mod datacenters;

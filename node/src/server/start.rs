@@ -20,6 +20,7 @@ use uuid::{Builder, Uuid};
 
 use super::{
     Server, Stop, Tasks,
+    agents::{self, ToldToAll},
     begin::{BeginTask, Beginning, FIRST_NODE},
     context::{Context, ServerIdentityInfo},
     datacenters::{OtherDatacenters, WanCalls},
@@ -142,6 +143,13 @@ pub(super) async fn start(config: Config, start: Start, ports: ServerPorts) -> R
     let identity = parts.identity(&data, start).await?;
     parts.check_identity(&identity)?;
     parts.run(data, identity).await
+}
+
+/// What a server's edges hear of while it runs.
+struct Lasting {
+    secondary: watch::Receiver<Option<SecondaryStatus>>,
+    told: watch::Receiver<Arc<ToldToAll>>,
+    stopped: watch::Receiver<bool>,
 }
 
 /// What a server is put together from.
@@ -279,9 +287,11 @@ impl Parts {
         let dialer = transport.wan_dialer(self.ports.network.clone(), &clock.tls(), &metrics);
         let channels = Arc::new(WanChannels::new(dialer));
         let others = Arc::new(WanCalls { replica: replica.clone(), channels: channels.clone() });
-        let context = self.context(&identity, replica, &metrics, seen, others);
         let stop = Stop { all_but_raft: watch::Sender::new(false), raft_port: watch::Sender::new(false) };
         let stopped = stop.all_but_raft.subscribe();
+        let (told, to_all) = watch::channel(Arc::default());
+        let lasting = Lasting { secondary: seen, told: to_all, stopped: stopped.clone() };
+        let context = self.context(&identity, replica, &metrics, lasting, others);
         let mut tasks = Tasks::default();
         let log = Arc::new(ReplicaLog(context.replica.clone()));
         let builtin = self.builtin();
@@ -301,6 +311,7 @@ impl Parts {
         let to_primary = Arc::new(ToPrimary(channels));
         let following = follow_primary(context.replica.clone(), log, to_primary, secondary, stopped.clone());
         tasks.all_but_raft.spawn(following);
+        tasks.all_but_raft.spawn(agents::tell(context.replica.clone(), told, stopped.clone()));
         tasks.all_but_raft.spawn(observe(context.clone(), stopped));
         Ok(Server { context, config: self.config, stop, tasks: Mutex::new(tasks), _data: data })
     }
@@ -347,9 +358,10 @@ impl Parts {
         identity: &NodeIdentity,
         replica: Replica,
         metrics: &Arc<Metrics>,
-        secondary: watch::Receiver<Option<SecondaryStatus>>,
+        lasting: Lasting,
         others: Arc<dyn OtherDatacenters>,
     ) -> Arc<Context> {
+        let Lasting { secondary, told, stopped } = lasting;
         let desk = IssuingDesk::new(
             identity.node,
             replica.clone(),
@@ -374,6 +386,9 @@ impl Parts {
             troubles: Troubles::default(),
             others,
             secondary,
+            told,
+            agents: Arc::default(),
+            stopped,
             token_staleness_max: self.config.acl.token_staleness_max,
         })
     }

@@ -18,11 +18,12 @@ use super::{
     HANDSHAKE_TIMEOUT,
     client::{Alpn, timed_out},
     clock::TlsClock,
-    config::{mutual_server, public_server},
+    config::{agents_server, mutual_server, public_server},
     connection::{Connection, Transport},
     counted::{Admitted, Connections},
     guarded::{Guarded, PeerConnection},
     identity::ServerIdentity,
+    key_holder::shown_key,
     peer::{Acceptance, PeerIdentity, PeerRefusal, VerifiedServer},
     rule::{LiveRule, PeerSide},
     tap::Taps,
@@ -78,6 +79,8 @@ enum Security {
     Plain,
     /// The server shows its certificate.
     Public(TlsAcceptor),
+    /// The same, and an agent shows that it has its key.
+    Agents(TlsAcceptor),
     /// Both show server certificates, and the rule decides on the peer's.
     Mutual { tls: TlsAcceptor, rule: Arc<dyn LiveRule>, clock: TlsClock, taps: Option<Taps> },
 }
@@ -145,6 +148,11 @@ impl Acceptor {
     ) -> Self {
         let config: Arc<ServerConfig> = public_server(identity, clock, alpn);
         Self::new(port, Security::Public(TlsAcceptor::from(config)), limits, metrics)
+    }
+
+    /// For the port of agents and joiners: the server shows its certificate, an agent shows its key, others show nothing.
+    pub fn agents(identity: Arc<ServerIdentity>, clock: &TlsClock, limits: Limits, metrics: Arc<Metrics>) -> Self {
+        Self::new(Port::Grpc, Security::Agents(TlsAcceptor::from(agents_server(identity, clock))), limits, metrics)
     }
 
     /// For a port without TLS, which must be bound to loopback or carry nothing secret.
@@ -221,12 +229,19 @@ impl Shared {
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
         match &self.security {
-            Security::Plain => {
-                Ok((Guarded::unguarded(Transport::Plain(stream)), PeerIdentity { address, server: None }))
-            }
+            Security::Plain => Ok((
+                Guarded::unguarded(Transport::Plain(stream)),
+                PeerIdentity { address, server: None, agent_key: None },
+            )),
             Security::Public(tls) => {
                 let stream = self.handshake(tls, stream).await?;
-                Ok((Guarded::unguarded(Transport::Tls(Box::new(stream))), PeerIdentity { address, server: None }))
+                let peer = PeerIdentity { address, server: None, agent_key: None };
+                Ok((Guarded::unguarded(Transport::Tls(Box::new(stream))), peer))
+            }
+            Security::Agents(tls) => {
+                let stream = self.handshake(tls, stream).await?;
+                let peer = PeerIdentity { address, server: None, agent_key: shown_key(stream.get_ref().1) };
+                Ok((Guarded::unguarded(Transport::Tls(Box::new(stream))), peer))
             }
             Security::Mutual { tls, rule, clock, taps } => {
                 let stream = self.handshake(tls, stream).await?;
@@ -235,7 +250,7 @@ impl Shared {
                 let server = Some(Arc::new(peer.server.id.clone()));
                 let tap = taps.as_ref().map(|taps| taps(self.port));
                 let stream = Guarded::new(Transport::Tls(Box::new(stream)), peer.ended(), tap);
-                Ok((stream, PeerIdentity { address, server }))
+                Ok((stream, PeerIdentity { address, server, agent_key: None }))
             }
         }
     }

@@ -22,6 +22,7 @@ use super::{
     CONNECT_TIMEOUT, HANDSHAKE_TIMEOUT,
     clock::TlsClock,
     config::client,
+    identity::ServerIdentity,
     peer::{PeerRefusal, VerifiedServer},
     rule::{PeerRule, PeerSide, Verifier},
     trust::{BadRoot, anchor},
@@ -92,6 +93,12 @@ impl ServerRoots {
         if roots.is_empty() { Err(BundleError::Empty) } else { Ok(Self::Bundle(roots)) }
     }
 
+    /// The roots of a bundle that a server told.
+    pub fn from_bundle(roots: &[Der]) -> Result<Self, BundleError> {
+        let roots = roots.iter().map(Root::new).collect::<Result<Vec<_>, _>>()?;
+        if roots.is_empty() { Err(BundleError::Empty) } else { Ok(Self::Bundle(roots)) }
+    }
+
     /// The roots that may vouch for the presented certificates.
     fn anchors(
         &self,
@@ -110,10 +117,10 @@ impl ServerRoots {
 
 /// The TLS configuration of a client, for an HTTP library that takes rustls's.
 pub fn client_config(roots: ServerRoots, clock: &TlsClock, alpn: Alpn) -> ClientConfig {
-    client(Verifier::new(Arc::new(KnownRoots(roots))), clock, alpn)
+    client(Verifier::new(Arc::new(KnownRoots(roots))), clock, alpn, None)
 }
 
-/// Opens connections to servers as a client that shows no certificate.
+/// Opens connections to servers, as a client that shows no certificate or as an agent that shows its own.
 #[derive(Clone)]
 pub struct ClientDialer {
     network: Arc<dyn Network>,
@@ -124,6 +131,17 @@ impl ClientDialer {
     /// Dials servers over `network` that `roots` vouch for, as of `clock`'s time.
     pub fn new(network: Arc<dyn Network>, roots: ServerRoots, clock: &TlsClock, alpn: Alpn) -> Self {
         Self { network, connector: TlsConnector::from(Arc::new(client_config(roots, clock, alpn))) }
+    }
+
+    /// The same for an agent, which shows its certificate while it has one.
+    pub fn showing(
+        network: Arc<dyn Network>,
+        roots: ServerRoots,
+        clock: &TlsClock,
+        shown: Arc<ServerIdentity>,
+    ) -> Self {
+        let config = client(Verifier::new(Arc::new(KnownRoots(roots))), clock, Alpn::Http2, Some(shown));
+        Self { network, connector: TlsConnector::from(Arc::new(config)) }
     }
 
     /// Connects to `host:port`. The error of a refused server holds a [`PeerRefusal`].

@@ -4,7 +4,7 @@ use std::sync::{Arc, LazyLock};
 
 use rustls::{
     ClientConfig, ServerConfig,
-    client::{Resumption, danger::ServerCertVerifier},
+    client::{ResolvesClientCert, Resumption, danger::ServerCertVerifier},
     crypto::{CryptoProvider, WebPkiSupportedAlgorithms, aws_lc_rs},
     server::{NoServerSessionStorage, ServerConfig as Config},
     version::TLS13,
@@ -13,6 +13,7 @@ use rustls::{
 use super::{
     clock::TlsClock,
     identity::ServerIdentity,
+    key_holder::KeyHolder,
     rule::{Admits, Verifier},
 };
 
@@ -77,6 +78,17 @@ pub(super) fn public_server(identity: Arc<ServerIdentity>, clock: &TlsClock, alp
     Arc::new(config)
 }
 
+/// For the port of agents: the server shows its certificate; a client may show that it has the key of one.
+pub(super) fn agents_server(identity: Arc<ServerIdentity>, clock: &TlsClock) -> Arc<Config> {
+    let mut config = ServerConfig::builder_with_details(provider(), Arc::new(clock.clone()))
+        .with_protocol_versions(&[&TLS13])
+        .expect("the provider has TLS 1.3")
+        .with_client_cert_verifier(KeyHolder::new())
+        .with_cert_resolver(identity);
+    harden(&mut config, Alpn::Http2);
+    Arc::new(config)
+}
+
 /// Resumption would restore a peer's stored chain without running the verifier.
 fn harden(config: &mut Config, alpn: Alpn) {
     config.alpn_protocols = alpn.protocols();
@@ -103,14 +115,22 @@ pub(super) fn mutual_client<R: Admits + ?Sized + 'static>(
     Arc::new(config)
 }
 
-/// For clients of servers, which show no certificate.
-pub(super) fn client(verifier: Arc<dyn ServerCertVerifier>, clock: &TlsClock, alpn: Alpn) -> ClientConfig {
-    let mut config = ClientConfig::builder_with_details(provider(), Arc::new(clock.clone()))
+/// For clients of servers. Most show no certificate; an agent shows its own.
+pub(super) fn client(
+    verifier: Arc<dyn ServerCertVerifier>,
+    clock: &TlsClock,
+    alpn: Alpn,
+    shown: Option<Arc<dyn ResolvesClientCert>>,
+) -> ClientConfig {
+    let builder = ClientConfig::builder_with_details(provider(), Arc::new(clock.clone()))
         .with_protocol_versions(&[&TLS13])
         .expect("the provider has TLS 1.3")
         .dangerous()
-        .with_custom_certificate_verifier(verifier)
-        .with_no_client_auth();
+        .with_custom_certificate_verifier(verifier);
+    let mut config = match shown {
+        Some(shown) => builder.with_client_cert_resolver(shown),
+        None => builder.with_no_client_auth(),
+    };
     config.alpn_protocols = alpn.protocols();
     config.resumption = Resumption::disabled();
     config

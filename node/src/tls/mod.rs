@@ -13,6 +13,7 @@ mod counted;
 pub mod dialer;
 pub mod guarded;
 pub mod identity;
+mod key_holder;
 pub mod peer;
 pub mod raft_port;
 mod rule;

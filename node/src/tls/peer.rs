@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, sync::Arc};
 
 use carrack_authority::{
-    id::NodeId,
+    id::{Digest, NodeId},
     spiffe::Name,
     time::Timestamp,
     x509::{CertificateError, ServerId},
@@ -17,6 +17,9 @@ pub struct PeerIdentity {
     pub address: SocketAddr,
     /// The server that it has shown to be; `None` on ports where clients show no certificate.
     pub server: Option<Arc<ServerId>>,
+    /// SHA-256 of the SubjectPublicKeyInfo of the key that it has shown to have, on the port where agents show one. Whose key that is,
+    /// the state says; what its certificate says counts for nothing.
+    pub agent_key: Option<Digest>,
 }
 
 /// A server whose certificate was verified.

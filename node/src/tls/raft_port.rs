@@ -47,12 +47,12 @@ mod tests {
 
         let mut request = Request::new(());
         let server = Some(Arc::new(ServerCa::new(1, "dc1").id(3)));
-        request.extensions_mut().insert(PeerIdentity { address, server });
+        request.extensions_mut().insert(PeerIdentity { address, server, agent_key: None });
         let named = name_peer(request).unwrap();
         assert_eq!(named.extensions().get(), Some(&PeerServer { node: NodeId(3) }));
 
         let mut request = Request::new(());
-        request.extensions_mut().insert(PeerIdentity { address, server: None });
+        request.extensions_mut().insert(PeerIdentity { address, server: None, agent_key: None });
         assert_eq!(name_peer(request).unwrap_err().code(), tonic::Code::Unauthenticated);
     }
 }

@@ -36,12 +36,16 @@ mod tests {
         assert_eq!(name_datacenter(request).unwrap_err().code(), tonic::Code::Unauthenticated);
 
         let mut request = Request::new(());
-        request.extensions_mut().insert(PeerIdentity { address, server: None });
+        request.extensions_mut().insert(PeerIdentity { address, server: None, agent_key: None });
         assert_eq!(name_datacenter(request).unwrap_err().code(), tonic::Code::Unauthenticated);
 
         let server = ServerCa::new(2, "dc2").id(3);
         let mut request = Request::new(());
-        request.extensions_mut().insert(PeerIdentity { address, server: Some(Arc::new(server.clone())) });
+        request.extensions_mut().insert(PeerIdentity {
+            address,
+            server: Some(Arc::new(server.clone())),
+            agent_key: None,
+        });
         let named = name_datacenter(request).unwrap();
         assert_eq!(named.extensions().get(), Some(&PeerDatacenter { server }));
     }

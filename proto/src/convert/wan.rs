@@ -22,7 +22,7 @@ use crate::wan;
 
 /// A message that is not in its form.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{what} in a message of another datacenter is not in its form: {reason}")]
+#[error("{what} in a message of another server is not in its form: {reason}")]
 pub struct BadMessage {
     /// Which field.
     pub what: &'static str,
@@ -30,7 +30,7 @@ pub struct BadMessage {
     pub reason: String,
 }
 
-fn bad(what: &'static str, reason: impl ToString) -> BadMessage {
+pub(super) fn bad(what: &'static str, reason: impl ToString) -> BadMessage {
     BadMessage { what, reason: reason.to_string() }
 }
 
@@ -301,7 +301,7 @@ const RESOURCES: [(Resource, &str); 15] = [
 ];
 const ACCESSES: [Access; 4] = [Access::Deny, Access::Read, Access::List, Access::Write];
 
-fn rule_to_wire(rule: &Rule) -> wan::Rule {
+pub(super) fn rule_to_wire(rule: &Rule) -> wan::Rule {
     let resource = RESOURCES.iter().find(|(resource, _)| *resource == rule.resource).map_or("", |(_, name)| name);
     let scope = match &rule.scope {
         Scope::All => wan::rule::Scope::All(true),
@@ -311,7 +311,7 @@ fn rule_to_wire(rule: &Rule) -> wan::Rule {
     wan::Rule { resource: resource.into(), scope: Some(scope), access: rule.access.to_string() }
 }
 
-fn rule_from_wire(rule: wan::Rule) -> Result<Rule, BadMessage> {
+pub(super) fn rule_from_wire(rule: wan::Rule) -> Result<Rule, BadMessage> {
     let resource = RESOURCES.iter().find(|(_, name)| *name == rule.resource).map(|(resource, _)| *resource);
     let access = ACCESSES.into_iter().find(|access| access.to_string() == rule.access);
     Ok(Rule {

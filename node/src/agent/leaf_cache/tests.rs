@@ -3,8 +3,7 @@
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 
 use carrack_authority::{
-    id::{Digest, KeyId, NodeId, Revision, Serial},
-    issuance::{Grant, Holder, Issuance, Keeper},
+    id::{KeyId, Serial},
     key::{Der, KeyKind},
     spiffe::{Identity, SpiffeId},
 };
@@ -13,7 +12,7 @@ use uuid::Uuid;
 use zeroize::Zeroizing;
 
 use super::*;
-use crate::{keys::secret::SecretKey, server::desk::Issued};
+use crate::keys::secret::SecretKey;
 
 const HOUR: Duration = Duration::from_secs(3600);
 const LIFE: Duration = Duration::from_secs(72 * 3600);
@@ -43,31 +42,27 @@ impl Model {
         self.issued.load(Ordering::Relaxed)
     }
 
-    fn leaf(&self, token: &Token, service: &Name, number: u64) -> KeptLeaf {
+    fn leaf(&self, service: &Name, number: u64) -> KeptLeaf {
         let now = self.now();
         let id = SpiffeId::service("test.carrack".parse().unwrap(), name("dc1"), service.clone());
-        let keeper = Keeper::Server(NodeId(1));
-        let issuance = Issuance {
+        let key = SecretKey::from_checked_pkcs8(KeyKind::EcP256, Zeroizing::default());
+        KeptLeaf {
+            certificate: Der::from(Vec::new()),
+            chain: Vec::new(),
             serial: Serial::from_random([number.to_le_bytes()[0]; 20]),
             identity: Arc::new(Identity::Spiffe(id)),
-            grant: Arc::new(Grant::Token(token.accessor)),
-            public_key: Digest([0; 32]),
-            certificate: Digest([0; 32]),
             not_before: now,
             not_after: now.plus(LIFE),
             issuer: KeyId([1; 20]),
-            holder: Arc::new(Holder { keeper, slot: "".into() }),
-            deadline: now,
-        };
-        let certificate = Der::from(Vec::new());
-        let issued = Issued { issuance, certificate, chain: Vec::new(), sequence: number, index: number };
-        let key = SecretKey::from_checked_pkcs8(KeyKind::EcP256, Zeroizing::default());
-        KeptLeaf { issued, key, kept_since: now }
+            index: number,
+            key,
+            kept_since: now,
+        }
     }
 }
 
 impl LeafSource for Model {
-    fn issue<'a>(&'a self, token: &'a Arc<Token>, service: &'a Name) -> BoxFuture<'a, Result<KeptLeaf, IssueError>> {
+    fn issue<'a>(&'a self, _token: AccessorId, service: &'a Name) -> BoxFuture<'a, Result<KeptLeaf, IssueError>> {
         async move {
             // Others come in between, as they do while the log decides.
             tokio::task::yield_now().await;
@@ -75,16 +70,16 @@ impl LeafSource for Model {
             if self.is_failing.load(Ordering::Relaxed) {
                 return Err(IssueError::Unavailable("no leader".into()));
             }
-            Ok(self.leaf(token, service, number))
+            Ok(self.leaf(service, number))
         }
         .boxed()
     }
 
-    fn entitled(&self, accessor: AccessorId, _service: &Name) -> Option<Arc<Token>> {
-        self.is_entitled.load(Ordering::Relaxed).then(|| token(accessor.0.as_u128()))
+    fn entitled(&self, _token: AccessorId, _service: &Name) -> bool {
+        self.is_entitled.load(Ordering::Relaxed)
     }
 
-    fn standing(&self, _issuer: &KeyId) -> RootStanding {
+    fn standing(&self, _leaf: &KeptLeaf) -> RootStanding {
         match self.standing.load(Ordering::Relaxed) {
             0 => RootStanding::Active,
             1 => RootStanding::Leaving,
@@ -105,26 +100,12 @@ fn name(text: &str) -> Name {
     Name::parse("name", text).unwrap()
 }
 
-fn token(number: u128) -> Arc<Token> {
-    Arc::new(Token {
-        accessor: AccessorId(Uuid::from_u128(number)),
-        secret: Digest([0; 32]),
-        description: String::new(),
-        policies: Vec::new(),
-        service_identities: Vec::new(),
-        node_identities: Vec::new(),
-        roles: Vec::new(),
-        auth_method: None,
-        is_local: false,
-        expires_at: None,
-        created_at: BEGIN,
-        created: Revision(1),
-        modified: Revision(1),
-    })
+fn token(number: u128) -> AccessorId {
+    AccessorId(Uuid::from_u128(number))
 }
 
-async fn index(cache: &LeafCache, token: &Arc<Token>, service: &str) -> u64 {
-    cache.leaf(token, &name(service)).await.unwrap().leaf.issued.index
+async fn index(cache: &LeafCache, token: AccessorId, service: &str) -> u64 {
+    cache.leaf(token, &name(service)).await.unwrap().leaf.index
 }
 
 /// Runs the renewals for a while.
@@ -137,13 +118,13 @@ async fn a_leaf_is_fetched_once_for_each_token_and_service() {
     let model = Model::new();
     let cache = LeafCache::new(model.clone());
     let (one, two) = (token(1), token(2));
-    let first = futures::future::join_all((0..20).map(|_| index(&cache, &one, "web"))).await;
+    let first = futures::future::join_all((0..20).map(|_| index(&cache, one, "web"))).await;
     assert_eq!(first, [1; 20]);
-    assert_eq!(index(&cache, &two, "web").await, 2);
-    assert_eq!(index(&cache, &one, "api").await, 3);
-    assert_eq!(index(&cache, &one, "web").await, 1);
+    assert_eq!(index(&cache, two, "web").await, 2);
+    assert_eq!(index(&cache, one, "api").await, 3);
+    assert_eq!(index(&cache, one, "web").await, 1);
     assert_eq!((cache.len(), model.issued()), (3, 3));
-    let served = cache.leaf(&one, &name("web")).await.unwrap();
+    let served = cache.leaf(one, &name("web")).await.unwrap();
     assert_eq!(served.age, Some(Duration::ZERO));
 }
 
@@ -151,27 +132,27 @@ async fn a_leaf_is_fetched_once_for_each_token_and_service() {
 async fn a_leaf_is_renewed_between_45_and_55_percent_of_its_life() {
     let model = Model::new();
     let cache = LeafCache::new(model.clone());
-    assert_eq!(index(&cache, &token(1), "web").await, 1);
+    assert_eq!(index(&cache, token(1), "web").await, 1);
     keep_fresh_for(&cache, LIFE * 45 / 100).await;
-    assert_eq!(index(&cache, &token(1), "web").await, 1);
+    assert_eq!(index(&cache, token(1), "web").await, 1);
     keep_fresh_for(&cache, LIFE * 10 / 100).await;
-    assert_eq!(index(&cache, &token(1), "web").await, 2);
+    assert_eq!(index(&cache, token(1), "web").await, 2);
 }
 
 #[tokio::test(start_paused = true)]
 async fn whoever_waits_for_a_newer_leaf_gets_it_when_it_comes() {
     let model = Model::new();
     let cache = LeafCache::new(model.clone());
-    assert_eq!(index(&cache, &token(1), "web").await, 1);
+    assert_eq!(index(&cache, token(1), "web").await, 1);
     let deadline = Instant::now() + LIFE;
-    let accessor = token(1).accessor;
+    let accessor = token(1);
     let service = name("web");
     tokio::select! {
         () = cache.wait_newer(accessor, &service, 1, deadline) => {}
         () = cache.keep_fresh() => {}
     }
     assert!(Instant::now() < deadline);
-    assert_eq!(index(&cache, &token(1), "web").await, 2);
+    assert_eq!(index(&cache, token(1), "web").await, 2);
     let deadline = Instant::now() + HOUR;
     cache.wait_newer(accessor, &service, 2, deadline).await;
     assert_eq!(Instant::now(), deadline);
@@ -181,13 +162,13 @@ async fn whoever_waits_for_a_newer_leaf_gets_it_when_it_comes() {
 async fn what_has_ended_or_lost_its_root_is_never_served() {
     let model = Model::new();
     let cache = LeafCache::new(model.clone());
-    assert_eq!(index(&cache, &token(1), "web").await, 1);
+    assert_eq!(index(&cache, token(1), "web").await, 1);
     tokio::time::advance(LIFE).await;
-    assert_eq!(index(&cache, &token(1), "web").await, 2);
+    assert_eq!(index(&cache, token(1), "web").await, 2);
     model.standing.store(2, Ordering::Relaxed);
-    assert_eq!(index(&cache, &token(1), "web").await, 3);
+    assert_eq!(index(&cache, token(1), "web").await, 3);
     model.is_failing.store(true, Ordering::Relaxed);
-    let refused = cache.leaf(&token(1), &name("web")).await;
+    let refused = cache.leaf(token(1), &name("web")).await;
     assert!(matches!(refused, Err(IssueError::Unavailable(_))));
 }
 
@@ -195,11 +176,11 @@ async fn what_has_ended_or_lost_its_root_is_never_served() {
 async fn a_leaf_under_a_root_that_leaves_is_served_until_its_renewal_comes() {
     let model = Model::new();
     let cache = LeafCache::new(model.clone());
-    assert_eq!(index(&cache, &token(1), "web").await, 1);
+    assert_eq!(index(&cache, token(1), "web").await, 1);
     model.standing.store(1, Ordering::Relaxed);
-    assert_eq!(index(&cache, &token(1), "web").await, 1);
+    assert_eq!(index(&cache, token(1), "web").await, 1);
     let deadline = Instant::now() + HOUR;
-    let (accessor, service) = (token(1).accessor, name("web"));
+    let (accessor, service) = (token(1), name("web"));
     tokio::select! {
         () = cache.wait_newer(accessor, &service, 1, deadline) => {}
         () = cache.keep_fresh() => {}
@@ -211,16 +192,16 @@ async fn a_leaf_under_a_root_that_leaves_is_served_until_its_renewal_comes() {
 async fn failing_renewals_are_tried_again_more_and_more_slowly() {
     let model = Model::new();
     let cache = LeafCache::new(model.clone());
-    assert_eq!(index(&cache, &token(1), "web").await, 1);
+    assert_eq!(index(&cache, token(1), "web").await, 1);
     tokio::time::advance(LIFE / 2).await;
     model.is_failing.store(true, Ordering::Relaxed);
     keep_fresh_for(&cache, HOUR).await;
     let tries = model.issued() - 1;
     assert!((60..=130).contains(&tries), "{tries} tries in an hour");
-    assert_eq!(index(&cache, &token(1), "web").await, 1, "the old leaf is good until its end");
+    assert_eq!(index(&cache, token(1), "web").await, 1, "the old leaf is good until its end");
     model.is_failing.store(false, Ordering::Relaxed);
     keep_fresh_for(&cache, BACKOFF_MAX * 2).await;
-    assert!(index(&cache, &token(1), "web").await > 1);
+    assert!(index(&cache, token(1), "web").await > 1);
 }
 
 #[tokio::test(start_paused = true)]
@@ -228,7 +209,7 @@ async fn a_failed_first_fetch_is_told_and_keeps_no_place() {
     let model = Model::new();
     let cache = LeafCache::new(model.clone());
     model.is_failing.store(true, Ordering::Relaxed);
-    assert!(cache.leaf(&token(1), &name("web")).await.is_err());
+    assert!(cache.leaf(token(1), &name("web")).await.is_err());
     assert!(cache.is_empty());
 }
 
@@ -236,7 +217,7 @@ async fn a_failed_first_fetch_is_told_and_keeps_no_place() {
 async fn the_leaf_of_a_token_that_lost_its_right_goes_instead_of_being_renewed() {
     let model = Model::new();
     let cache = LeafCache::new(model.clone());
-    assert_eq!(index(&cache, &token(1), "web").await, 1);
+    assert_eq!(index(&cache, token(1), "web").await, 1);
     model.is_entitled.store(false, Ordering::Relaxed);
     keep_fresh_for(&cache, LIFE * 60 / 100).await;
     assert_eq!((cache.len(), model.issued()), (0, 1));
@@ -246,7 +227,7 @@ async fn the_leaf_of_a_token_that_lost_its_right_goes_instead_of_being_renewed()
 async fn what_nobody_asks_for_any_more_is_not_renewed_for_ever() {
     let model = Model::new();
     let cache = LeafCache::new(model.clone());
-    assert_eq!(index(&cache, &token(1), "web").await, 1);
+    assert_eq!(index(&cache, token(1), "web").await, 1);
     keep_fresh_for(&cache, IDLE_MAX * 2).await;
     assert!(cache.is_empty());
     assert!(model.issued() <= 3, "{}", model.issued());
@@ -257,13 +238,13 @@ async fn the_least_recently_used_leaf_makes_room() {
     let model = Model::new();
     let cache = LeafCache::new(model.clone());
     for number in 0..LEAVES_MAX {
-        index(&cache, &token(number as u128), "web").await;
+        index(&cache, token(number as u128), "web").await;
     }
-    assert_eq!(index(&cache, &token(0), "web").await, 1, "the oldest is used again");
-    index(&cache, &token(1_000_000), "web").await;
+    assert_eq!(index(&cache, token(0), "web").await, 1, "the oldest is used again");
+    index(&cache, token(1_000_000), "web").await;
     assert_eq!(cache.len(), LEAVES_MAX);
-    assert_eq!(index(&cache, &token(0), "web").await, 1);
+    assert_eq!(index(&cache, token(0), "web").await, 1);
     let issued = model.issued();
-    index(&cache, &token(1), "web").await;
+    index(&cache, token(1), "web").await;
     assert_eq!(model.issued(), issued + 1, "token 1 was used least recently");
 }

@@ -5,6 +5,7 @@ use std::{sync::Arc, time::Duration};
 use carrack_authority::{
     acl::{Token, token::secret_digest},
     issuance::Keeper,
+    spiffe::Name,
 };
 use carrack_proto::server::{SignRequest, SignResponse, certificates_server};
 use carrack_raft::AppliedState;
@@ -15,14 +16,15 @@ use crate::{
     api::http::parameters::parse_uuid,
     server::{
         context::Context,
-        desk::{IssueError, IssueRequest},
+        desk::{Granted, IssueError, IssueRequest},
     },
+    tls::peer::PeerIdentity,
 };
 
 /// The most tokens at a time that are looked for at the leader: strangers with random UUIDs cost a round trip each.
-const LOOK_UPS_MAX: usize = 64;
+pub(super) const LOOK_UPS_MAX: usize = 64;
 /// How long a token that this server does not know may be looked for at the leader.
-const LOOK_UP_WITHIN: Duration = Duration::from_secs(2);
+pub(super) const LOOK_UP_WITHIN: Duration = Duration::from_secs(2);
 
 /// The service on one server.
 pub(super) struct Certificates {
@@ -59,6 +61,14 @@ impl Certificates {
     }
 }
 
+impl Certificates {
+    /// The agent that asks for a workload of its host, if it is one.
+    fn agent_of<T>(&self, request: &Request<T>) -> Option<Name> {
+        let shown = request.extensions().get::<PeerIdentity>()?.agent_key?;
+        Some(self.context.replica.state().state.agent_of_key(&shown)?.node.clone())
+    }
+}
+
 fn secret_of(metadata: &MetadataMap) -> Option<&str> {
     if let Some(value) = metadata.get("x-consul-token") {
         return value.to_str().ok();
@@ -70,21 +80,23 @@ fn secret_of(metadata: &MetadataMap) -> Option<&str> {
 impl certificates_server::Certificates for Certificates {
     async fn sign(&self, request: Request<SignRequest>) -> Result<Response<SignResponse>, Status> {
         let token = self.authenticate(request.metadata()).await?;
+        let agent = self.agent_of(&request);
         let SignRequest { csr, slot } = request.into_inner();
-        let keeper = Keeper::Login(token.accessor);
+        let keeper = agent.map_or(Keeper::Login(token.accessor), Keeper::Agent);
         let slot = (!slot.is_empty()).then_some(slot);
-        let request = IssueRequest { csr: csr.into(), token, keeper, slot, ttl: None };
+        let request = IssueRequest { csr: csr.into(), granted: Granted::Token(token), keeper, slot, ttl: None };
         let issued = self.context.desk.issue(request).await.map_err(status)?;
         Ok(Response::new(SignResponse {
             certificate: issued.certificate.as_bytes().to_vec().into(),
             chain: issued.chain.iter().map(|der| der.as_bytes().to_vec().into()).collect(),
             sequence: issued.sequence,
+            revision: issued.index,
         }))
     }
 }
 
 /// The one place where the desk's refusals become gRPC's.
-fn status(error: IssueError) -> Status {
+pub(super) fn status(error: IssueError) -> Status {
     let text = error.to_string();
     match error {
         IssueError::CallerMistake(_) => Status::invalid_argument(text),

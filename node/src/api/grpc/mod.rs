@@ -1,17 +1,19 @@
 //! The gRPC port (8503): first contact of joining servers, and leaf certificates. TLS 1.3 with the server's certificate.
 
+mod agents;
 mod certificates;
 mod cluster;
 mod federation;
 
 use std::{sync::Arc, time::Duration};
 
+use carrack_proto::agent::agents_server::AgentsServer;
 use carrack_proto::server::{
     certificates_server::CertificatesServer, cluster_server::ClusterServer, federation_server::FederationServer,
 };
 use tonic::{service::Routes, transport::Server};
 
-use self::{certificates::Certificates, cluster::Cluster, federation::Federation};
+use self::{agents::Agents, certificates::Certificates, cluster::Cluster, federation::Federation};
 use crate::server::context::Context;
 
 /// The largest message: a CSR and its names fit many times.
@@ -38,9 +40,11 @@ pub fn limited_server() -> Server {
 /// The services of this port.
 pub fn routes(context: &Arc<Context>) -> Routes {
     let cluster = ClusterServer::new(Cluster::new(context.clone()));
+    let agents = AgentsServer::new(Agents::new(context.clone()));
     let certificates = CertificatesServer::new(Certificates::new(context.clone()));
     let federation = FederationServer::new(Federation::new(context.clone()));
     Routes::new(cluster.max_decoding_message_size(MESSAGE_BYTES_MAX))
         .add_service(certificates.max_decoding_message_size(MESSAGE_BYTES_MAX))
+        .add_service(agents.max_decoding_message_size(MESSAGE_BYTES_MAX))
         .add_service(federation.max_decoding_message_size(MESSAGE_BYTES_MAX))
 }

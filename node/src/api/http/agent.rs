@@ -38,8 +38,8 @@ pub(super) async fn leaf(call: Call) -> Result<Response, HttpError> {
     loop {
         let view = call.local_view()?;
         let token = view.token()?;
-        let served = call.edge.leaves.leaf(token, &service).await.map_err(of_issue)?;
-        let index = served.leaf.issued.index;
+        let served = call.edge.leaves.leaf(token.accessor, &service).await.map_err(of_issue)?;
+        let index = served.leaf.index;
         if call.parameters.index == 0 || index > call.parameters.index || Instant::now() >= deadline {
             // Issuing took its time: the token is looked at again before anything is handed out.
             call.local_view()?;
@@ -59,21 +59,20 @@ fn leaf_answer(
     leaf: &KeptLeaf,
     age: Option<std::time::Duration>,
 ) -> Result<Response, HttpError> {
-    let (issued, issuance) = (&leaf.issued, &leaf.issued.issuance);
-    let certificates = std::iter::once(&issued.certificate).chain(&issued.chain);
+    let certificates = std::iter::once(&leaf.certificate).chain(&leaf.chain);
     let key = leaf.key.to_pem();
     let body = Leaf {
-        serial_number: issuance.serial.to_string(),
+        serial_number: leaf.serial.to_string(),
         cert_pem: pem::encode_certificates(certificates),
         private_key_pem: &key,
         service: service.to_owned(),
-        service_uri: uri(&issuance.identity),
-        valid_after: issuance.not_before.to_string(),
-        valid_before: issuance.not_after.to_string(),
-        create_index: issued.index,
-        modify_index: issued.index,
+        service_uri: uri(&leaf.identity),
+        valid_after: leaf.not_before.to_string(),
+        valid_before: leaf.not_after.to_string(),
+        create_index: leaf.index,
+        modify_index: leaf.index,
     };
-    Ok(call.json(&body)?.with_index(issued.index).with_cache(age).with_secret().into_response())
+    Ok(call.json(&body)?.with_index(leaf.index).with_cache(age).with_secret().into_response())
 }
 
 fn uri(identity: &Identity) -> String {

@@ -8,6 +8,7 @@ mod acl_policies;
 mod acl_shapes;
 mod acl_tokens;
 mod agent;
+mod agents;
 pub mod answer;
 pub mod body;
 mod ca_configuration;

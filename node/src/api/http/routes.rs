@@ -7,7 +7,7 @@ use futures::future::BoxFuture;
 
 use super::{
     access::Right::{self, AclRead, AclWrite, AnyToken, OperatorRead, OperatorWrite, Public, ServiceWrite},
-    acl_bootstrap, acl_policies, acl_tokens, agent, body, ca_configuration, ca_roots,
+    acl_bootstrap, acl_policies, acl_tokens, agent, agents, body, ca_configuration, ca_roots,
     call::Call,
     cluster,
     error::HttpError,
@@ -151,6 +151,9 @@ pub static ROUTES: &[Route] = &[
     get("/v1/carrack/federation", OperatorRead, |call| Box::pin(federation::list(call))),
     put("/v1/carrack/federation/token", OperatorWrite, |call| Box::pin(federation::make_token(call))),
     delete("/v1/carrack/federation/{datacenter}", OperatorWrite, |call| Box::pin(federation::remove(call))),
+    put("/v1/carrack/agent-token", OperatorWrite, |call| Box::pin(agents::make_token(call))),
+    get("/v1/carrack/agents", OperatorRead, |call| Box::pin(agents::list(call))),
+    delete("/v1/carrack/agents/{node}", OperatorWrite, |call| Box::pin(agents::remove(call))),
     put("/v1/carrack/sign", AnyToken, |call| Box::pin(sign::sign(call))),
     put("/v1/carrack/halt", OperatorWrite, |call| Box::pin(sign::halt(call))),
     get("/v1/carrack/issuance", OperatorRead, |call| Box::pin(issuance::read(call))),

@@ -11,7 +11,7 @@ use carrack_authority::{
 use serde::Serialize;
 
 use super::{agent::of_issue, ca_roots::bundle_pem, call::Call, error::HttpError, fields::Fields};
-use crate::server::desk::{IssueRequest, Issued};
+use crate::server::desk::{Granted, IssueRequest, Issued};
 
 /// PEM needs four characters for three bytes, and some for lines and labels.
 const CSR_PEM_BYTES_MAX: usize = CSR_BYTES_MAX * 3 / 2;
@@ -46,7 +46,7 @@ pub(super) async fn sign(call: Call) -> Result<Response, HttpError> {
     let csr = csr.map_err(|error| HttpError::BadRequest(format!("the CSR is refused: {error}")))?;
     let token = call.local_view()?.token()?.clone();
     let keeper = Keeper::Login(token.accessor);
-    let request = IssueRequest { csr: csr.as_bytes().to_vec(), token, keeper, slot, ttl };
+    let request = IssueRequest { csr: csr.as_bytes().to_vec(), granted: Granted::Token(token), keeper, slot, ttl };
     let issued = call.edge.context.desk.issue(request).await.map_err(of_issue)?;
     // The log has decided on the token; only the roots to trust are still to be told.
     let applied = call.edge.context.replica.state();

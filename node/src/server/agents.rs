@@ -1,0 +1,163 @@
+//! What this server tells agents, made once for all of their streams; and which agents hold one.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use carrack_authority::{
+    State, WatchKey,
+    id::{Digest, Revision},
+    root::{Ca, Root},
+    spiffe::Name,
+};
+use carrack_proto::{
+    agent,
+    convert::agent::{BundleTold, bundle_to_wire},
+};
+use carrack_raft::Replica;
+use futures::future::select_all;
+use tokio::{
+    sync::watch,
+    time::{Duration, Instant},
+};
+
+/// How long it is waited for a change at once.
+const LOOK_AGAIN: Duration = Duration::from_secs(60);
+
+/// What every agent is told.
+#[derive(Clone, Debug, Default)]
+pub struct ToldToAll {
+    /// The bundle, and the revision of the last change in it; `None`: this datacenter has not begun.
+    pub bundle: Option<(Revision, Arc<agent::Bundle>)>,
+    /// The revision of the policies: rights are looked at again when it changes.
+    pub policies: Revision,
+}
+
+/// The tables that it is made of.
+const WATCHED: [WatchKey; 4] =
+    [WatchKey::Roots(Ca::Mesh), WatchKey::Roots(Ca::Server), WatchKey::Members, WatchKey::Policies];
+
+/// Keeps what every agent is told current until `stopped` turns true.
+pub(super) async fn tell(replica: Replica, told: watch::Sender<Arc<ToldToAll>>, mut stopped: watch::Receiver<bool>) {
+    let work = async {
+        loop {
+            let state = replica.state().state.clone();
+            publish(&told, &state);
+            let deadline = Instant::now() + LOOK_AGAIN;
+            let changes = WATCHED.iter().map(|key| Box::pin(replica.wait_for(*key, state.modified(key), deadline)));
+            if let (Err(error), ..) = select_all(changes).await {
+                tracing::warn!(%error, "agents are told of changes late");
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+        }
+    };
+    tokio::select! {
+        () = work => {}
+        _ = stopped.wait_for(|stopped| *stopped) => {}
+    }
+}
+
+fn publish(told: &watch::Sender<Arc<ToldToAll>>, state: &State) {
+    let policies = state.modified(&WatchKey::Policies);
+    let bundle = bundle(state).map(|bundle| Arc::new(bundle_to_wire(&bundle)));
+    let revision = WATCHED[..3].iter().map(|key| state.modified(key)).max().unwrap_or_default();
+    told.send_if_modified(|told| {
+        let former = told.bundle.as_ref();
+        let is_same = former.map(|(_, former)| former) == bundle.as_ref();
+        if is_same && told.policies == policies {
+            return false;
+        }
+        // A member's own request, say, is none of an agent's business: the bundle keeps its revision.
+        let revision = former.filter(|_| is_same).map_or(revision, |(former, _)| *former);
+        *told = Arc::new(ToldToAll { bundle: bundle.map(|bundle| (revision, bundle)), policies });
+        true
+    });
+}
+
+/// What verifiers trust, and where this datacenter's servers are; `None` before it has begun.
+pub fn bundle(state: &State) -> Option<BundleTold> {
+    let cluster = state.cluster()?;
+    let bare = |root: &Arc<Root>| {
+        let mut root = Root::clone(root);
+        root.made.sealed_key = None;
+        root
+    };
+    Some(BundleTold {
+        cluster: cluster.id,
+        trust_domain: cluster.trust_domain.clone(),
+        primary: state.primary().unwrap_or(&cluster.datacenter).clone(),
+        roots: state.roots(Ca::Mesh).bundle().iter().map(bare).collect(),
+        server_roots: state.roots(Ca::Server).bundle().iter().map(|root| root.made.certificate.clone()).collect(),
+        servers: state.members().map(|member| member.addresses.grpc.clone()).collect(),
+    })
+}
+
+/// An agent that holds a stream of this server's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConnectedAgent {
+    /// The name of its host.
+    pub node: Name,
+    /// The revision of the bundle that it has in use.
+    pub has_bundle: Revision,
+    /// Since when it holds a stream.
+    pub since: Instant,
+    streams: usize,
+}
+
+/// The agents that hold streams, by their keys.
+#[derive(Debug, Default)]
+pub struct ConnectedAgents(Mutex<BTreeMap<Digest, ConnectedAgent>>);
+
+impl ConnectedAgents {
+    /// All of them, by their keys.
+    pub fn by_key(&self) -> BTreeMap<Digest, ConnectedAgent> {
+        self.lock().clone()
+    }
+
+    /// Notes a stream of an agent, for as long as the answer lives.
+    pub fn enter(self: &Arc<Self>, public_key: Digest, node: &Name) -> AgentPresence {
+        let mut agents = self.lock();
+        let agent = agents.entry(public_key).or_insert_with(|| ConnectedAgent {
+            node: node.clone(),
+            has_bundle: Revision::default(),
+            since: Instant::now(),
+            streams: 0,
+        });
+        agent.streams += 1;
+        drop(agents);
+        AgentPresence { agents: self.clone(), public_key }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<Digest, ConnectedAgent>> {
+        // Each change is whole: a panic leaves nothing half done.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A stream of an agent.
+pub struct AgentPresence {
+    agents: Arc<ConnectedAgents>,
+    public_key: Digest,
+}
+
+impl AgentPresence {
+    /// The agent has this bundle in use.
+    pub fn has_bundle(&self, revision: Revision) {
+        if let Some(agent) = self.agents.lock().get_mut(&self.public_key) {
+            agent.has_bundle = agent.has_bundle.max(revision);
+        }
+    }
+}
+
+impl Drop for AgentPresence {
+    fn drop(&mut self) {
+        let mut agents = self.agents.lock();
+        if let Some(agent) = agents.get_mut(&self.public_key) {
+            agent.streams -= 1;
+            if agent.streams == 0 {
+                agents.remove(&self.public_key);
+            }
+        }
+    }
+}
