@@ -71,6 +71,21 @@ pub struct Served {
     pub age: Option<Duration>,
 }
 
+/// A leaf in the cache, for whoever looks at it.
+#[derive(Clone, Debug)]
+pub struct Listed {
+    /// Its service.
+    pub service: Name,
+    /// Whose it is.
+    pub token: AccessorId,
+    /// The leaf.
+    pub leaf: Arc<KeptLeaf>,
+    /// When it is renewed.
+    pub renew_at: Timestamp,
+    /// How often that has failed since.
+    pub failures: u32,
+}
+
 /// The leaves that one server keeps for local clients.
 pub struct LeafCache {
     source: Arc<dyn LeafSource>,
@@ -116,6 +131,16 @@ impl LeafCache {
     /// The roots have changed: what has to move is looked for at once.
     pub fn look_again(&self) {
         self.woken.notify_one();
+    }
+
+    /// The kept leaves, by service and token.
+    pub fn list(&self) -> Vec<Listed> {
+        let listed = self.all().into_iter().filter_map(|(key, slot)| {
+            let (leaf, plan) = (slot.leaf.borrow().clone()?, slot.plan());
+            let LeafKey { token, service } = key;
+            Some(Listed { service, token, leaf, renew_at: plan.renew_at, failures: plan.failures })
+        });
+        listed.collect()
     }
 
     /// How many leaves are kept.

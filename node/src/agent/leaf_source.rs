@@ -42,6 +42,8 @@ pub struct KeptLeaf {
     pub not_after: Timestamp,
     /// The issuer that signed it.
     pub issuer: KeyId,
+    /// The root above that.
+    pub root: KeyId,
     /// The revision that recorded it.
     pub index: u64,
     /// Its private key.
@@ -112,7 +114,20 @@ impl LeafSource for DeskSource {
             let Issued { issuance, certificate, chain, index, .. } = issued;
             let Issuance { serial, identity, not_before, not_after, issuer, .. } = issuance;
             let kept_since = self.now();
-            Ok(KeptLeaf { certificate, chain, serial, identity, not_before, not_after, issuer, index, key, kept_since })
+            let root = self.0.replica.state().state.issuer(&issuer).map_or(issuer, |issuer| issuer.root);
+            Ok(KeptLeaf {
+                certificate,
+                chain,
+                serial,
+                identity,
+                not_before,
+                not_after,
+                issuer,
+                root,
+                index,
+                key,
+                kept_since,
+            })
         }
         .boxed()
     }

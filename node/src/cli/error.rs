@@ -2,7 +2,7 @@
 
 use std::{error::Error, fmt::Write as _, io, path::PathBuf};
 
-use crate::{config::ConfigError, dev::DevError, keys::secret::KeyError, server::StartError};
+use crate::{agent::AgentStartError, config::ConfigError, dev::DevError, keys::secret::KeyError, server::StartError};
 
 /// Why a command failed.
 #[derive(Debug, thiserror::Error)]
@@ -108,12 +108,21 @@ pub enum CliError {
     /// A server did not start.
     #[error("the server did not start")]
     Server(#[source] Box<StartError>),
+    /// An agent did not start.
+    #[error("the agent did not start")]
+    Agent(#[source] Box<AgentStartError>),
     /// The development datacenter failed.
     #[error("the development datacenter failed")]
     Dev(#[source] Box<DevError>),
     /// The output could not be written.
     #[error("cannot write the output")]
     Output(#[source] io::Error),
+}
+
+impl From<AgentStartError> for CliError {
+    fn from(error: AgentStartError) -> Self {
+        Self::Agent(Box::new(error))
+    }
 }
 
 impl From<StartError> for CliError {

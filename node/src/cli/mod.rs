@@ -1,6 +1,7 @@
 //! The `carrack` command: what it takes, and which exit code it ends with: 0 done, 1 failed, 2 used wrongly.
 
 pub mod acl;
+pub mod agent;
 pub mod api;
 pub mod ca;
 pub mod client;
@@ -64,6 +65,8 @@ pub enum Command {
     Dev(server::DevArgs),
     /// Run a server
     Server(Box<server::ServerArgs>),
+    /// Run the agent of this host, and show and remove agents
+    Agent(agent::AgentArgs),
     /// Show leader, log, CA and servers of the datacenter
     Status,
     /// List and remove servers
@@ -134,6 +137,7 @@ fn execute(cli: &Cli, environment: &BTreeMap<String, String>, output: &mut Outpu
     match &cli.command {
         Command::Dev(arguments) => run::dev(arguments, output.writer()),
         Command::Server(arguments) => run::server(arguments, output.writer()),
+        Command::Agent(arguments) if arguments.command.is_none() => run::agent(arguments, output.writer()),
         Command::Config(command) => command.run(output),
         Command::Ca(command) if command.is_local() => command.run_local(output),
         command => {
@@ -159,6 +163,10 @@ async fn ask(command: &Command, client: &Client, output: &mut Output<'_>) -> Res
         Command::Acl(command) => command.run(client, output).await,
         Command::Issuance(command) => command.run(client, output).await,
         Command::Config(command) => command.run(output),
+        Command::Agent(arguments) => match &arguments.command {
+            Some(command) => command.run(client, output).await,
+            None => unreachable!("it runs, and is handled before a client is made"),
+        },
         Command::Dev(_) | Command::Server(_) => {
             unreachable!("they run servers, and are handled before a client is made")
         }

@@ -12,10 +12,12 @@ use tokio::{
 };
 
 use super::{
+    agent::AgentArgs,
     error::CliError,
     server::{DevArgs, ServerArgs},
 };
 use crate::{
+    agent::{Agent, AgentPorts},
     config::{LogFormat, LogSettings},
     dev::{self, DevOptions, Progress},
     server::{Server, ServerPorts, Start},
@@ -44,6 +46,27 @@ pub(super) fn server(arguments: &ServerArgs, output: &mut (dyn Write + Send)) ->
         interrupted().await.map_err(|source| setup("the signal handlers", source))?;
         tracing::info!("stopping");
         server.stop().await;
+        Ok(())
+    })
+}
+
+/// Runs the agent of this host until it is asked to stop.
+pub(super) fn agent(arguments: &AgentArgs, output: &mut (dyn Write + Send)) -> Result<(), CliError> {
+    let options = arguments.options()?;
+    start_logs(&LogSettings { format: LogFormat::Auto, level: "info".into() })?;
+    harden_process();
+    runtime()?.block_on(async {
+        let agent = Agent::start(options, AgentPorts::of_machine()).await?;
+        let (identity, http) = (agent.identity(), arguments.listen_http);
+        let text = format!(
+            "agent of {} in datacenter {}, trust domain {}\nHTTP API on http://{http}\n",
+            identity.node, identity.datacenter, identity.trust_domain
+        );
+        let written = output.write_all(text.as_bytes()).and_then(|()| output.flush());
+        written.map_err(|source| setup("standard output", source))?;
+        interrupted().await.map_err(|source| setup("the signal handlers", source))?;
+        tracing::info!("stopping");
+        agent.stop().await;
         Ok(())
     })
 }

@@ -82,7 +82,7 @@ impl ServerArgs {
     }
 }
 
-fn token_text(text: &str) -> Result<String, CliError> {
+pub(super) fn token_text(text: &str) -> Result<String, CliError> {
     let Some(path) = text.strip_prefix('@') else { return Ok(text.trim().into()) };
     let token = std::fs::read_to_string(path);
     let token = token.map_err(|source| CliError::File { action: "read", path: path.into(), source })?;
@@ -90,7 +90,7 @@ fn token_text(text: &str) -> Result<String, CliError> {
         token if token.len() <= TOKEN_TEXT_BYTES_MAX && !token.is_empty() => Ok(token.into()),
         _ => Err(CliError::usage(
             format!("{path} holds no token"),
-            "make one with `carrack token join --node <name>`, or with `carrack federation token --datacenter <name>` in the primary",
+            "make one with `carrack token join` or `carrack token agent`, or with `carrack federation token` in the primary",
         )),
     }
 }

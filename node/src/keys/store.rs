@@ -18,7 +18,7 @@ pub const KEY_FILE_BYTES_MAX: usize = 64 * 1024;
 pub enum KeySlot {
     /// `server.key`: the key of the certificate in [`KeySlot::ServerCertificate`].
     Server,
-    /// `server.pem`: this server's certificate and its CA's root, as served. The only slot that is not secret.
+    /// `server.pem`: this server's certificate and its CA's root, as served. Not secret.
     ServerCertificate,
     /// `server.pending.key`: the key of a server certificate that was asked for.
     ServerPending,
@@ -30,6 +30,10 @@ pub enum KeySlot {
     Sealing,
     /// `federation.token`: the token with which this server's new datacenter joins the primary, until it has.
     FederationToken,
+    /// `agent.key`: the key by which the servers know this host's agent.
+    Agent,
+    /// `agent.pem`: its certificate, as shown. Not secret.
+    AgentCertificate,
 }
 
 impl fmt::Display for KeySlot {
@@ -42,6 +46,8 @@ impl fmt::Display for KeySlot {
             Self::IssuerPending => f.write_str("issuer.pending.key"),
             Self::Sealing => f.write_str("sealing.key"),
             Self::FederationToken => f.write_str("federation.token"),
+            Self::Agent => f.write_str("agent.key"),
+            Self::AgentCertificate => f.write_str("agent.pem"),
         }
     }
 }
@@ -62,6 +68,8 @@ impl FromStr for KeySlot {
             Self::IssuerPending,
             Self::Sealing,
             Self::FederationToken,
+            Self::Agent,
+            Self::AgentCertificate,
         ];
         if let Some(slot) = fixed.into_iter().find(|slot| slot.to_string() == name) {
             return Ok(slot);

@@ -2,6 +2,7 @@
 
 use std::{io, time::Duration};
 
+use super::task::chain_of;
 use carrack_raft::ports::BoxedStream;
 use hyper_util::rt::TokioIo;
 use tokio::time::timeout;
@@ -45,6 +46,11 @@ where
         Ok(answered) => answered.map(Response::into_inner),
         Err(_) => Err(Status::deadline_exceeded(format!("no answer within {} s", duration.as_secs()))),
     }
+}
+
+/// Why a request failed, for people. A failure of the connection is the status's source: the status itself only repeats it.
+pub(crate) fn reason(status: &Status) -> String {
+    std::error::Error::source(status).map_or_else(|| status.message().into(), chain_of)
 }
 
 #[cfg(test)]

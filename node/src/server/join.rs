@@ -167,7 +167,7 @@ fn accept(
 }
 
 /// A gRPC channel to a server that the dialer knows again.
-pub(super) async fn channel(dialer: ClientDialer, address: &str) -> Result<Channel, tonic::transport::Error> {
+pub(crate) async fn channel(dialer: ClientDialer, address: &str) -> Result<Channel, tonic::transport::Error> {
     let address = address.to_owned();
     let dial = move || {
         let (dialer, address) = (dialer.clone(), address.clone());

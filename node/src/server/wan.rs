@@ -37,7 +37,7 @@ use tonic::{
 };
 
 use super::{
-    grpc_client::{connect, within},
+    grpc_client::{connect, reason, within},
     task::chain_of,
 };
 use crate::{api::wan::MESSAGE_BYTES_MAX, provider, tls::wan_dialer::WanDialer};
@@ -253,9 +253,7 @@ impl WanChannels {
             return WanError::Busy { datacenter, reason: status.message().into() };
         }
         self.leave(&datacenter, &reached.address);
-        // A failure of the connection is the status's source: the status itself only repeats it.
-        let reason = std::error::Error::source(status).map_or_else(|| status.message().into(), chain_of);
-        WanError::Unreachable { datacenter, reason }
+        WanError::Unreachable { datacenter, reason: reason(status) }
     }
 
     /// Speaks to another server of a datacenter next, if it is this one that is spoken to.

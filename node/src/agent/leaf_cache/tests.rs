@@ -54,6 +54,7 @@ impl Model {
             not_before: now,
             not_after: now.plus(LIFE),
             issuer: KeyId([1; 20]),
+            root: KeyId([2; 20]),
             index: number,
             key,
             kept_since: now,

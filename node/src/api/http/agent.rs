@@ -5,7 +5,7 @@ use carrack_authority::{spiffe::Identity, x509::pem};
 use serde::Serialize;
 use tokio::time::Instant;
 
-use super::{call::Call, dispatch::is_loopback, error::HttpError};
+use super::{answer::Answer, call::Call, dispatch::is_loopback, error::HttpError};
 use crate::{agent::leaf_source::KeptLeaf, server::desk::IssueError};
 
 /// Consul's answer for a leaf: the only one of all routes that holds a private key.
@@ -59,6 +59,16 @@ fn leaf_answer(
     leaf: &KeptLeaf,
     age: Option<std::time::Duration>,
 ) -> Result<Response, HttpError> {
+    with_leaf(service, leaf, age, call.parameters.is_pretty)
+}
+
+/// A leaf with its key, as Consul's agents answer it.
+pub(super) fn with_leaf(
+    service: &str,
+    leaf: &KeptLeaf,
+    age: Option<std::time::Duration>,
+    is_pretty: bool,
+) -> Result<Response, HttpError> {
     let certificates = std::iter::once(&leaf.certificate).chain(&leaf.chain);
     let key = leaf.key.to_pem();
     let body = Leaf {
@@ -72,7 +82,8 @@ fn leaf_answer(
         create_index: leaf.index,
         modify_index: leaf.index,
     };
-    Ok(call.json(&body)?.with_index(leaf.index).with_cache(age).with_secret().into_response())
+    let answer = Answer::json(&body, is_pretty)?;
+    Ok(answer.with_index(leaf.index).with_cache(age).with_secret().into_response())
 }
 
 fn uri(identity: &Identity) -> String {

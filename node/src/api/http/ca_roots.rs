@@ -13,7 +13,7 @@ use super::{answer::Answer, call::Call, error::HttpError};
 /// Consul's answer for the roots.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "PascalCase")]
-struct Roots {
+pub(super) struct Roots {
     #[serde(rename = "ActiveRootID")]
     active_root_id: String,
     trust_domain: String,
@@ -73,16 +73,28 @@ pub(super) fn bundle_pem(state: &State) -> Result<String, HttpError> {
 }
 
 fn roots(state: &State) -> Result<Roots, HttpError> {
+    let cluster = state.cluster();
+    let trust_domain = cluster.map(|cluster| cluster.trust_domain.to_string()).unwrap_or_default();
+    let cluster = cluster.map(|cluster| cluster.id.to_string()).unwrap_or_default();
     let bundle = state.roots(Ca::Mesh).bundle();
-    let active = bundle.iter().find(|root| root.phase == RootPhase::Active);
+    roots_of(trust_domain, &cluster, bundle.iter().map(|root| &**root))
+}
+
+/// The answer for these roots of a trust domain and a cluster.
+pub(super) fn roots_of<'a>(
+    trust_domain: String,
+    cluster: &str,
+    roots: impl Iterator<Item = &'a Root> + Clone,
+) -> Result<Roots, HttpError> {
+    let active = roots.clone().find(|root| root.phase == RootPhase::Active);
     Ok(Roots {
         active_root_id: active.map(|root| root.made.id.to_string()).unwrap_or_default(),
-        trust_domain: state.cluster().map(|cluster| cluster.trust_domain.to_string()).unwrap_or_default(),
-        roots: bundle.iter().map(|root| entry(state, root)).collect::<Result<_, _>>()?,
+        trust_domain,
+        roots: roots.map(|root| entry(cluster, root)).collect::<Result<_, _>>()?,
     })
 }
 
-fn entry(state: &State, root: &Root) -> Result<RootEntry, HttpError> {
+fn entry(cluster: &str, root: &Root) -> Result<RootEntry, HttpError> {
     let made = &root.made;
     let facts = CertificateFacts::read(made.certificate.as_bytes());
     let facts = facts.map_err(|error| HttpError::Internal(format!("root {} cannot be read: {error}", made.id)))?;
@@ -92,7 +104,7 @@ fn entry(state: &State, root: &Root) -> Result<RootEntry, HttpError> {
         name: "carrack CA root".into(),
         serial_number: facts.serial.low_64_bits(),
         signing_key_id: made.id.to_string(),
-        external_trust_domain: state.cluster().map(|cluster| cluster.id.to_string()).unwrap_or_default(),
+        external_trust_domain: cluster.to_owned(),
         not_before: made.not_before.to_string(),
         not_after: made.not_after.to_string(),
         root_cert: pem::encode(pem::CERTIFICATE, &made.certificate),

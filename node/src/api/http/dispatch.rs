@@ -177,14 +177,14 @@ pub(super) fn is_loopback(peer: SocketAddr) -> bool {
 }
 
 /// A page in a browser on this machine must not write here, under whatever name it reaches the listener (DNS rebinding).
-fn refuse_web_pages(method: &Method, headers: &HeaderMap) -> Result<(), HttpError> {
+pub(super) fn refuse_web_pages(method: &Method, headers: &HeaderMap) -> Result<(), HttpError> {
     if *method == Method::GET || !headers.contains_key(header::ORIGIN) {
         return Ok(());
     }
     Err(HttpError::PermissionDenied("requests from web pages (those with an `Origin`) may not write".into()))
 }
 
-async fn variable(request: &mut Request) -> Result<Option<String>, HttpError> {
+pub(super) async fn variable(request: &mut Request) -> Result<Option<String>, HttpError> {
     let variables = request.extract_parts::<RawPathParams>().await;
     let variables = variables.map_err(|_| HttpError::BadRequest("the path cannot be decoded".into()))?;
     Ok(variables.iter().last().map(|(_, value)| value.to_owned()))

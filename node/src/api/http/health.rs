@@ -7,8 +7,9 @@ use super::{answer::Answer, call::Call, error::HttpError, standing::Standing};
 use crate::server::{context::Context, desk::lacks_issuer};
 
 /// The format that `prometheus-client` writes.
-const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-const TEXT: &str = "text/plain; charset=utf-8";
+pub(super) const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+/// What people read.
+pub(super) const TEXT: &str = "text/plain; charset=utf-8";
 
 /// What the listener for monitoring serves.
 pub(super) const PATHS: [&str; 3] = ["/metrics", "/livez", "/readyz"];

@@ -21,6 +21,7 @@ mod federation;
 pub mod fields;
 pub(crate) mod forward;
 mod health;
+pub mod host;
 mod issuance;
 mod members;
 mod not_here;

@@ -73,7 +73,7 @@ impl KeyStore for FileKeyStore {
             Err(source) => return Err(io_error("open", &path, source)),
         };
         let facts = file.metadata().map_err(|source| io_error("look at", &path, source))?;
-        if slot != KeySlot::ServerCertificate {
+        if !matches!(slot, KeySlot::ServerCertificate | KeySlot::AgentCertificate) {
             refuse_exposed(&path, &facts.permissions(), FILE_MODE)?;
         }
         // The whole capacity is reserved first, so that no growth leaves a copy of the key in freed memory.

@@ -1,0 +1,325 @@
+//! An agent's one connection to a server: it follows the bundle and the tokens on one stream, has leaves signed beside it, and goes to
+//! another server when this one is silent, stops, or has lost its leader.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use carrack_authority::{
+    id::{Digest, Revision},
+    key::Der,
+};
+use carrack_proto::{
+    agent::{
+        FollowRequest, FollowResponse, Nothing, OwnCertificate, RenewRequest, Subscribe, agents_client::AgentsClient,
+        follow_request, follow_response::Told, subscribe,
+    },
+    convert::agent::{bundle_from_wire, rights_from_wire},
+};
+use carrack_raft::ports::Entropy;
+use tokio::{
+    sync::{mpsc, watch},
+    time::{Instant, sleep, timeout},
+};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{
+    Code, Status, Streaming,
+    transport::{Channel, Endpoint},
+};
+
+use super::{
+    directory::Contacts,
+    followed::{Ask, Followed},
+};
+use crate::{
+    network::Network,
+    server::{
+        grpc_client::{connect, reason, within},
+        task::chain_of,
+    },
+    tls::{
+        client::{ClientDialer, ServerRoots},
+        clock::TlsClock,
+        identity::ServerIdentity,
+    },
+};
+
+/// A stream on which nothing came for this long is cut off somewhere: three times the servers' sign of life.
+const SILENT_MAX: Duration = Duration::from_secs(10);
+/// How often the connection is probed, and how long the server has to answer.
+const KEEP_ALIVE: Duration = Duration::from_secs(5);
+/// How long a server may take to open the stream.
+const OPEN_WITHIN: Duration = Duration::from_secs(5);
+/// The first pause after every server was tried in vain; it doubles.
+const PAUSE_MIN: Duration = Duration::from_millis(250);
+/// The longest such pause: when a server is back, agents are, this soon.
+const PAUSE_MAX: Duration = Duration::from_secs(15);
+/// Questions on their way to the server.
+const ASKS_MAX: usize = 64;
+/// The number of the bundle on every stream.
+const BUNDLE: u32 = 1;
+/// The longest message of a server: the rights of a token with many policies.
+pub(super) const ANSWER_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// How long a server may take to certify the agent.
+const RENEWED_WITHIN: Duration = Duration::from_secs(20);
+
+/// Where the servers are, the way to the one in use.
+pub struct Link {
+    network: Arc<dyn Network>,
+    entropy: Arc<dyn Entropy>,
+    clock: TlsClock,
+    shown: Arc<ServerIdentity>,
+    followed: Arc<Followed>,
+    contacts: Mutex<Contacts>,
+    current: watch::Sender<Option<Channel>>,
+    /// Counts the agent's sleeps: the stream of before is left.
+    slept: watch::Sender<u64>,
+}
+
+impl Link {
+    pub(super) fn new(
+        network: Arc<dyn Network>,
+        entropy: Arc<dyn Entropy>,
+        clock: TlsClock,
+        shown: Arc<ServerIdentity>,
+        followed: Arc<Followed>,
+        contacts: Contacts,
+    ) -> Self {
+        let (contacts, current, slept) = (Mutex::new(contacts), watch::Sender::new(None), watch::Sender::new(0));
+        Self { network, entropy, clock, shown, followed, contacts, current, slept }
+    }
+
+    /// Where the servers are, as they told last.
+    pub fn contacts(&self) -> Contacts {
+        self.contacts.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The way to the server in use; waits a little while none is.
+    pub(super) async fn channel(&self, within: Duration) -> Option<Channel> {
+        let mut current = self.current.subscribe();
+        let found = timeout(within, current.wait_for(Option::is_some)).await;
+        found.ok()?.ok()?.clone()
+    }
+
+    /// The agent has slept: what it knows is fetched again, by a new stream.
+    pub(super) fn sleep_is_over(&self) {
+        self.followed.doubt();
+        self.slept.send_modify(|count| *count += 1);
+    }
+
+    /// The agent's next certificate.
+    pub(super) async fn renew(&self, csr: &Der) -> Result<OwnCertificate, Status> {
+        let channel = self.channel(RENEWED_WITHIN).await;
+        let channel = channel.ok_or_else(|| Status::unavailable("no server is reached"))?;
+        let mut client = AgentsClient::new(channel);
+        let request = RenewRequest { csr: csr.as_bytes().to_vec().into() };
+        within(RENEWED_WITHIN, request, |request| async move { client.renew(request).await }).await
+    }
+
+    /// Follows a server, and another one when that is over, until the future is dropped.
+    pub(super) async fn run(&self) {
+        let mut pause = PAUSE_MIN;
+        loop {
+            let mut troubles = Vec::new();
+            for server in self.in_random_order() {
+                let began = Instant::now();
+                let ended = self.follow(&server).await;
+                self.current.send_replace(None);
+                let reason = reason(&ended);
+                tracing::info!(%server, %reason, "the server is followed no more");
+                if ended.code() == Code::PermissionDenied || ended.code() == Code::Unauthenticated {
+                    // It is no agent any more: what it knew was told to one.
+                    self.followed.doubt();
+                }
+                troubles.push(format!("{server}: {reason}"));
+                self.followed.lose(troubles.join("; "));
+                if began.elapsed() > SILENT_MAX {
+                    (pause, troubles) = (PAUSE_MIN, Vec::new());
+                }
+            }
+            self.followed.lose(troubles.join("; "));
+            sleep(self.spread(pause)).await;
+            pause = (pause * 2).min(PAUSE_MAX);
+        }
+    }
+
+    /// A stream of one server, until it ends; why it did.
+    async fn follow(&self, server: &str) -> Status {
+        let channel = match self.dial(server).await {
+            Ok(channel) => channel,
+            Err(status) => return status,
+        };
+        let (asks, asked) = mpsc::channel(ASKS_MAX);
+        let mut client = AgentsClient::new(channel.clone()).max_decoding_message_size(ANSWER_BYTES_MAX);
+        let opened = timeout(OPEN_WITHIN, client.follow(ReceiverStream::new(asked))).await;
+        let told = match opened {
+            Ok(Ok(opened)) => opened.into_inner(),
+            Ok(Err(status)) => return status,
+            Err(_) => return Status::deadline_exceeded("it opened no stream in time"),
+        };
+        let mut session = Session {
+            server,
+            channel,
+            link: self,
+            asks,
+            numbers: BTreeMap::new(),
+            by_digest: BTreeMap::new(),
+            next: BUNDLE,
+        };
+        match session.run(told).await {
+            Ok(never) => never,
+            Err(status) => status,
+        }
+    }
+
+    async fn dial(&self, server: &str) -> Result<Channel, Status> {
+        let roots = ServerRoots::from_bundle(&self.contacts().server_roots);
+        let roots = roots.map_err(|error| Status::internal(chain_of(&error)))?;
+        let dialer = ClientDialer::showing(self.network.clone(), roots, &self.clock, self.shown.clone());
+        let address = server.to_owned();
+        let dial = move || {
+            let (dialer, address) = (dialer.clone(), address.clone());
+            async move { dialer.dial(&address).await.map(|stream| Box::new(stream) as carrack_raft::ports::BoxedStream) }
+        };
+        let settings = |endpoint: Endpoint| {
+            endpoint.http2_keep_alive_interval(KEEP_ALIVE).keep_alive_timeout(KEEP_ALIVE).keep_alive_while_idle(true)
+        };
+        connect(settings, dial).await.map_err(|error| Status::unavailable(chain_of(&error)))
+    }
+
+    /// The servers, each time in another order: agents spread over them.
+    fn in_random_order(&self) -> Vec<String> {
+        let mut servers = self.contacts().servers;
+        for place in (1..servers.len()).rev() {
+            let mut random = [0; 4];
+            self.entropy.fill(&mut random);
+            let other = usize::try_from(u32::from_le_bytes(random)).unwrap_or_default() % (place + 1);
+            servers.swap(place, other);
+        }
+        servers
+    }
+
+    /// A pause, spread over half of it: agents that lost their server together do not come back together.
+    fn spread(&self, pause: Duration) -> Duration {
+        let mut random = [0];
+        self.entropy.fill(&mut random);
+        pause / 2 + pause / 512 * u32::from(random[0])
+    }
+}
+
+/// One stream.
+struct Session<'a> {
+    server: &'a str,
+    channel: Channel,
+    link: &'a Link,
+    asks: mpsc::Sender<FollowRequest>,
+    numbers: BTreeMap<u32, Digest>,
+    by_digest: BTreeMap<Digest, u32>,
+    next: u32,
+}
+
+/// It does not end but by an error.
+type Never = Status;
+
+impl Session<'_> {
+    async fn run(&mut self, mut told: Streaming<FollowResponse>) -> Result<Never, Status> {
+        let followed = &self.link.followed;
+        let mut slept = self.link.slept.subscribe();
+        self.ask(follow_request::Ask::Subscribe(Subscribe {
+            number: BUNDLE,
+            what: Some(subscribe::What::Bundle(Nothing {})),
+        }))
+        .await?;
+        followed.ask_all();
+        loop {
+            while let Some(ask) = followed.next_ask() {
+                self.put(ask).await?;
+            }
+            tokio::select! {
+                // Its sender is this link's own.
+                _ = slept.changed() => return Err(Status::aborted("the agent has slept, and asks anew")),
+                () = followed.asked() => {}
+                message = timeout(SILENT_MAX, told.message()) => match message {
+                    Err(_) => return Err(Status::deadline_exceeded(format!("it was silent for {} s", SILENT_MAX.as_secs()))),
+                    Ok(Err(status)) => return Err(status),
+                    Ok(Ok(None)) => return Err(Status::unavailable("it has ended the stream")),
+                    Ok(Ok(Some(response))) => self.take(response).await?,
+                },
+            }
+        }
+    }
+
+    async fn put(&mut self, ask: Ask) -> Result<(), Status> {
+        match ask {
+            Ask::Follow(digest, secret) => {
+                self.leave(&digest).await?;
+                self.next = self.next.checked_add(1).ok_or_else(|| Status::aborted("every number was used"))?;
+                let number = self.next;
+                self.numbers.insert(number, digest);
+                self.by_digest.insert(digest, number);
+                let what = Some(subscribe::What::Token(secret.as_bytes().to_vec().into()));
+                self.ask(follow_request::Ask::Subscribe(Subscribe { number, what })).await
+            }
+            Ask::Leave(digest) => self.leave(&digest).await,
+        }
+    }
+
+    async fn leave(&mut self, digest: &Digest) -> Result<(), Status> {
+        let Some(number) = self.by_digest.remove(digest) else { return Ok(()) };
+        self.numbers.remove(&number);
+        self.ask(follow_request::Ask::Leave(number)).await
+    }
+
+    async fn ask(&self, ask: follow_request::Ask) -> Result<(), Status> {
+        let sent = timeout(SILENT_MAX, self.asks.send(FollowRequest { ask: Some(ask) })).await;
+        match sent {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(_)) => Err(Status::unavailable("it has closed the stream")),
+            Err(_) => Err(Status::deadline_exceeded("it takes no more questions")),
+        }
+    }
+
+    async fn take(&mut self, response: FollowResponse) -> Result<(), Status> {
+        let unreadable = |error: &dyn std::error::Error| Status::internal(chain_of(error));
+        let followed = self.link.followed.clone();
+        followed.hear(self.server);
+        let Some(told) = response.told else { return Ok(()) };
+        let digest = self.numbers.get(&response.number).copied();
+        match (told, digest) {
+            (Told::Alive(_), _) => {}
+            (Told::Bundle(bundle), _) => {
+                let bundle = bundle_from_wire(bundle).map_err(|error| unreadable(&error))?;
+                let contacts = Contacts { servers: bundle.servers.clone(), server_roots: bundle.server_roots.clone() };
+                let revision = Revision(response.revision);
+                if followed.told_bundle(revision, bundle) {
+                    *self.link.contacts.lock().unwrap_or_else(PoisonError::into_inner) = contacts;
+                    self.ask(follow_request::Ask::HasBundle(revision.0)).await?;
+                    // Only now: leaves are asked of a server that has told what they are under.
+                    self.link.current.send_replace(Some(self.channel.clone()));
+                }
+            }
+            // Of something that was left meanwhile.
+            (_, None) => {}
+            (Told::Rights(rights), Some(digest)) => {
+                followed.told_rights(&digest, rights_from_wire(rights).map_err(|error| unreadable(&error))?);
+            }
+            (Told::NoToken(_), Some(digest)) => {
+                self.end(response.number, &digest);
+                followed.told_nobody(&digest);
+            }
+            (Told::Refused(reason), Some(digest)) => {
+                self.end(response.number, &digest);
+                followed.told_refused(&digest, reason);
+            }
+        }
+        Ok(())
+    }
+
+    /// The server follows it no more by itself.
+    fn end(&mut self, number: u32, digest: &Digest) {
+        self.numbers.remove(&number);
+        self.by_digest.remove(digest);
+    }
+}
