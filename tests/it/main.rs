@@ -1,6 +1,7 @@
 //! Stories of the built binary: each is a file, and speaks to real processes only.
 
 mod acl;
+mod agent;
 mod bad_input;
 mod clocks;
 mod command_line;

@@ -1,6 +1,7 @@
 //! The harness that runs real `carrack` processes for the black-box tests and benches: nothing of it reaches into a server.
 //! What a test waits for is a condition with a deadline; when one fails, the servers' logs are shown.
 
+pub mod agent;
 pub mod binary;
 pub mod cluster;
 pub mod command;

@@ -1,0 +1,209 @@
+//! The agent of a host beside a datacenter of real servers: it joins once, answers from memory, goes to another server, goes on without
+//! any, and serves nothing that its servers have ended.
+
+use std::{fs, thread};
+
+use carrack_authority::x509::{
+    chain::{Usage, verify_chain},
+    pem,
+};
+use carrack_tests::{
+    agent::Agent,
+    cluster::Cluster,
+    http::{Answer, Http},
+    issuance::IssuanceLog,
+    server::Start,
+    wait,
+};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+const ROOTS: &str = "/v1/agent/connect/ca/roots";
+
+fn agent_token(cluster: &Cluster, node: &str) -> String {
+    let made = cluster
+        .any()
+        .command(&cluster.token, &["token", "agent", "--node", node, "--format", "json"])
+        .run()
+        .expect_json();
+    made["Token"].as_str().expect("a token").to_owned()
+}
+
+fn leaf_path(service: &str) -> String {
+    format!("/v1/agent/connect/ca/leaf/{service}")
+}
+
+fn get(client: &Http, path: &str) -> Answer {
+    client.send("GET", path, None).unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
+fn expect_leaf(client: &Http, service: &str) -> Value {
+    let answer = get(client, &leaf_path(service));
+    assert_eq!(answer.status, 200, "{}", answer.body);
+    answer.json()
+}
+
+/// A started agent that serves.
+fn agent(cluster: &Cluster, node: &str, directory: &TempDir) -> Agent {
+    let mut agent = Agent::new(node, directory.path());
+    agent.start(Some(&agent_token(cluster, node)));
+    agent.wait_until_ready();
+    agent
+}
+
+/// What a workload would verify: the leaf leads to the roots that the same agent gives, and is in the log for this agent.
+fn expect_verified(client: &Http, leaf: &Value) {
+    let certificates = pem::decode_certificates(leaf["CertPEM"].as_str().expect("a chain")).expect("PEM");
+    let roots = get(client, "/v1/agent/connect/ca/roots?pem=true").body;
+    let roots = pem::decode_certificates(&roots).expect("PEM");
+    let chain: Vec<&[u8]> = certificates[1..].iter().map(|der| der.as_bytes()).collect();
+    let anchors: Vec<&[u8]> = roots.iter().map(|der| der.as_bytes()).collect();
+    let now = carrack::server::ports::MachineClock;
+    let now = carrack_raft::ports::WallClock::now(&now);
+    let named = verify_chain(certificates[0].as_bytes(), &chain, &anchors, now, Usage::Server).expect("it verifies");
+    assert_eq!(leaf["ServiceURI"], named.to_string());
+}
+
+#[test]
+fn an_agent_answers_from_memory_goes_to_another_server_and_on_without_any() {
+    let mut cluster = Cluster::form(3);
+    let directory = TempDir::new().expect("a temporary directory");
+    let mut agent = agent(&cluster, "n1", &directory);
+    let client = agent.client().with_token(&cluster.token);
+
+    let first = expect_leaf(&client, "web");
+    expect_verified(&client, &first);
+    let again = get(&client, &leaf_path("web"));
+    assert_eq!(
+        (again.header("x-cache"), again.json()["SerialNumber"].clone()),
+        (Some("HIT"), first["SerialNumber"].clone())
+    );
+    let log = IssuanceLog::of(cluster.any(), &cluster.token);
+    assert!(log.by_serial().contains_key(first["SerialNumber"].as_str().expect("a serial")), "it is recorded");
+    let shown = agent.command(&cluster.token, &["agent", "cache", "--format", "json"]).run().expect_json();
+    assert_eq!((&shown["Leaves"][0]["Service"], &shown["Tokens"]), (&json!("web"), &json!(1)), "{shown}");
+    let listed = cluster.any().command(&cluster.token, &["agent", "list", "--format", "json"]).run().expect_json();
+    assert_eq!(listed[0]["NodeName"], "n1", "{listed}");
+
+    // The server that it speaks to dies.
+    let spoken_to = shown["Server"].as_str().expect("a server").to_owned();
+    let dead = cluster.servers.iter_mut().find(|server| server.grpc.to_string() == spoken_to).expect("one of them");
+    dead.kill();
+    wait::until("a leaf by another server", || {
+        let answer = client.send("GET", &leaf_path("api"), None)?;
+        wait::holds(answer.status == 200, || answer.body.clone())
+    });
+    expect_verified(&client, &expect_leaf(&client, "api"));
+
+    // All die.
+    cluster.kill_all();
+    assert_eq!(expect_leaf(&client, "web")["SerialNumber"], first["SerialNumber"]);
+    assert_eq!(get(&client, ROOTS).status, 200);
+    wait::until("the agent to say that no server is reached", || {
+        let answer = client.send("GET", &leaf_path("other"), None)?;
+        wait::holds(answer.status == 503 && answer.body.contains("no server is reached"), || answer.body.clone())
+    });
+
+    // It is started anew while nobody is there: what it had is gone with its memory, and it says why it serves nothing.
+    assert!(agent.stop(), "it ends well");
+    agent.start(None);
+    wait::until("the agent to answer", || client.send("GET", "/livez", None).map(drop));
+    for path in [ROOTS.to_owned(), leaf_path("web")] {
+        let refused = get(&client, &path);
+        assert_eq!(refused.status, 503, "{}", refused.body);
+        assert!(refused.body.contains("this agent has just started, or has slept"), "{}", refused.body);
+    }
+
+    // They come back, and nobody does anything else.
+    for server in &mut cluster.servers {
+        server.start(Start::Again);
+    }
+    agent.wait_until_ready();
+    wait::until("a leaf", || {
+        let answer = client.send("GET", &leaf_path("web"), None)?;
+        wait::holds(answer.status == 200, || answer.body.clone())
+    });
+    expect_verified(&client, &expect_leaf(&client, "web"));
+}
+
+#[test]
+fn a_token_that_is_deleted_or_never_was_gets_nothing_from_an_agent() {
+    let cluster = Cluster::form(1);
+    let directory = TempDir::new().expect("a temporary directory");
+    let agent = agent(&cluster, "n1", &directory);
+    let server = cluster.any().client().with_token(&cluster.token);
+    let body = json!({ "ServiceIdentities": [{ "ServiceName": "web" }] });
+    let made = server.send("PUT", "/v1/acl/token", Some(&body)).expect("an answer").json();
+    let client = agent.client().with_token(made["SecretID"].as_str().expect("a secret"));
+
+    let leaf = expect_leaf(&client, "web");
+    let denied = get(&client, &leaf_path("db"));
+    assert_eq!(denied.status, 403, "{}", denied.body);
+    assert!(denied.body.contains("lacks permission 'service:write' on \"db\""), "{}", denied.body);
+    let unknown = agent.client().with_token("11111111-2222-3333-4444-555555555555");
+    assert_eq!(
+        (get(&unknown, &leaf_path("web")).status, get(&unknown, &leaf_path("web")).body.as_str()),
+        (403, "ACL not found")
+    );
+    let anonymous = get(&agent.client(), &leaf_path("web"));
+    assert_eq!(anonymous.status, 403, "{}", anonymous.body);
+    assert_eq!(get(&agent.client(), ROOTS).status, 200, "roots are public");
+
+    // Whoever waits for the next leaf hears of the deletion at once, and so does everybody else.
+    let index = get(&client, &leaf_path("web")).header("x-consul-index").expect("an index").to_owned();
+    let waiting = {
+        let (client, path) = (client.clone(), format!("{}?index={index}&wait=5m", leaf_path("web")));
+        thread::spawn(move || get(&client, &path))
+    };
+    let accessor = made["AccessorID"].as_str().expect("an id");
+    let deleted = server.send("DELETE", &format!("/v1/acl/token/{accessor}"), None).expect("an answer");
+    assert_eq!(deleted.status, 200, "{}", deleted.body);
+    let woken = waiting.join().expect("it is answered");
+    assert_eq!((woken.status, woken.body.as_str()), (403, "ACL not found"), "after {}", leaf["SerialNumber"]);
+    assert_eq!(get(&client, &leaf_path("web")).status, 403);
+}
+
+#[test]
+fn an_agent_token_is_good_once_and_a_removed_agent_serves_nothing_more() {
+    let cluster = Cluster::form(1);
+    let directory = TempDir::new().expect("a temporary directory");
+    let token = agent_token(&cluster, "n1");
+    let mut agent = Agent::new("n1", directory.path());
+    agent.start(Some(&token));
+    agent.wait_until_ready();
+    let client = agent.client().with_token(&cluster.token);
+    expect_leaf(&client, "web");
+
+    let stranger = Agent::new("stranger", directory.path()).start_in_vain(Some(&token));
+    assert_eq!(stranger.code, Some(1));
+    assert!(stranger.errors.contains("used already, by an agent with another key"), "{}", stranger.errors);
+    let nobody = Agent::new("nobody", directory.path()).start_in_vain(None);
+    assert!(
+        nobody.errors.contains("holds no agent yet") && nobody.errors.contains("carrack token agent"),
+        "{}",
+        nobody.errors
+    );
+    let damaged = Agent::new("damaged", directory.path()).start_in_vain(Some("carrack-agent-1.x"));
+    assert_eq!(damaged.code, Some(2), "{}", damaged.errors);
+    assert!(agent.stop());
+    let twice = agent.start_in_vain(Some(&token));
+    assert!(twice.errors.contains("holds the agent of n1 already: start it without --join"), "{}", twice.errors);
+    agent.start(None);
+    agent.wait_until_ready();
+
+    let removed = cluster.any().command(&cluster.token, &["agent", "remove", "n1"]).run().expect_output();
+    assert!(removed.contains("n1 is removed"), "{removed}");
+    wait::until("the agent to serve nothing", || {
+        let answer = client.send("GET", &leaf_path("web"), None)?;
+        wait::holds(answer.status == 503 && answer.body.contains("this key is no agent's"), || answer.body.clone())
+    });
+    let unknown = cluster.any().carrack(&cluster.token, &["agent", "remove", "n1"]);
+    assert!(unknown.errors.contains("no agent is named `n1`"), "{}", unknown.errors);
+
+    // Its host joins anew.
+    agent.kill();
+    fs::remove_dir_all(agent.data_directory()).expect("its directory can be removed");
+    agent.start(Some(&agent_token(&cluster, "n1")));
+    agent.wait_until_ready();
+    expect_leaf(&client, "web");
+}
