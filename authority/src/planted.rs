@@ -92,6 +92,14 @@ bugs! {
     GapNotRead = "gap-not-read",
     /// A secondary gives its issuer up when the primary cannot be reached.
     IssuerNeedsPrimary = "issuer-needs-primary",
+    /// A secondary does not hear which servers the others have.
+    ServersNotFollowed = "servers-not-followed",
+    /// A primary's token is honoured although a local one has its id or its secret.
+    HiddenTokenHonoured = "hidden-token-honoured",
+    /// The CA configuration is replaced whichever one its writer has read.
+    ConfigurationNotCompared = "configuration-not-compared",
+    /// A local token is told to the other datacenters.
+    LocalTokenTold = "local-token-told",
     /// A root's key stands in clear beside its certificate.
     KeyBesideRoot = "key-beside-root",
 }

@@ -67,6 +67,12 @@ marks! {
     OutcomeUnknown = "an outcome was unknown",
     /// A compare-and-set lost against another.
     CasLost = "a compare-and-set lost",
+    /// A write of the CA configuration was compared with one that somebody else had replaced meanwhile.
+    ConfigurationContended = "a write of the CA configuration came too late",
+    /// A token of the primary came behind a local one of a secondary.
+    TokenHidden = "a token of the primary waits behind a local one",
+    /// A local token was shown in another datacenter, and refused.
+    LocalTokenElsewhere = "a local token was refused elsewhere",
     /// An issuer was renewed.
     IssuerRenewed = "an issuer was renewed",
     /// A server certificate was renewed.

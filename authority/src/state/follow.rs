@@ -207,6 +207,9 @@ impl State {
     }
 
     fn follow_servers(&mut self, change: &mut Change, known: &[KnownDatacenter]) {
+        if planted::is(Bug::ServersNotFollowed) {
+            return;
+        }
         for KnownDatacenter { datacenter, servers } in known {
             let (name, found) = (&datacenter.name, self.servers_of.get(&datacenter.name));
             if found == servers.as_ref() || !self.datacenters.contains_key(name) {
@@ -274,7 +277,7 @@ impl State {
         if heard.expires_at.is_some_and(|end| end <= change.now) {
             return self.forget_global_token(change, heard.accessor);
         }
-        if self.local_token_before(heard).is_some() {
+        if self.local_token_before(heard).is_some() && !planted::is(Bug::HiddenTokenHonoured) {
             self.forget_global_token(change, heard.accessor);
             let (created, modified) = (change.revision(), change.revision());
             self.hidden_tokens.insert(heard.accessor, Arc::new(Token { created, modified, ..heard.clone() }));

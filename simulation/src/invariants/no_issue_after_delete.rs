@@ -33,10 +33,37 @@ const LATE_MICROS: u64 = 5_000_000;
 #[derive(Default)]
 pub(super) struct NoIssueAfterDelete {
     /// The tokens of each datacenter.
-    tokens: BTreeMap<usize, BTreeMap<AccessorId, Token>>,
+    tokens: BTreeMap<usize, Tokens>,
     recorded: BTreeSet<Serial>,
     /// When the primary deleted a token.
     deleted: BTreeMap<AccessorId, u64>,
+}
+
+/// The tokens of one datacenter: its own, and in a secondary those of the primary, which wait behind its own with the same public id or
+/// the same secret.
+#[derive(Default)]
+struct Tokens {
+    own: BTreeMap<AccessorId, Token>,
+    followed: BTreeMap<AccessorId, Token>,
+}
+
+impl Tokens {
+    /// The token of this public id, if it is honoured.
+    fn honoured(&self, accessor: &AccessorId) -> Result<&Token, String> {
+        if let Some(own) = self.own.get(accessor) {
+            return Ok(own);
+        }
+        let gone = || format!("the token {accessor}, which is gone");
+        let found = self.followed.get(accessor).ok_or_else(gone)?;
+        match self.own.values().find(|own| own.secret == found.secret) {
+            Some(own) => Err(format!("the token {accessor}, behind which the local {} stands", own.accessor)),
+            None => Ok(found),
+        }
+    }
+
+    fn is_hidden(&self, token: &Token) -> bool {
+        self.own.contains_key(&token.accessor) || self.own.values().any(|own| own.secret == token.secret)
+    }
 }
 
 impl Invariant for NoIssueAfterDelete {
@@ -45,17 +72,20 @@ impl Invariant for NoIssueAfterDelete {
         for (proposal, outcome) in applied.commands.proposals.iter().zip(&*applied.outcomes) {
             match (&proposal.command, outcome) {
                 (Command::PutToken { token, .. } | Command::BootstrapAcl { token, .. }, Outcome::Done) => {
-                    tokens.insert(token.accessor, token.clone());
+                    tokens.own.insert(token.accessor, token.clone());
                 }
                 (Command::DeleteToken { accessor }, Outcome::Done) => {
-                    tokens.remove(accessor);
+                    tokens.own.remove(accessor);
                     if scene.datacenter == PRIMARY {
                         self.deleted.insert(*accessor, scene.shared.clock.micros());
                     }
                 }
                 (Command::FollowPrimary(followed), Outcome::Done) => {
                     if let Change::Tokens { page, put, deleted } = &followed.change {
-                        follow(tokens, page.as_ref(), put, deleted);
+                        follow(&mut tokens.followed, page.as_ref(), put, deleted);
+                        if put.iter().any(|token| tokens.is_hidden(token)) {
+                            scene.shared.mark(Mark::TokenHidden);
+                        }
                         let now = scene.shared.clock.micros();
                         let is_late = |accessor| self.deleted.get(accessor).is_some_and(|at| at + LATE_MICROS < now);
                         if deleted.iter().any(is_late) {
@@ -85,29 +115,20 @@ impl Invariant for NoIssueAfterDelete {
 /// Takes over what was heard of the primary: within a page only what comes with it is there.
 fn follow(tokens: &mut BTreeMap<AccessorId, Token>, page: Option<&Page>, put: &[Token], deleted: &[AccessorId]) {
     if let Some(page) = page {
-        tokens.retain(|accessor, token| token.is_local || !page.contains(accessor.0));
+        tokens.retain(|accessor, _| !page.contains(accessor.0));
     }
-    tokens.retain(|accessor, token| token.is_local || !deleted.contains(accessor));
-    for token in put {
-        let is_local = tokens.get(&token.accessor).is_some_and(|found| found.is_local);
-        if !is_local {
-            tokens.insert(token.accessor, token.clone());
-        }
-    }
+    tokens.retain(|accessor, _| !deleted.contains(accessor));
+    tokens.extend(put.iter().map(|token| (token.accessor, token.clone())));
 }
 
-fn judge<'a>(
-    tokens: &'a BTreeMap<AccessorId, Token>,
-    issuance: &Issuance,
-    now: Timestamp,
-) -> Result<&'a Token, String> {
+fn judge<'a>(tokens: &'a Tokens, issuance: &Issuance, now: Timestamp) -> Result<&'a Token, String> {
     let Grant::Token(accessor) = &*issuance.grant else {
         return Err(format!("the leaf {} is recorded for {}", issuance.serial, issuance.grant));
     };
-    let gone = || format!("the leaf {} is recorded for the token {accessor}, which is gone", issuance.serial);
-    let token = tokens.get(accessor).ok_or_else(gone)?;
+    let recorded_for = |what: String| format!("the leaf {} is recorded for {what}", issuance.serial);
+    let token = tokens.honoured(accessor).map_err(recorded_for)?;
     if token.expires_at.is_some_and(|end| end <= now) {
-        return Err(gone());
+        return Err(recorded_for(format!("the token {accessor}, which has ended")));
     }
     let Identity::Spiffe(id) = &*issuance.identity else {
         return Err(format!("the token {accessor} entitles to no {}", issuance.identity));

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use carrack_authority::{
     Command, Outcome, State,
-    federation::{CaTable, Change, Followed},
+    federation::{CaTable, Change, Followed, Table},
     id::{Digest, KeyId},
     issuance::Issuance,
     key::Der,
@@ -48,13 +48,13 @@ impl Invariant for SecondaryIsHonest {
                 self.states.pop_first();
             }
         }
-        for (proposal, outcome) in applied.commands.proposals.iter().zip(&*applied.outcomes) {
+        for (position, (proposal, outcome)) in applied.commands.proposals.iter().zip(&*applied.outcomes).enumerate() {
             let judged = match scene.datacenter {
                 PRIMARY => {
                     self.learn(&proposal.command, outcome);
                     Ok(())
                 }
-                _ => self.judge(scene, applied, &proposal.command, outcome),
+                _ => self.judge(scene, applied, position, outcome),
             };
             if let Err(text) = judged {
                 let name = datacenter_name(scene.datacenter);
@@ -82,10 +82,10 @@ impl SecondaryIsHonest {
         &mut self,
         scene: &Scene<'_>,
         applied: &Applied,
-        command: &Command,
+        position: usize,
         outcome: &Outcome,
     ) -> Result<(), String> {
-        match (command, outcome) {
+        match (&applied.commands.proposals[position].command, outcome) {
             (Command::PublishRoot { ca: Ca::Mesh, root, .. }, Outcome::Done) => {
                 Err(format!("it publishes the root {} of its own", root.id))
             }
@@ -93,11 +93,15 @@ impl SecondaryIsHonest {
                 if let Change::Ca(ca) = &followed.change {
                     self.roots_are_known(ca)?;
                 }
-                // Later commands of the same entry may have changed the table again.
-                if applied.commands.proposals.len() == 1 {
-                    self.is_the_primarys(followed, &applied.after)
-                } else {
-                    Ok(())
+                if let Change::Tokens { put, .. } = &followed.change
+                    && let Some(local) = put.iter().find(|token| token.is_local)
+                {
+                    return Err(format!("the local token {} has left its datacenter", local.accessor));
+                }
+                // The last one of the same entry is compared with what the whole entry has made of the table.
+                match is_followed_again(applied, position, followed.table) {
+                    true => Ok(()),
+                    false => self.is_the_primarys(followed, &applied.after),
                 }
             }
             (Command::RecordIssuer(signed), Outcome::Done) => {
@@ -163,10 +167,20 @@ impl SecondaryIsHonest {
     }
 }
 
+/// Whether a later command of the entry has followed the table further.
+fn is_followed_again(applied: &Applied, position: usize, table: Table) -> bool {
+    let later = applied.commands.proposals.iter().zip(&*applied.outcomes).skip(position + 1);
+    let mut again = later.filter_map(|(proposal, outcome)| match (&proposal.command, outcome) {
+        (Command::FollowPrimary(followed), Outcome::Done) => Some(followed.table),
+        _ => None,
+    });
+    again.any(|again| again == table)
+}
+
 #[cfg(test)]
 mod tests {
     use carrack_authority::{
-        federation::{Cursor, RemoteIssuer, Table},
+        federation::{Cursor, RemoteIssuer},
         id::{NodeId, Revision},
         issuer::SignedIssuer,
         key::KeyKind,

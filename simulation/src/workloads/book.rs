@@ -7,12 +7,13 @@ use std::{
 
 use carrack::server::join_token::JoinTokenText;
 use carrack_authority::{id::Serial, key::Der, spiffe::TrustDomain, time::Timestamp};
+use serde_json::Value;
 
 use super::{handshake::LeafKey, prober::Bundle};
 use crate::{
     oracle::{
         client::ClientOracle,
-        history::{Action, Begun, History, Outcome, Value},
+        history::{self, Action, Begun, History, Outcome},
         linearizability,
     },
     world::shared::Shared,
@@ -33,6 +34,28 @@ pub struct Leaf {
     pub(crate) chain: Vec<Der>,
     /// Its last second.
     pub(crate) not_after: Timestamp,
+}
+
+/// What the operator has set in the CA configuration.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Configured {
+    /// The value of each key; none: it is being set, or it is not known whether it was.
+    keys: BTreeMap<String, Option<Value>>,
+    /// How often something of this has changed.
+    pub(crate) changes: u64,
+}
+
+impl Configured {
+    /// The operator sets a key now; `None`: how that ends is not known yet.
+    pub(crate) fn set(&mut self, key: &str, value: Option<Value>) {
+        self.keys.insert(key.to_owned(), value);
+        self.changes += 1;
+    }
+
+    /// The keys whose values are known.
+    pub(crate) fn known(&self) -> impl Iterator<Item = (&str, &Value)> {
+        self.keys.iter().filter_map(|(key, value)| Some((key.as_str(), value.as_ref()?)))
+    }
 }
 
 /// See the module.
@@ -58,6 +81,8 @@ pub(crate) struct Book {
     pub(crate) bundles: BTreeMap<String, Bundle>,
     /// The trust domain, once a client has seen it.
     pub(crate) trust_domain: Option<TrustDomain>,
+    /// What the operator has set in the CA configuration.
+    pub(crate) configured: Configured,
     /// What was done to registers.
     pub(crate) history: History,
     oracle: ClientOracle,
@@ -74,9 +99,9 @@ impl Book {
     }
 
     /// A value that nobody has written before.
-    pub(crate) fn new_value(&mut self) -> Value {
+    pub(crate) fn new_value(&mut self) -> history::Value {
         self.values += 1;
-        Value(self.values)
+        history::Value(self.values)
     }
 
     /// Notes that an operation on a register begins.

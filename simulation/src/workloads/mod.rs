@@ -2,6 +2,7 @@
 
 mod attacker;
 mod book;
+mod configuration;
 mod handshake;
 mod issue;
 mod operator;
@@ -15,8 +16,10 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use carrack::server::context::Context;
 use carrack_authority::{
     State,
+    acl::{Policy, Token},
     federation::{Datacenter, Table},
-    root::Ca,
+    id::Revision,
+    root::{Ca, Root},
     time::Timestamp,
 };
 use carrack_raft::Role;
@@ -77,6 +80,7 @@ async fn run_client(shared: Arc<Shared>, number: usize) -> turmoil::Result {
         tokio::task::spawn_local(tokens::run(worker("tokens"))),
         tokio::task::spawn_local(prober::run(worker("prober"))),
         tokio::task::spawn_local(watch::run(worker("watch"))),
+        tokio::task::spawn_local(configuration::run(worker("configuration"))),
     ];
     for work in works {
         work.await?;
@@ -178,39 +182,63 @@ fn has_converged(shared: &Shared) -> bool {
 }
 
 fn is_followed(primary: &State, secondary: &State) -> bool {
-    Table::ALL.into_iter().all(|table| what_differs(primary, secondary, table).is_none())
+    let has_told = secondary.own_datacenter().is_some_and(|own| {
+        let known = primary.datacenter(&own.name).map(|known| told(known));
+        known == Some(told(&own)) && primary.servers_of(&own.name) == Some(&secondary.own_servers())
+    });
+    has_told && Table::ALL.into_iter().all(|table| what_differs(primary, secondary, table).is_none())
 }
 
-/// What of a table a secondary has otherwise than the primary.
+/// A datacenter without what each other datacenter keeps for itself.
+fn told(datacenter: &Datacenter) -> Datacenter {
+    let (created, modified) = (Revision(0), Revision(0));
+    Datacenter { joined_at: Timestamp::EPOCH, created, modified, ..datacenter.clone() }
+}
+
+/// What of a table a secondary has otherwise than the primary: whole records, without their revisions and times of the own log.
 pub(crate) fn what_differs(primary: &State, secondary: &State, table: Table) -> Option<String> {
+    let (created, modified) = (Revision(0), Revision(0));
     match table {
         Table::Ca if primary.ca_config().config != secondary.ca_config().config => Some("the configuration".into()),
+        Table::Ca if primary.roots(Ca::Mesh).activation() != secondary.roots(Ca::Mesh).activation() => {
+            Some("the number of the last activation".into())
+        }
         Table::Ca => {
+            let bare = |root: &Root| {
+                let mut root = Root { created, modified, phase_since: Timestamp::EPOCH, ..root.clone() };
+                root.made.sealed_key = None;
+                root
+            };
             let roots = |state: &State| -> BTreeMap<_, _> {
-                let roots = state.roots(Ca::Mesh).bundle();
-                roots.iter().map(|root| (root.made.id, (root.made.certificate.digest(), root.phase))).collect()
+                state.roots(Ca::Mesh).bundle().iter().map(|root| (root.made.id, bare(root))).collect()
             };
             other_key(&roots(primary), &roots(secondary)).map(|root| format!("root {root}"))
         }
         Table::Datacenters => {
+            let own = secondary.cluster().map(|cluster| cluster.id);
             let others = |state: &State| -> BTreeMap<_, _> {
-                let own = state.own_datacenter();
-                let all = state.datacenters().map(|other| Datacenter::clone(other)).chain(own);
-                all.map(|it| (it.name.clone(), (it.cluster, it.server_roots.len(), it.is_primary))).collect()
+                let here = state.own_datacenter().map(|here| (told(&here), Some(state.own_servers())));
+                let all = state.datacenters().map(|other| (told(other), state.servers_of(&other.name).cloned()));
+                // What a secondary says of itself comes to the primary when it does.
+                let all = all.chain(here).filter(|(other, _)| Some(other.cluster) != own);
+                all.map(|(other, servers)| (other.name.clone(), (other, servers))).collect()
             };
             other_key(&others(primary), &others(secondary)).map(|name| format!("the datacenter {name}"))
         }
         Table::Policies => {
             let policies = |state: &State| -> BTreeMap<_, _> {
                 let policies = state.acl().policies();
-                policies.map(|policy| (policy.id, (policy.name.clone(), policy.description.clone()))).collect()
+                policies.map(|policy| (policy.id, Policy { created, modified, ..Policy::clone(policy) })).collect()
             };
             other_key(&policies(primary), &policies(secondary)).map(|policy| format!("policy {policy}"))
         }
         Table::Tokens => {
+            let now = primary.now().max(secondary.now());
             let tokens = |state: &State| -> BTreeMap<_, _> {
-                let tokens = state.acl().tokens().filter(|token| !token.is_local);
-                tokens.map(|token| (token.accessor, (token.secret, token.service_identities.clone()))).collect()
+                // Behind a local token that of the primary waits.
+                let tokens = state.acl().tokens().chain(state.hidden_tokens());
+                let tokens = tokens.filter(|token| !token.is_local && token.expires_at.is_none_or(|end| end > now));
+                tokens.map(|token| (token.accessor, Token { created, modified, ..Token::clone(token) })).collect()
             };
             other_key(&tokens(primary), &tokens(secondary)).map(|token| format!("token {token}"))
         }

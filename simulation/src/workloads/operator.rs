@@ -5,7 +5,10 @@ mod life;
 
 use std::{sync::Arc, time::Duration};
 
-use carrack::server::{federation_token::FederationTokenText, join_token::JoinTokenText};
+use carrack::{
+    api::http::span,
+    server::{federation_token::FederationTokenText, join_token::JoinTokenText},
+};
 use carrack_authority::{issuer::IssuerPhase, root::Ca, x509::pem};
 use futures::future::join_all;
 use serde_json::{Value, json};
@@ -302,7 +305,7 @@ impl Operator {
     }
 
     async fn set_leaf_life(&mut self, datacenter: usize, life: Duration, deadline: Instant) -> Result<(), String> {
-        self.configure(datacenter, "LeafCertTTL", json!(format!("{}s", life.as_secs())), deadline).await
+        self.configure(datacenter, "LeafCertTTL", json!(span::format(life)), deadline).await
     }
 
     /// So many requests at once, each on a connection of its own; what is refused for its number says so.
@@ -341,18 +344,17 @@ impl Operator {
         value: Value,
         deadline: Instant,
     ) -> Result<(), String> {
-        let path = "/v1/connect/ca/configuration";
+        // A secondary's index is none of the primary's, which alone is compared.
+        let path = &format!("/v1/connect/ca/configuration?dc={}", datacenter_name(PRIMARY));
+        self.shared.book().configured.set(name, None);
         while Instant::now() < deadline {
             let mut configuration = self.until_done(datacenter, deadline, "GET", path, None).await?.json();
             configuration["Config"][name] = value.clone();
-            if datacenter != PRIMARY {
-                // A secondary's index is none of the primary's, which alone is compared.
-                configuration["ModifyIndex"] = json!(0);
-            }
             let is_decided = |answer: &Answer| answer.is_success() || answer.status == 409;
             let body = Some(configuration);
             let answer = self.until_answered(datacenter, deadline, "PUT", path, body, is_decided).await?;
             if answer.is_success() {
+                self.shared.book().configured.set(name, Some(value));
                 return Ok(());
             }
         }

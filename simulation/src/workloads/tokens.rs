@@ -1,5 +1,7 @@
 //! Tokens that are made, used and deleted: a deleted one entitles to nothing from the moment that its deletion was answered.
 
+mod local;
+
 use std::time::Duration;
 
 use carrack_authority::x509::pem;
@@ -19,8 +21,13 @@ pub(super) async fn run(mut worker: Worker) {
     let mut number = 0;
     let server_ca = worker.shared.server_ca(worker.datacenter).expect("a formed datacenter has told its server CA");
     let mut holder = Client::new(&worker.shared, &server_ca, None);
+    let mut travellers = local::travellers(&worker);
     while worker.goes_on().await {
         number += 1;
+        if worker.random.random_ratio(1, 4) && !travellers.is_empty() {
+            local::story(&mut worker, &mut holder, &mut travellers, number).await;
+            continue;
+        }
         let service = format!("brief-{}-{number}", worker.host);
         if let Some((accessor, secret)) = make(&mut worker, &service).await {
             use_and_delete(&mut worker, &mut holder, &service, &accessor, &secret).await;
