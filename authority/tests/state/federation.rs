@@ -9,6 +9,7 @@ use carrack_authority::{
         KnownServers, Next, REMOTE_ISSUERS_PER_SERVER_MAX, RemoteIssuer, SERVERS_AT_ONCE_MAX, Table, next,
     },
     id::{NodeId, Revision},
+    intention::Action,
     root::{Ca, RootPhase},
     state::StateRecord,
     time::Timestamp,
@@ -160,6 +161,14 @@ fn a_secondary_writes_nothing_that_holds_everywhere() {
         Command::CreateFederationToken(federation_token("dc3")),
         Command::AdmitDatacenter(Box::new(AdmitDatacenter { secret: digest("x"), facts: facts() })),
         Command::RemoveDatacenter { name: name("dc1") },
+        put_intention(0, intention("web", "db", Action::Allow)),
+        Command::DeleteIntention { destination: party("db"), source: party("web") },
+        Command::PutServiceIntentions {
+            expected: None,
+            destination: party("db"),
+            intentions: vec![intention("web", "db", Action::Allow)],
+        },
+        Command::DeleteServiceIntentions { expected: None, destination: party("db") },
     ];
     let unchanged = Command::SetCaConfig { expected: state.ca_config().modified, config: state.ca_config().config };
     for command in commands.into_iter().chain([unchanged]) {

@@ -7,6 +7,7 @@ mod chooser;
 mod cost;
 mod federation;
 mod following;
+mod intentions;
 mod model;
 mod revisions;
 mod snapshots;
