@@ -64,6 +64,7 @@ pub struct Cluster {
 pub(crate) struct Histories {
     pub(crate) policies: History,
     pub(crate) tokens: History,
+    pub(crate) intentions: History,
 }
 
 impl Histories {
@@ -71,12 +72,13 @@ impl Histories {
         match table {
             Table::Policies => Some(&mut self.policies),
             Table::Tokens => Some(&mut self.tokens),
+            Table::Intentions => Some(&mut self.intentions),
             Table::Ca | Table::Datacenters => None,
         }
     }
 
-    fn all(&self) -> [(Table, &History); 2] {
-        [(Table::Policies, &self.policies), (Table::Tokens, &self.tokens)]
+    fn all(&self) -> [(Table, &History); 3] {
+        [(Table::Policies, &self.policies), (Table::Tokens, &self.tokens), (Table::Intentions, &self.intentions)]
     }
 }
 

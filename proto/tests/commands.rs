@@ -24,7 +24,7 @@ use carrack_authority::{
     },
     id::{Digest, FeatureLevel, KeyId, NodeId, Revision, Serial, StoreId},
     intention::{
-        Action, DestinationKey, Effect, Intention, Party, Pattern, Permission,
+        Action, DestinationKey, Effect, Intention, IntentionKey, Party, Pattern, Permission,
         permission::{ClaimTest, HeaderTest, JwtProvider, JwtRequirement, Method, PathTest, ValueTest},
     },
     issuance::{Grant, Holder, Issuance, IssuanceRecord, Keeper, Review},
@@ -343,8 +343,18 @@ fn intention_commands() -> Vec<Command> {
         Command::DeleteIntention { destination: destination.clone(), source },
         Command::PutServiceIntentions { expected, destination: destination.clone(), intentions: intentions().to_vec() },
         Command::DeleteServiceIntentions { expected: None, destination },
+        followed_intentions(),
     ]);
     commands
+}
+
+fn followed_intentions() -> Command {
+    let (primary, at, key) = (Uuid::from_u128(190), Cursor::default(), Uuid::from_u128(191));
+    let deleted = vec![IntentionKey(key)];
+    let change =
+        Change::Intentions { page: Some(Page { after: None, upto: Some(key) }), put: intentions().to_vec(), deleted };
+    let table = Table::Intentions;
+    Command::FollowPrimary(Box::new(Followed { primary, table, from: at, to: at, change, is_all: true }))
 }
 
 fn intention_records() -> Vec<StateRecord> {
@@ -576,6 +586,8 @@ fn records() -> Vec<StateRecord> {
     records.push(StateRecord::HiddenToken(Arc::new(Token { is_local: false, ..token() })));
     records.extend(agent_records());
     records.extend(intention_records());
+    let (table, at) = (Table::Intentions, Revision(192));
+    records.extend([StateRecord::Changed(table, at, Uuid::from_u128(193)), StateRecord::Forgotten(table, at)]);
     records
 }
 

@@ -4,6 +4,7 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use super::{Change, State, check};
 use crate::{
+    federation::{Page, Table},
     id::Revision,
     intention::{
         Effect, Intention, IntentionKey, Intentions, Party,
@@ -151,14 +152,21 @@ impl State {
 
     fn write_intention(&mut self, change: &mut Change, mut intention: Intention) {
         (intention.modified, intention.updated_at) = (change.revision(), change.now);
+        self.note_for_secondaries(change, Table::Intentions, intention.key().0);
         self.keep_intention(change, intention);
     }
 
     fn forget_intention(&mut self, change: &mut Change, key: IntentionKey) {
-        if let Some(gone) = self.intentions.delete(key) {
+        if let Some(gone) = self.drop_intention(change, key) {
             change.unmake(key.0, gone.modified);
-            self.touch_intentions_of(change, &gone.destination);
+            self.note_for_secondaries(change, Table::Intentions, key.0);
         }
+    }
+
+    fn drop_intention(&mut self, change: &mut Change, key: IntentionKey) -> Option<Arc<Intention>> {
+        let gone = self.intentions.delete(key)?;
+        self.touch_intentions_of(change, &gone.destination);
+        Some(gone)
     }
 
     fn keep_intention(&mut self, change: &mut Change, intention: Intention) {
@@ -178,6 +186,53 @@ impl State {
             self.modified.remove(&key);
             change.touch(WatchKey::IntentionsGone);
         }
+    }
+
+    pub(super) fn check_followed_intentions(&self, put: &[Intention]) -> Result<(), Rejection> {
+        // Those that the primary has deleted meanwhile may still be here while its table is read anew.
+        let new = put.iter().filter(|intention| self.intentions.of_key(intention.key()).is_none()).count();
+        check::at_most("intentions", self.intentions.count() + new, 2 * INTENTIONS_MAX)?;
+        put.iter().try_for_each(check_intention_form)
+    }
+
+    pub(super) fn follow_intentions(
+        &mut self,
+        change: &mut Change,
+        page: Option<&Page>,
+        put: &[Intention],
+        deleted: &[IntentionKey],
+    ) {
+        let mut gone = deleted.to_vec();
+        if let Some(page) = page {
+            let heard: BTreeSet<IntentionKey> = put.iter().map(Intention::key).collect();
+            let here = self.intentions.after(page.after.map(IntentionKey)).map(|intention| intention.key());
+            let here = here.take_while(|key| page.contains(key.0));
+            gone.extend(here.filter(|key| !heard.contains(key)));
+        }
+        // In this order a destination that changes is never without any.
+        for heard in put {
+            self.follow_intention(change, heard);
+        }
+        for key in gone {
+            self.drop_intention(change, key);
+        }
+    }
+
+    fn follow_intention(&mut self, change: &mut Change, heard: &Intention) {
+        let found = self.intentions.of_key(heard.key());
+        let first = (change.revision(), change.revision());
+        let (created, modified) = found.map_or(first, |found| (found.created, found.modified));
+        let mut intention = Intention { created, modified, ..heard.clone() };
+        if found.is_some_and(|found| **found == intention) {
+            return;
+        }
+        intention.modified = change.revision();
+        // An ID has one owner in the primary: whoever has it here is another one there, or gone, and a later change says so.
+        let owner = intention.legacy_id.and_then(|id| self.intentions.of_legacy_id(id));
+        if let Some(other) = owner.map(|owner| owner.key()).filter(|owner| *owner != intention.key()) {
+            self.drop_intention(change, other);
+        }
+        self.keep_intention(change, intention);
     }
 }
 

@@ -6,6 +6,7 @@ mod bounds;
 mod chooser;
 mod cost;
 mod federation;
+mod followed_intentions;
 mod following;
 mod intentions;
 mod model;
