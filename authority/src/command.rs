@@ -9,6 +9,7 @@ use crate::{
     ca_config::CaConfig,
     federation::{AdmitDatacenter, Datacenter, DatacenterFacts, FederationToken, Followed, KnownServers, RemoteIssuer},
     id::{Digest, FeatureLevel, KeyId, NodeId, Revision},
+    intention::{Intention, Party},
     issuance::Issuance,
     issuer::{IssuerRequest, SignedIssuer},
     member::{Addresses, AdmitServer, JoinToken, Member, ServerCertificate, ServerCertificateRequest},
@@ -239,6 +240,36 @@ pub enum Command {
         /// Its record, as it was seen.
         expected: Revision,
     },
+    /// Makes or changes an intention. It touches no other one, also not of the same destination.
+    PutIntention {
+        /// The intention before; zero: it must not exist.
+        expected: Revision,
+        /// The intention; its times and revisions are set by apply.
+        intention: Box<Intention>,
+    },
+    /// Deletes an intention.
+    DeleteIntention {
+        /// Its destination.
+        destination: Party,
+        /// Its source.
+        source: Party,
+    },
+    /// Makes these the intentions of a destination: those of other sources are deleted.
+    PutServiceIntentions {
+        /// The destination's revision before, zero: it must have none; `None`: whatever is there.
+        expected: Option<Revision>,
+        /// The destination.
+        destination: Party,
+        /// All of them, at least one; their times and revisions are set by apply.
+        intentions: Vec<Intention>,
+    },
+    /// Deletes every intention of a destination.
+    DeleteServiceIntentions {
+        /// The destination's revision before; `None`: whatever is there.
+        expected: Option<Revision>,
+        /// The destination.
+        destination: Party,
+    },
 }
 
 impl Command {
@@ -267,7 +298,11 @@ impl Command {
             | Self::RecordRemoteIssuer(_)
             | Self::CreateAgentToken(_)
             | Self::AdmitAgent { .. }
-            | Self::RemoveAgent { .. } => true,
+            | Self::RemoveAgent { .. }
+            | Self::PutIntention { .. }
+            | Self::DeleteIntention { .. }
+            | Self::PutServiceIntentions { .. }
+            | Self::DeleteServiceIntentions { .. } => true,
             Self::Bootstrap(_)
             | Self::RaiseFeatureLevel { .. }
             | Self::RecordServerCertificate { .. }

@@ -8,6 +8,7 @@ use crate::{
     acl::AccessorId,
     ca_config::BadCaConfig,
     id::{Digest, FeatureLevel, KeyId, NodeId, Revision, Serial},
+    intention::{DestinationKey, Party},
     root::Ca,
     spiffe::Name,
     time::Timestamp,
@@ -79,6 +80,30 @@ pub enum WatchKey {
     Agent(Digest),
     /// The agent tokens.
     AgentTokens,
+    /// All intentions.
+    Intentions,
+    /// The intentions of one service as destination. It has a revision of its own while it has intentions, else that of
+    /// [`WatchKey::IntentionsGone`].
+    IntentionsOf(DestinationKey),
+    /// The intentions of the destination `*`, which every destination may meet.
+    IntentionsOfAny,
+    /// Some destination lost its last intention. Nobody waits for it.
+    IntentionsGone,
+}
+
+impl WatchKey {
+    /// The intentions of exactly this destination.
+    pub fn intentions_of(destination: &Party) -> Self {
+        match destination {
+            Party::Service(name) => Self::IntentionsOf(DestinationKey::of(name)),
+            Party::Any => Self::IntentionsOfAny,
+        }
+    }
+
+    /// Those that a connection to this service may meet: whoever decides about it waits for both.
+    pub fn intentions_matching(destination: &Name) -> [Self; 2] {
+        [Self::IntentionsOf(DestinationKey::of(destination)), Self::IntentionsOfAny]
+    }
 }
 
 /// What an entry did.

@@ -6,6 +6,7 @@ mod check;
 mod cluster;
 mod federation;
 mod follow;
+mod intentions;
 mod issuances;
 mod issuers;
 mod members;
@@ -26,6 +27,7 @@ use crate::{
     command::{Command, Entry},
     federation::{Datacenter, FederationToken, History, KnownServers, Progress, RemoteIssuer, Table},
     id::{Digest, FeatureLevel, KeyId, NodeId, Revision},
+    intention::Intentions,
     issuance::IssuanceLog,
     issuer::{Issuer, IssuerRequest},
     member::{JoinToken, Member, RemovedMember},
@@ -62,6 +64,7 @@ pub struct Cluster {
 pub(crate) struct Histories {
     pub(crate) policies: History,
     pub(crate) tokens: History,
+    pub(crate) intentions: History,
 }
 
 impl Histories {
@@ -69,12 +72,13 @@ impl Histories {
         match table {
             Table::Policies => Some(&mut self.policies),
             Table::Tokens => Some(&mut self.tokens),
+            Table::Intentions => Some(&mut self.intentions),
             Table::Ca | Table::Datacenters => None,
         }
     }
 
-    fn all(&self) -> [(Table, &History); 2] {
-        [(Table::Policies, &self.policies), (Table::Tokens, &self.tokens)]
+    fn all(&self) -> [(Table, &History); 3] {
+        [(Table::Policies, &self.policies), (Table::Tokens, &self.tokens), (Table::Intentions, &self.intentions)]
     }
 }
 
@@ -97,6 +101,7 @@ pub struct State {
     acl: Acl,
     /// In a secondary: the primary's tokens behind which a local one stands.
     hidden_tokens: OrdMap<AccessorId, Arc<Token>>,
+    intentions: Intentions,
     /// In a secondary: the name of the primary.
     primary: Option<Name>,
     datacenters: OrdMap<Name, Arc<Datacenter>>,
@@ -131,7 +136,8 @@ impl State {
         let outcomes = outcomes.collect();
         self.show_hidden_tokens(&mut change);
         for key in &change.touched {
-            if !matches!(key, WatchKey::Token(_) | WatchKey::Agent(_)) {
+            // Those of destinations were set as they changed: some have ended.
+            if !matches!(key, WatchKey::Token(_) | WatchKey::Agent(_) | WatchKey::IntentionsOf(_)) {
                 self.modified.insert(*key, Revision(index.saturating_sub(hash_order(key))));
             }
         }
@@ -194,6 +200,14 @@ impl State {
             Command::CreateAgentToken(token) => self.create_agent_token(change, token),
             Command::AdmitAgent { secret, node, public_key } => self.admit_agent(change, secret, node, *public_key),
             Command::RemoveAgent { node, expected } => self.remove_agent(change, node, *expected),
+            Command::PutIntention { expected, intention } => self.put_intention(change, *expected, intention),
+            Command::DeleteIntention { destination, source } => self.delete_intention(change, destination, source),
+            Command::PutServiceIntentions { expected, destination, intentions } => {
+                self.put_service_intentions(change, *expected, destination, intentions)
+            }
+            Command::DeleteServiceIntentions { expected, destination } => {
+                self.delete_service_intentions(change, *expected, destination)
+            }
         }
     }
 
@@ -307,7 +321,8 @@ impl State {
         &self.acl
     }
 
-    /// The entry that changed a table last. A token's and an agent's own revision is in its record.
+    /// The entry that changed a table last. A token's and an agent's own revision is in its record; destinations without intentions
+    /// share one.
     pub fn modified(&self, key: &WatchKey) -> Revision {
         match key {
             WatchKey::Token(accessor) => {
@@ -317,6 +332,10 @@ impl State {
             WatchKey::Agent(public_key) => {
                 let agent = self.agent_of_key(public_key);
                 agent.map_or_else(|| self.modified(&WatchKey::Agents), |agent| agent.modified)
+            }
+            WatchKey::IntentionsOf(_) => {
+                let own = self.modified.get(key).copied();
+                own.unwrap_or_else(|| self.modified(&WatchKey::IntentionsGone))
             }
             key => self.modified.get(key).copied().unwrap_or_default(),
         }
@@ -344,10 +363,14 @@ impl Change {
     /// compares with it would change the one for the other.
     fn check_made_once(&self, what: &str, key: Uuid) -> Result<(), Rejection> {
         if self.unmade.contains(&key) {
-            let (what, found) = (format!("{what}, which was deleted just now,"), self.revision());
-            return Err(Rejection::Conflict { what, expected: Revision::default(), found });
+            return Err(self.written_here(what.to_owned()));
         }
         Ok(())
+    }
+
+    /// The refusal of what this very entry has written before: nobody has seen that yet.
+    const fn written_here(&self, what: String) -> Rejection {
+        Rejection::Conflict { what, expected: Revision(0), found: self.revision() }
     }
 
     fn touch(&mut self, key: WatchKey) {

@@ -2,7 +2,12 @@
 //! for ever; a file here is only ever added to (`UPDATE_EXPECT=1`).
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::{collections::BTreeSet, fmt::Debug, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Debug,
+    sync::Arc,
+    time::Duration,
+};
 
 use carrack_authority::{
     Command, Entry, Outcome, Proposal, Rejection, WatchKey,
@@ -18,6 +23,10 @@ use carrack_authority::{
         KnownDatacenter, KnownServers, Page, Progress, RemoteIssuer, Table,
     },
     id::{Digest, FeatureLevel, KeyId, NodeId, Revision, Serial, StoreId},
+    intention::{
+        Action, DestinationKey, Effect, Intention, IntentionKey, Party, Pattern, Permission,
+        permission::{ClaimTest, HeaderTest, JwtProvider, JwtRequirement, Method, PathTest, ValueTest},
+    },
     issuance::{Grant, Holder, Issuance, IssuanceRecord, Keeper, Review},
     issuer::{Issuer, IssuerPhase, IssuerRequest, SignedIssuer},
     key::{Der, KeyKind},
@@ -267,7 +276,97 @@ fn commands() -> Vec<Command> {
     ];
     commands.extend(issuances().map(Command::RecordIssuance));
     commands.extend(federation_commands());
+    commands.extend(intention_commands());
     commands
+}
+
+fn jwt() -> JwtRequirement {
+    let claims = vec![ClaimTest { path: vec!["realm".into(), "roles".into()], value: "admin".into() }];
+    JwtRequirement { providers: vec![JwtProvider { name: "okta".into(), claims }] }
+}
+
+/// Every kind of test is in one of them.
+fn permissions() -> Vec<Permission> {
+    let text = || "text".to_owned();
+    let paths = [
+        PathTest::Any,
+        PathTest::Exact("/a".into()),
+        PathTest::Prefix("/b".into()),
+        PathTest::Regex(Pattern::new("/c.*")),
+    ];
+    let values = [
+        ValueTest::Present,
+        ValueTest::Exact(text()),
+        ValueTest::Prefix(text()),
+        ValueTest::Suffix(text()),
+        ValueTest::Contains(text()),
+        ValueTest::Regex(Pattern::new("te?xt")),
+    ];
+    let header = |value| HeaderTest { name: "X-A".into(), value, is_inverted: true, ignores_case: true };
+    let headers = values.map(header).to_vec();
+    let permission = |path| Permission {
+        action: Action::Allow,
+        path,
+        headers: headers.clone(),
+        methods: Method::ALL.to_vec(),
+        jwt: Some(jwt()),
+    };
+    paths.map(permission).to_vec()
+}
+
+fn intention(source: Party, effect: Effect) -> Intention {
+    Intention {
+        destination: Party::Service(name("db")),
+        source,
+        effect,
+        jwt: Some(jwt()),
+        description: "d".into(),
+        meta: BTreeMap::from([("k".to_owned(), "v".to_owned())]),
+        legacy_id: Some(Uuid::from_u128(164)),
+        created_at: Timestamp(165),
+        updated_at: Timestamp(166),
+        created: Revision(167),
+        modified: Revision(168),
+    }
+}
+
+fn intentions() -> [Intention; 2] {
+    let l4 = intention(Party::Any, Effect::Action(Action::Deny));
+    [l4, intention(Party::Service(name("web")), Effect::Permissions(permissions()))]
+}
+
+fn intention_commands() -> Vec<Command> {
+    let (destination, source, expected) = (Party::Service(name("db")), Party::Any, Some(Revision(169)));
+    let put = |intention| Command::PutIntention { expected: Revision(170), intention: Box::new(intention) };
+    let mut commands = intentions().map(put).to_vec();
+    commands.extend([
+        Command::DeleteIntention { destination: destination.clone(), source },
+        Command::PutServiceIntentions { expected, destination: destination.clone(), intentions: intentions().to_vec() },
+        Command::DeleteServiceIntentions { expected: None, destination },
+        followed_intentions(),
+    ]);
+    commands
+}
+
+fn followed_intentions() -> Command {
+    let (primary, at, key) = (Uuid::from_u128(190), Cursor::default(), Uuid::from_u128(191));
+    let deleted = vec![IntentionKey(key)];
+    let change =
+        Change::Intentions { page: Some(Page { after: None, upto: Some(key) }), put: intentions().to_vec(), deleted };
+    let table = Table::Intentions;
+    Command::FollowPrimary(Box::new(Followed { primary, table, from: at, to: at, change, is_all: true }))
+}
+
+fn intention_records() -> Vec<StateRecord> {
+    let mut records = intentions().map(|intention| StateRecord::Intention(Arc::new(intention))).to_vec();
+    let keys = [
+        WatchKey::Intentions,
+        WatchKey::IntentionsOf(DestinationKey(Uuid::from_u128(171))),
+        WatchKey::IntentionsOfAny,
+        WatchKey::IntentionsGone,
+    ];
+    records.extend(keys.map(|key| StateRecord::Modified(key, Revision(172))));
+    records
 }
 
 fn facts() -> DatacenterFacts {
@@ -486,6 +585,9 @@ fn records() -> Vec<StateRecord> {
     records.push(StateRecord::ServersOf(name("dc2"), servers()));
     records.push(StateRecord::HiddenToken(Arc::new(Token { is_local: false, ..token() })));
     records.extend(agent_records());
+    records.extend(intention_records());
+    let (table, at) = (Table::Intentions, Revision(192));
+    records.extend([StateRecord::Changed(table, at, Uuid::from_u128(193)), StateRecord::Forgotten(table, at)]);
     records
 }
 
@@ -527,7 +629,7 @@ fn outcomes() -> Vec<Outcome> {
 #[test]
 fn commands_of_schema_1() {
     check("commands", Kind::Commands, &commands());
-    assert_eq!(names(&commands()).len(), 33, "a new command needs its golden bytes");
+    assert_eq!(names(&commands()).len(), 37, "a new command needs its golden bytes");
 }
 
 #[test]
@@ -539,7 +641,7 @@ fn an_entry_of_schema_1() {
 #[test]
 fn records_of_schema_1() {
     check("records", Kind::SnapshotRecords, &records());
-    assert_eq!(names(&records()).len(), 23, "a new kind of record needs its golden bytes");
+    assert_eq!(names(&records()).len(), 24, "a new kind of record needs its golden bytes");
 }
 
 #[test]

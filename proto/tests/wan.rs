@@ -1,7 +1,7 @@
 //! What goes over the WAN comes back as it was, and what is not in its form is refused by name.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use carrack_authority::{
     acl::{
@@ -11,6 +11,10 @@ use carrack_authority::{
     ca_config::CaConfig,
     federation::{CaTable, Change, Cursor, Datacenter, KnownDatacenter, KnownServers, Page, Table},
     id::{Digest, KeyId, NodeId, Revision},
+    intention::{
+        Action, Effect, Intention, IntentionKey, Party, Pattern, Permission,
+        permission::{ClaimTest, HeaderTest, JwtProvider, JwtRequirement, Method, PathTest, ValueTest},
+    },
     key::{Der, KeyKind},
     root::{Bridge, NewRoot, Root, RootPhase},
     spiffe::Name,
@@ -84,6 +88,65 @@ fn every_rule() -> Arc<[Rule]> {
     all.into_iter().chain(more).collect()
 }
 
+/// One for connections and one for requests, with every kind of test.
+fn intentions() -> Vec<Intention> {
+    let claims = vec![ClaimTest { path: vec!["realm".into(), "roles".into()], value: "admin".into() }];
+    let jwt = JwtRequirement { providers: vec![JwtProvider { name: "okta".into(), claims }] };
+    let text = || "text".to_owned();
+    let values = [
+        ValueTest::Present,
+        ValueTest::Exact(text()),
+        ValueTest::Prefix(text()),
+        ValueTest::Suffix(text()),
+        ValueTest::Contains(text()),
+        ValueTest::Regex(Pattern::new("te?xt")),
+    ];
+    let header = |value: &ValueTest| HeaderTest {
+        name: "X-A".into(),
+        value: value.clone(),
+        is_inverted: *value == ValueTest::Present,
+        ignores_case: *value == ValueTest::Exact(text()),
+    };
+    let paths = [
+        PathTest::Any,
+        PathTest::Exact("/a".into()),
+        PathTest::Prefix("/b".into()),
+        PathTest::Regex(Pattern::new("/c.*")),
+    ];
+    let permissions = paths.map(|path| Permission {
+        action: if path == PathTest::Any { Action::Deny } else { Action::Allow },
+        path,
+        headers: values.iter().map(header).collect(),
+        methods: Method::ALL.to_vec(),
+        jwt: Some(jwt.clone()),
+    });
+    let plain = Intention {
+        destination: Party::Any,
+        source: Party::Service(name("web")),
+        effect: Effect::Action(Action::Deny),
+        jwt: None,
+        description: "what it is for".into(),
+        meta: BTreeMap::from([("k".into(), "v".into()), ("l".into(), String::new())]),
+        legacy_id: Some(id(26)),
+        created_at: Timestamp(27),
+        updated_at: Timestamp(28),
+        created: Revision(0),
+        modified: Revision(0),
+    };
+    let (destination, source) = (Party::Service(name("db")), Party::Any);
+    let effect = Effect::Permissions(permissions.into());
+    let by_request = Intention {
+        destination,
+        source,
+        effect,
+        jwt: Some(jwt),
+        meta: BTreeMap::new(),
+        legacy_id: None,
+        ..plain.clone()
+    };
+    vec![plain, by_request]
+}
+
 fn changes() -> Vec<Change> {
     let bridge = Bridge {
         certificate: der("bridge"),
@@ -140,6 +203,7 @@ fn changes() -> Vec<Change> {
         changes.push(Change::Policies { page, put: vec![policy.clone()], deleted: vec![PolicyId(id(20))] });
         let put = vec![token.clone(), endless.clone()];
         changes.push(Change::Tokens { page, put, deleted: vec![AccessorId(id(21))] });
+        changes.push(Change::Intentions { page, put: intentions(), deleted: vec![IntentionKey(id(29))] });
     }
     changes
 }
@@ -187,5 +251,28 @@ fn what_is_not_in_its_form_is_refused_by_name() {
     let Some(wan::follow_response::Change::Tokens(change)) = &mut tokens.change else { panic!("no tokens") };
     change.put[0].secret_digest = vec![0; 31].into();
     assert!(refusal(tokens).contains("digest"));
+    type Spoil = fn(&mut wan::Intention);
+    let spoilt: [(Spoil, &str); 6] = [
+        (|intention| intention.source = "a b".into(), "source"),
+        (|intention| intention.destination = String::new(), "destination"),
+        (|intention| intention.action = "maybe".into(), "maybe"),
+        (|intention| intention.legacy_id = vec![1].into(), "ID of an intention"),
+        (|intention| intention.permissions = vec![wan::Permission::default()], "action and permissions"),
+        (|intention| intention.action = String::new(), "unknown action"),
+    ];
+    for (spoil, named) in spoilt {
+        let mut intentions = sent(&changes[5]);
+        let Some(wan::follow_response::Change::Intentions(change)) = &mut intentions.change else {
+            panic!("no intentions")
+        };
+        spoil(&mut change.put[0]);
+        assert!(refusal(intentions).contains(named), "{named}");
+    }
+    let mut intentions = sent(&changes[5]);
+    let Some(wan::follow_response::Change::Intentions(change)) = &mut intentions.change else {
+        panic!("no intentions")
+    };
+    change.put[1].permissions[0].methods[0] = "get".into();
+    assert!(refusal(intentions).contains("unknown method `get`"));
     assert!(table_from_wire(0).is_err() && table_from_wire(77).is_err());
 }

@@ -18,6 +18,7 @@ use crate::{
     acl::{AccessorId, Policy, PolicyId, Token},
     ca_config::CaConfig,
     id::{Digest, KeyId, NodeId, Revision},
+    intention::{Intention, IntentionKey},
     key::Der,
     member::MEMBERS_MAX,
     root::Root,
@@ -142,11 +143,13 @@ pub enum Table {
     Policies,
     /// The tokens that hold in every datacenter.
     Tokens,
+    /// All intentions.
+    Intentions,
 }
 
 impl Table {
     /// Every table.
-    pub const ALL: [Self; 4] = [Self::Ca, Self::Datacenters, Self::Policies, Self::Tokens];
+    pub const ALL: [Self; 5] = [Self::Ca, Self::Datacenters, Self::Policies, Self::Tokens, Self::Intentions];
 
     /// Its name in status and metrics.
     pub const fn as_str(self) -> &'static str {
@@ -155,6 +158,7 @@ impl Table {
             Self::Datacenters => "datacenters",
             Self::Policies => "policies",
             Self::Tokens => "tokens",
+            Self::Intentions => "intentions",
         }
     }
 }
@@ -235,6 +239,15 @@ pub enum Change {
     },
     /// All of them, each with its servers: there are few datacenters.
     DatacentersAndServers(Vec<KnownDatacenter>),
+    /// Some intentions.
+    Intentions {
+        /// The part of the whole that this is; `None`: single changes.
+        page: Option<Page>,
+        /// Made or changed.
+        put: Vec<Intention>,
+        /// Deleted.
+        deleted: Vec<IntentionKey>,
+    },
 }
 
 /// What the leader of a secondary heard of the primary.

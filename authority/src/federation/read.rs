@@ -1,5 +1,7 @@
 //! What follows next in a table, for someone who has followed it up to a cursor. Pure: the same state and cursor give the same answer.
 
+use std::iter::Peekable;
+
 use uuid::Uuid;
 
 use super::{CaTable, Change, Cursor, Datacenter, History, KnownDatacenter, Page, Table};
@@ -7,6 +9,7 @@ use crate::{
     State,
     acl::{AccessorId, Policy, PolicyId, Token},
     id::Revision,
+    intention::{Intention, IntentionKey},
     outcome::WatchKey,
     planted,
     root::{Ca, Root},
@@ -18,6 +21,9 @@ use crate::{
 const RECORDS_MAX: usize = 512;
 /// A change has about this many bytes and one record more: it is one value in the follower's log.
 const BYTES_MAX: usize = 128 * 1024;
+/// What one entry changed is not parted while a table is read: this much of it, and a change as above before it, are one value in the
+/// follower's log. An entry that changed more lets the reading begin again.
+const ENTRY_BYTES_MAX: usize = 256 * 1024;
 
 fn records_max() -> usize {
     planted::bound(planted::Bound::FollowedRecords, RECORDS_MAX)
@@ -41,6 +47,7 @@ pub const fn table_keys(table: Table) -> &'static [WatchKey] {
         Table::Datacenters => &[WatchKey::Datacenters, WatchKey::Members, WatchKey::Roots(Ca::Server)],
         Table::Policies => &[WatchKey::Policies],
         Table::Tokens => &[WatchKey::Tokens],
+        Table::Intentions => &[WatchKey::Intentions],
     }
 }
 
@@ -65,6 +72,7 @@ pub fn next(state: &State, table: Table, from: &Cursor) -> Option<Next> {
         }),
         Table::Policies => records::<Policy>(state, from),
         Table::Tokens => records::<Token>(state, from),
+        Table::Intentions => records::<Intention>(state, from),
     }
 }
 
@@ -101,14 +109,13 @@ fn records<R: Record>(state: &State, from: &Cursor) -> Option<Next> {
             Some(changes) => single::<R>(state, from, changes),
         };
     };
-    let Some(changes) = history.since(began, None) else {
-        // More has changed during the reading than is remembered: it begins again.
-        return Some(page::<R>(state, Cursor { reading: Some(now), after: None, ..*from }));
-    };
+    // More has changed during the reading than is remembered, or at once than can be sent: it begins again.
+    let again = || Some(page::<R>(state, Cursor { reading: Some(now), after: None, ..*from }));
+    let Some(changes) = history.since(began, None) else { return again() };
     // What has changed in the part that was read already does not wait for the end of the reading.
     let mut behind = changes.filter(|(_, key)| from.after.is_some_and(|after| *key <= after)).peekable();
     if behind.peek().is_some() {
-        return Some(meanwhile::<R>(state, from, behind));
+        return meanwhile::<R>(state, from, behind).or_else(again);
     }
     Some(page::<R>(state, Cursor { reading: Some(now), ..*from }))
 }
@@ -154,8 +161,17 @@ impl<R: Record> Sent<R> {
                 self.bytes += record.bytes();
                 self.put.push(record);
             }
-            None => self.deleted.push(key),
+            None => {
+                self.bytes += UUID_BYTES;
+                self.deleted.push(key);
+            }
         }
+    }
+
+    fn append(&mut self, mut other: Self) {
+        self.put.append(&mut other.put);
+        self.deleted.append(&mut other.deleted);
+        self.bytes += other.bytes;
     }
 
     fn into_change(self) -> Change {
@@ -181,19 +197,37 @@ fn single<R: Record>(state: &State, from: &Cursor, changes: impl Iterator<Item =
 }
 
 /// Changes in the part of a table that was read already, while the rest is read: always of whole revisions, each of which came from one
-/// entry of a bounded size.
-fn meanwhile<R: Record>(state: &State, from: &Cursor, changes: impl Iterator<Item = (Revision, Uuid)>) -> Next {
-    let mut sent = Sent::<R>::new();
-    let (mut last, mut reading) = (None, Revision(state.index()));
-    for (revision, key) in changes {
-        if sent.is_full() && last != Some(revision) {
-            reading = last.unwrap_or(reading);
-            break;
-        }
+/// entry. `None`: the first of them has too many.
+fn meanwhile<R: Record>(state: &State, from: &Cursor, changes: impl Iterator<Item = (Revision, Uuid)>) -> Option<Next> {
+    let (mut sent, mut last, mut changes) = (Sent::<R>::new(), None, changes.peekable());
+    let next = |sent: Sent<R>, reading: Revision| {
+        let to = Cursor { reading: Some(reading), ..*from };
+        Next { change: sent.into_change(), to, is_all: false }
+    };
+    while let Some((revision, _)) = changes.peek().copied() {
+        let entry = if sent.is_full() { None } else { of_entry(state, revision, &mut changes) };
+        // What does not fit any more comes next; what never fits, with the whole.
+        let Some(entry) = entry else { return last.map(|last| next(sent, last)) };
+        sent.append(entry);
         last = Some(revision);
-        sent.take(state, key);
     }
-    Next { change: sent.into_change(), to: Cursor { reading: Some(reading), ..*from }, is_all: false }
+    Some(next(sent, Revision(state.index())))
+}
+
+/// The changes of one revision; `None` if they are more than can be sent at once.
+fn of_entry<R: Record>(
+    state: &State,
+    revision: Revision,
+    changes: &mut Peekable<impl Iterator<Item = (Revision, Uuid)>>,
+) -> Option<Sent<R>> {
+    let mut sent = Sent::new();
+    while let Some((_, key)) = changes.next_if(|(other, _)| *other == revision) {
+        sent.take(state, key);
+        if sent.bytes > ENTRY_BYTES_MAX {
+            return None;
+        }
+    }
+    Some(sent)
 }
 
 /// What a record has beside its texts: ids, times, lengths.
@@ -263,5 +297,28 @@ impl Record for Token {
 
     fn change(page: Option<Page>, put: Vec<Self>, deleted: Vec<Uuid>) -> Change {
         Change::Tokens { page, put, deleted: deleted.into_iter().map(AccessorId).collect() }
+    }
+}
+
+impl Record for Intention {
+    fn history(state: &State) -> &History {
+        &state.histories.intentions
+    }
+
+    fn find(state: &State, key: Uuid) -> Option<Self> {
+        state.intentions().of_key(IntentionKey(key)).map(|intention| Self::clone(intention))
+    }
+
+    fn after(state: &State, key: Option<Uuid>) -> impl Iterator<Item = (Uuid, Self)> {
+        let intentions = state.intentions().after(key.map(IntentionKey));
+        intentions.map(|intention| (intention.key().0, Self::clone(intention)))
+    }
+
+    fn bytes(&self) -> usize {
+        Self::bytes(self)
+    }
+
+    fn change(page: Option<Page>, put: Vec<Self>, deleted: Vec<Uuid>) -> Change {
+        Change::Intentions { page, put, deleted: deleted.into_iter().map(IntentionKey).collect() }
     }
 }

@@ -1,7 +1,7 @@
 //! The bounds of intentions. They hold wherever a row was written; what is within them is not checked further when it is applied.
 
 use super::{
-    Intention, Party, Permission, Rule,
+    Effect, Intention, Party, Permission,
     permission::{JwtRequirement, Method, PathTest, ValueTest},
 };
 
@@ -100,13 +100,13 @@ impl Intention {
     pub fn bytes(&self) -> usize {
         let name = |party: &Party| party.as_str().len();
         let meta = self.meta.iter().map(|(key, value)| 2 * LENGTH_BYTES + key.len() + value.len());
-        let rule = match &self.rule {
-            Rule::Action(_) => 0,
-            Rule::Permissions(permissions) => permissions.iter().map(Permission::bytes).sum(),
+        let effect = match &self.effect {
+            Effect::Action(_) => 0,
+            Effect::Permissions(permissions) => permissions.iter().map(Permission::bytes).sum(),
         };
         let jwt = self.jwt.as_ref().map_or(0, JwtRequirement::bytes);
         let texts = name(&self.destination) + name(&self.source) + self.description.len();
-        FIXED_BYTES + texts + meta.sum::<usize>() + rule + jwt
+        FIXED_BYTES + texts + meta.sum::<usize>() + effect + jwt
     }
 }
 

@@ -7,7 +7,7 @@
 use std::{fmt, iter};
 
 use super::{
-    Action, Ambiguous, Intention, Permission, Request, Rule,
+    Action, Ambiguous, Effect, Intention, Permission, Request,
     permission::{HeaderTest, PathTest, ValueTest},
     request::Parts,
 };
@@ -154,7 +154,7 @@ pub fn decide<'a>(
 
 /// What one intention says, and how an L7 intention came to it.
 fn ask(intention: &Intention, request: Option<&Request>, default: DefaultPolicy) -> (Action, Option<L7Verdict>) {
-    if let Rule::Action(action) = &intention.rule
+    if let Effect::Action(action) = &intention.effect
         && (intention.jwt.is_none() || *action == Action::Deny)
     {
         return (*action, None);
@@ -163,9 +163,9 @@ fn ask(intention: &Intention, request: Option<&Request>, default: DefaultPolicy)
     if intention.jwt.as_ref().is_some_and(|jwt| !jwt.is_met_by(request.claims())) {
         return (Action::Deny, Some(L7Verdict::JwtMissing));
     }
-    let (action, verdict) = match &intention.rule {
-        Rule::Action(action) => (*action, L7Verdict::JwtPresent),
-        Rule::Permissions(permissions) => ask_permissions(permissions, request, default),
+    let (action, verdict) = match &intention.effect {
+        Effect::Action(action) => (*action, L7Verdict::JwtPresent),
+        Effect::Permissions(permissions) => ask_permissions(permissions, request, default),
     };
     (action, Some(verdict))
 }

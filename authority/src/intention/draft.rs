@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::{
-    Intention, Rule,
+    Effect, Intention,
     permission::{ClaimTest, HeaderTest, JwtProvider, JwtRequirement, Method, PathTest, Permission, ValueTest},
 };
 
@@ -199,9 +199,9 @@ impl SourceDraft {
         let (legacy_id, meta) = (intention.legacy_id, &intention.meta);
         Self {
             name: intention.source.to_string(),
-            action: match &intention.rule {
-                Rule::Action(action) => action.to_string(),
-                Rule::Permissions(_) => String::new(),
+            action: match &intention.effect {
+                Effect::Action(action) => action.to_string(),
+                Effect::Permissions(_) => String::new(),
             },
             permissions: intention.permissions().iter().map(PermissionDraft::of).collect(),
             precedence: intention.precedence(),

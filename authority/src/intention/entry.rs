@@ -94,7 +94,7 @@ impl fmt::Display for Action {
 
 /// What holds between source and destination.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Rule {
+pub enum Effect {
     /// For every connection.
     Action(Action),
     /// For each HTTP request what the first permission that fits it says. Never empty.
@@ -112,14 +112,14 @@ impl IntentionKey {
     }
 }
 
-/// What a destination is called where only a key of fixed size fits: in what its readers wait for. Two destinations with
-/// one key would be woken together, and nothing more.
+/// What a destination is called where only a key of fixed size fits: in [`WatchKey::IntentionsOf`](crate::WatchKey). Two
+/// destinations with one key would be woken together, and nothing more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct DestinationKey(pub Uuid);
 
 impl DestinationKey {
     /// The key of this destination.
-    pub fn of(destination: &Party) -> Self {
+    pub fn of(destination: &Name) -> Self {
         Self(tagged(b"carrack intention destination v1\0", &[destination.as_str()]))
     }
 }
@@ -144,8 +144,8 @@ pub struct Intention {
     /// Who reaches.
     pub source: Party,
     /// What holds.
-    pub rule: Rule,
-    /// What a request's JWT must say, whatever the rule allows.
+    pub effect: Effect,
+    /// What a request's JWT must say, whatever it allows.
     pub jwt: Option<JwtRequirement>,
     /// What it is for.
     pub description: String,
@@ -169,17 +169,17 @@ impl Intention {
         IntentionKey::of(&self.destination, &self.source)
     }
 
-    /// Its permissions; none: its rule is an action.
+    /// Its permissions; none: it is an action.
     pub fn permissions(&self) -> &[Permission] {
-        match &self.rule {
-            Rule::Action(_) => &[],
-            Rule::Permissions(permissions) => permissions,
+        match &self.effect {
+            Effect::Action(_) => &[],
+            Effect::Permissions(permissions) => permissions,
         }
     }
 
     /// Whether it decides by the request, which a connection alone does not show.
     pub const fn is_l7(&self) -> bool {
-        matches!(self.rule, Rule::Permissions(_)) || self.jwt.is_some()
+        matches!(self.effect, Effect::Permissions(_)) || self.jwt.is_some()
     }
 
     /// Whether it is about this source and this destination.
@@ -197,9 +197,9 @@ impl fmt::Display for Intention {
             write!(f, "ID: {id}, ")?;
         }
         write!(f, "Precedence: {precedence}, ")?;
-        match &self.rule {
-            Rule::Action(action) => write!(f, "Action: {})", action.as_capitals()),
-            Rule::Permissions(permissions) => write!(f, "Permissions: {})", permissions.len()),
+        match &self.effect {
+            Effect::Action(action) => write!(f, "Action: {})", action.as_capitals()),
+            Effect::Permissions(permissions) => write!(f, "Permissions: {})", permissions.len()),
         }
     }
 }

@@ -11,6 +11,7 @@ mod pattern;
 pub mod permission;
 mod precedence;
 mod request;
+mod store;
 mod verify;
 
 pub use canonical::{Ambiguous, canonical_path};
@@ -18,8 +19,9 @@ pub use decide::{Decider, Decision, DefaultPolicy, L7Verdict, decide};
 pub use draft::{
     ClaimDraft, EntryDraft, HeaderDraft, HttpDraft, JwtDraft, JwtProviderDraft, PermissionDraft, SourceDraft,
 };
-pub use entry::{Action, DestinationKey, Intention, IntentionKey, Party, Rule};
+pub use entry::{Action, DestinationKey, Effect, Intention, IntentionKey, Party};
 pub use pattern::Pattern;
 pub use permission::Permission;
 pub use request::Request;
+pub use store::Intentions;
 pub use verify::{BadIntention, party_of_path, service_of_path};

@@ -4,8 +4,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
-    Action, EntryDraft, HeaderDraft, HttpDraft, Intention, JwtDraft, Party, Pattern, Permission, PermissionDraft, Rule,
-    SourceDraft, bounds,
+    Action, Effect, EntryDraft, HeaderDraft, HttpDraft, Intention, JwtDraft, Party, Pattern, Permission,
+    PermissionDraft, SourceDraft, bounds,
     canonical::{canonical_path, is_token},
     entry::WILDCARD,
     permission::{HeaderTest, Method, PathTest, ValueTest},
@@ -105,11 +105,11 @@ impl SourceDraft {
             return bad(".LegacyMeta must be omitted");
         }
         at(".", check_meta("Meta", &self.legacy_meta))?;
-        let rule = self.rule(destination)?;
+        let effect = self.effect(destination)?;
         let intention = Intention {
             destination: destination.clone(),
             source,
-            rule,
+            effect,
             jwt: jwt.map(JwtDraft::requirement),
             description: self.description.clone(),
             meta: self.legacy_id.map_or(meta, |_| &self.legacy_meta).clone(),
@@ -142,10 +142,10 @@ impl SourceDraft {
         Ok(())
     }
 
-    fn rule(&self, destination: &Party) -> Result<Rule, BadIntention> {
+    fn effect(&self, destination: &Party) -> Result<Effect, BadIntention> {
         if self.permissions.is_empty() {
             return match action(&self.action) {
-                Some(action) => Ok(Rule::Action(action)),
+                Some(action) => Ok(Effect::Action(action)),
                 None => bad(".Action must be set to 'allow' or 'deny'"),
             };
         }
@@ -158,7 +158,7 @@ impl SourceDraft {
         let permissions = self.permissions.iter().enumerate();
         let permissions =
             permissions.map(|(place, permission)| at(&format!(".Permissions[{place}]"), permission.verify()));
-        permissions.collect::<Result<_, _>>().map(Rule::Permissions)
+        permissions.collect::<Result<_, _>>().map(Effect::Permissions)
     }
 }
 

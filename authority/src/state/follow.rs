@@ -56,6 +56,9 @@ impl State {
             federation::Change::Tokens { page, put, deleted } => {
                 self.follow_tokens(change, page.as_ref(), put, deleted)
             }
+            federation::Change::Intentions { page, put, deleted } => {
+                self.follow_intentions(change, page.as_ref(), put, deleted)
+            }
         }
         // A part says nothing of what is missing: a token that was deleted may be in the rest.
         let heard_at = if *is_all { change.now } else { progress.heard_at };
@@ -104,6 +107,7 @@ impl State {
                 check::at_most("tokens", count, 2 * TOKENS_MAX)?;
                 put.iter().try_for_each(check_followed_token)
             }
+            (federation::Change::Intentions { put, .. }, Table::Intentions) => self.check_followed_intentions(put),
             _ => Err(check::invalid(format!("what was followed of the table `{table}`"), "it is of another table")),
         }
     }

@@ -12,6 +12,7 @@ use crate::{
     ca_config::StoredCaConfig,
     federation::{Datacenter, FederationToken, KnownServers, Progress, RemoteIssuer, Table},
     id::{Digest, NodeId, Revision},
+    intention::Intention,
     issuance::{BadIssuance, Holder, IssuanceLog, IssuanceRecord},
     issuer::{Issuer, IssuerRequest},
     member::{JoinToken, Member, RemovedMember},
@@ -97,6 +98,8 @@ pub enum StateRecord {
     Agent(Arc<Agent>),
     /// An agent token.
     AgentToken(AgentToken),
+    /// An intention.
+    Intention(Arc<Intention>),
 }
 
 /// Records that are no state.
@@ -158,6 +161,7 @@ impl State {
             }))
             .chain(self.agents.values().cloned().map(StateRecord::Agent))
             .chain(self.agent_tokens.values().cloned().map(StateRecord::AgentToken))
+            .chain(self.intentions.all().cloned().map(StateRecord::Intention))
     }
 
     /// The state that these records are of.
@@ -240,6 +244,7 @@ impl State {
             StateRecord::ServersOf(name, servers) => self.put_servers_record(name, servers),
             StateRecord::Agent(agent) => self.put_agent_record(agent),
             StateRecord::AgentToken(token) => once("an agent token", self.agent_tokens.insert(token.secret, token)),
+            StateRecord::Intention(intention) => self.put_intention_record(intention),
         }
     }
 
@@ -336,6 +341,16 @@ impl State {
             return Err(contradiction(format!("the hidden token {}", token.accessor), "it is a local one"));
         }
         once("a hidden token", self.hidden_tokens.insert(token.accessor, token))
+    }
+
+    fn put_intention_record(&mut self, intention: Arc<Intention>) -> Result<(), BadRecords> {
+        let is_taken = intention.legacy_id.is_some_and(|id| self.intentions.of_legacy_id(id).is_some());
+        if self.intentions.of_key(intention.key()).is_some() || is_taken {
+            let (source, destination) = (&intention.source, &intention.destination);
+            return Err(BadRecords::Twice { what: format!("the intention `{source}` => `{destination}` or its ID") });
+        }
+        self.intentions.put(intention);
+        Ok(())
     }
 
     fn put_policy_record(&mut self, policy: Arc<Policy>) -> Result<(), BadRecords> {

@@ -8,6 +8,7 @@ use carrack_authority::{
     agent::AgentToken,
     ca_config::CaConfig,
     id::{FeatureLevel, NodeId, Revision, Serial},
+    intention::{Action, Effect, Intention},
     issuance::{Grant, Holder, Issuance, Keeper, Review},
     issuer::{Issuer, IssuerPhase, SignedIssuer},
     member::{AdmitServer, JoinToken, ServerCertificate, ServerCertificateRequest},
@@ -21,6 +22,7 @@ use crate::world::*;
 
 const SERVERS: [&str; 4] = ["a", "b", "c", "d"];
 const SERVICES: [&str; 3] = ["web", "db", "cache"];
+const PARTIES: [&str; 4] = ["web", "db", "cache", "*"];
 const ROOTS: [&str; 4] = ["root 1", "root 2", "root 3", "server root"];
 
 /// Draws choices from given numbers; when they run out, the first choice.
@@ -80,7 +82,7 @@ impl<'a> Chooser<'a> {
         if state.cluster().is_none() {
             return self.bootstrap();
         }
-        match self.below(40) {
+        match self.below(44) {
             0..17 => Command::RecordIssuance(self.issuance(state)),
             17 => Command::SetHalt { halted: self.once_in(10) },
             18..21 => self.token(state),
@@ -100,6 +102,9 @@ impl<'a> Chooser<'a> {
             35 => self.issuer_request(state),
             36..38 => self.signed_issuer(state),
             38 => self.configuration(state),
+            39..41 => self.intention(state),
+            41 => self.no_intention(state),
+            42 => self.service_intentions(state),
             _ => self.rare(),
         }
     }
@@ -206,6 +211,47 @@ impl<'a> Chooser<'a> {
         self.spoil(&mut policy.name, &["policy-1".into(), "global-management".into(), "x".repeat(1 << 12)]);
         self.spoil(&mut policy.source, &["x".repeat(1 << 17), "key \"\" {}".into()]);
         Command::PutPolicy { expected, policy }
+    }
+
+    fn row(&mut self, destination: &str, source: &str) -> Intention {
+        let mut row = intention(source, destination, self.of(&[Action::Allow, Action::Deny]));
+        if self.once_in(4) {
+            row.effect = Effect::Permissions(vec![permission(Action::Allow, "/"), permission(Action::Deny, "/x")]);
+        }
+        if self.once_in(4) {
+            row.legacy_id = Some(Uuid::from_u128(self.below(4) as u128));
+        }
+        self.spoil(&mut row.effect, &[Effect::Permissions(Vec::new()), Effect::Action(Action::Deny)]);
+        self.spoil(&mut row.description, &["x".repeat(1 << 12), "what for".into()]);
+        self.spoil(&mut row.destination, &[party("*"), party("other")]);
+        row
+    }
+
+    fn intention(&mut self, state: &State) -> Command {
+        let (destination, source) = (self.of(&PARTIES), self.of(&PARTIES));
+        let row = self.row(destination, source);
+        let found = state.intentions().exact(&row.destination, &row.source).map(|found| found.modified);
+        Command::PutIntention { expected: self.expected(found), intention: Box::new(row) }
+    }
+
+    fn service_intentions(&mut self, state: &State) -> Command {
+        let destination = self.of(&PARTIES);
+        let sources = PARTIES.iter().filter(|_| self.once_in(2)).copied().collect::<Vec<_>>();
+        let intentions = sources.into_iter().map(|source| self.row(destination, source)).collect();
+        let destination = party(destination);
+        let expected = self.expected(Some(state.destination_revision(&destination)));
+        let expected = self.of(&[None, Some(expected)]);
+        Command::PutServiceIntentions { expected, destination, intentions }
+    }
+
+    fn no_intention(&mut self, state: &State) -> Command {
+        let (destination, source) = (party(self.of(&PARTIES)), party(self.of(&PARTIES)));
+        if self.once_in(2) {
+            return Command::DeleteIntention { destination, source };
+        }
+        let expected = self.expected(Some(state.destination_revision(&destination)));
+        let expected = self.of(&[None, Some(expected)]);
+        Command::DeleteServiceIntentions { expected, destination }
     }
 
     fn bootstrap_acl(&mut self, state: &State) -> Command {

@@ -9,6 +9,7 @@ use carrack_authority::{
         KnownServers, Next, REMOTE_ISSUERS_PER_SERVER_MAX, RemoteIssuer, SERVERS_AT_ONCE_MAX, Table, next,
     },
     id::{NodeId, Revision},
+    intention::{Action, Effect, Intention},
     root::{Ca, RootPhase},
     state::StateRecord,
     time::Timestamp,
@@ -59,7 +60,7 @@ pub(crate) fn secondary() -> State {
     state
 }
 
-fn followed(table: Table, from: Cursor, to: Cursor, change: Change) -> Command {
+pub(crate) fn followed(table: Table, from: Cursor, to: Cursor, change: Change) -> Command {
     Command::FollowPrimary(Box::new(Followed { primary: PRIMARY, table, from, to, change, is_all: true }))
 }
 
@@ -89,6 +90,10 @@ fn bare_policy(policy: &Policy) -> Policy {
     Policy { created: Revision(0), modified: Revision(0), ..policy.clone() }
 }
 
+fn bare_intention(intention: &Intention) -> Intention {
+    Intention { created: Revision(0), modified: Revision(0), ..intention.clone() }
+}
+
 pub(crate) fn expect_equal(primary: &State, secondary: &State) {
     let tokens = |state: &State| {
         let tokens = state.acl().tokens().filter(|token| !token.is_local);
@@ -101,6 +106,8 @@ pub(crate) fn expect_equal(primary: &State, secondary: &State) {
     assert_eq!(hidden, secondary.hidden_tokens().map(|token| bare(token)).collect::<Vec<_>>());
     let policies = |state: &State| state.acl().policies().map(|policy| bare_policy(policy)).collect::<Vec<_>>();
     assert_eq!(policies(primary), policies(secondary));
+    let intentions = |state: &State| state.intentions().all().map(|it| bare_intention(it)).collect::<Vec<_>>();
+    assert_eq!(intentions(primary), intentions(secondary));
     let roots = |state: &State| {
         let roots = state.roots(Ca::Mesh).bundle();
         roots.iter().map(|root| (root.made.id, root.phase, root.activation)).collect::<Vec<_>>()
@@ -160,6 +167,14 @@ fn a_secondary_writes_nothing_that_holds_everywhere() {
         Command::CreateFederationToken(federation_token("dc3")),
         Command::AdmitDatacenter(Box::new(AdmitDatacenter { secret: digest("x"), facts: facts() })),
         Command::RemoveDatacenter { name: name("dc1") },
+        put_intention(0, intention("web", "db", Action::Allow)),
+        Command::DeleteIntention { destination: party("db"), source: party("web") },
+        Command::PutServiceIntentions {
+            expected: None,
+            destination: party("db"),
+            intentions: vec![intention("web", "db", Action::Allow)],
+        },
+        Command::DeleteServiceIntentions { expected: None, destination: party("db") },
     ];
     let unchanged = Command::SetCaConfig { expected: state.ca_config().modified, config: state.ca_config().config };
     for command in commands.into_iter().chain([unchanged]) {
@@ -221,6 +236,8 @@ fn what_cannot_be_of_the_primary_changes_nothing() {
     orphan.cluster = Uuid::from_u128(9);
     let local = Token { is_local: true, ..token(3) };
     let tokens = |token: Token| Change::Tokens { page: None, put: vec![token], deleted: Vec::new() };
+    let allow = intention("web", "db", Action::Allow);
+    let intentions = |it: Intention| Change::Intentions { page: None, put: vec![it], deleted: Vec::new() };
     let wrong = [
         (Table::Ca, Change::Ca(foreign), "trust domain"),
         (Table::Ca, Change::Ca(sealed_key), "sealed key"),
@@ -229,6 +246,9 @@ fn what_cannot_be_of_the_primary_changes_nothing() {
         (Table::Datacenters, Change::Datacenters(Vec::new()), "primary"),
         (Table::Datacenters, Change::Datacenters(vec![orphan]), "primary"),
         (Table::Tokens, tokens(local), "local"),
+        (Table::Policies, intentions(allow.clone()), "another table"),
+        (Table::Intentions, intentions(Intention { description: "x".repeat(513), ..allow.clone() }), "512"),
+        (Table::Intentions, intentions(Intention { effect: Effect::Permissions(Vec::new()), ..allow }), "neither"),
     ];
     let before: Vec<StateRecord> = secondary.to_records().skip(1).collect();
     for (table, change, reason) in wrong {

@@ -8,10 +8,12 @@ use carrack_authority::{
     acl::{AccessorId, Policy, Token},
     federation::Table,
     id::{NodeId, Revision},
+    intention::{Action, Intention},
     state::StateRecord,
     time::Timestamp,
 };
 use proptest::prelude::*;
+use uuid::Uuid;
 
 use crate::{
     federation::{admit_dc2, expect_equal, follow, follow_all, secondary},
@@ -124,7 +126,8 @@ fn forgetful(primary: &State) -> State {
         .to_records()
         .filter(|record| !matches!(record, StateRecord::Changed(..) | StateRecord::Forgotten(..)))
         .collect();
-    records.extend([Table::Policies, Table::Tokens].map(|table| StateRecord::Forgotten(table, index)));
+    records
+        .extend([Table::Policies, Table::Tokens, Table::Intentions].map(|table| StateRecord::Forgotten(table, index)));
     State::from_records(records).unwrap()
 }
 
@@ -140,6 +143,11 @@ enum Op {
     DeleteLocal(usize),
     LocalOfPrimary(u128),
     Many(u128),
+    /// A row, by [`row`]; with an ID that another one may have.
+    Intention(u8, bool),
+    DeleteIntention(u8),
+    DeleteDestination(u8),
+    ManyIntentions(u8),
     Follow(usize),
     Forget,
     Restore,
@@ -156,7 +164,11 @@ fn op() -> impl Strategy<Value = Op> {
         1 => (0..8_usize).prop_map(Op::DeleteLocal),
         1 => (0..8_u128).prop_map(Op::LocalOfPrimary),
         1 => (0..3_u128).prop_map(Op::Many),
-        4 => (0..4_usize).prop_map(Op::Follow),
+        4 => (0..Table::ALL.len()).prop_map(Op::Follow),
+        3 => (0..12_u8, any::<bool>()).prop_map(|(pair, has_id)| Op::Intention(pair, has_id)),
+        1 => (0..12_u8).prop_map(Op::DeleteIntention),
+        1 => (0..3_u8).prop_map(Op::DeleteDestination),
+        1 => (0..3_u8).prop_map(Op::ManyIntentions),
         1 => Just(Op::Forget),
         1 => Just(Op::Restore),
     ]
@@ -175,6 +187,13 @@ fn delete_local(secondary: &mut State, local: &mut BTreeSet<AccessorId>, place: 
     let Some(accessor) = local.iter().nth(place).copied() else { return };
     assert_eq!(propose(secondary, START, Command::DeleteToken { accessor }), Outcome::Done);
     local.remove(&accessor);
+}
+
+/// One of four sources of one of three destinations, `*` among both.
+fn row(pair: u8) -> Intention {
+    let (destination, source) =
+        (["db", "cache", "*"][usize::from(pair % 3)], ["web", "api", "x", "*"][usize::from(pair / 3)]);
+    intention(source, destination, Action::Allow)
 }
 
 fn perform(op: Op, primary: &mut State, secondary: &mut State, local: &mut BTreeSet<AccessorId>) {
@@ -219,6 +238,31 @@ fn perform(op: Op, primary: &mut State, secondary: &mut State, local: &mut BTree
                 Proposal { proposer: NodeId(1), command: Command::PutToken { expected: Revision(0), token } }
             });
             primary.apply(primary.index() + 1, &Entry { stamp: START, proposals: proposals.collect() });
+        }
+        Op::Intention(pair, has_id) => {
+            let row = row(pair);
+            let found = primary.intentions().exact(&row.destination, &row.source);
+            let expected = found.map_or(0, |found| found.modified.0);
+            // May be refused: few IDs for many.
+            let legacy_id = has_id.then(|| Uuid::from_u128((pair % 2).into()));
+            let description = format!("at {}", primary.index());
+            propose(primary, START, put_intention(expected, Intention { legacy_id, description, ..row }));
+        }
+        Op::DeleteIntention(pair) => {
+            let Intention { destination, source, .. } = row(pair);
+            assert_eq!(propose(primary, START, Command::DeleteIntention { destination, source }), Outcome::Done);
+        }
+        Op::DeleteDestination(number) => {
+            let destination = row(number).destination;
+            let delete = Command::DeleteServiceIntentions { expected: None, destination };
+            assert_eq!(propose(primary, START, delete), Outcome::Done);
+        }
+        Op::ManyIntentions(number) => {
+            let destination = row(number).destination.to_string();
+            let rows = (0..700).map(|place| intention(&format!("many-{place}"), &destination, Action::Deny));
+            let (destination, intentions) = (party(&destination), rows.collect());
+            let put = Command::PutServiceIntentions { expected: None, destination, intentions };
+            assert_eq!(propose(primary, START, put), Outcome::Done);
         }
         Op::Follow(table) => {
             follow(primary, secondary, Table::ALL[table]);

@@ -8,6 +8,7 @@ use std::{
 use carrack_authority::{
     Command, Entry, Outcome, Proposal, State,
     id::{Digest, KeyId, NodeId},
+    intention::{Intention, Party},
     issuance::{EMPTY_HEAD, Grant, Holder, Issuance, IssuanceRecord, IssuerCounts, link},
     issuer::IssuerPhase,
     root::{Ca, RootPhase},
@@ -142,6 +143,7 @@ impl Model {
         assert_eq!((log.length(), log.head()), (self.length, self.head));
         let records: Vec<&IssuanceRecord> = log.after(0).collect();
         check_lookups(state, &records);
+        check_intentions(state);
         let answered = |key: &KeyId| state.issuer(key).is_some();
         assert!(!state.issuer_requests().any(|request| answered(&request.key)), "an answered request is still there");
         let serials: BTreeSet<_> = records.iter().map(|record| record.issuance.serial).collect();
@@ -211,6 +213,34 @@ fn check_lookups(state: &State, records: &[&IssuanceRecord]) {
     assert_eq!((log.unexpired(), log.current()), (records.len(), current.len()));
     for issuer in state.issuers() {
         assert_eq!(log.counts(&issuer.id), counts.get(&issuer.id).copied().unwrap_or_default());
+    }
+}
+
+/// Every way to find intentions gives what going through all of them gives, in the order of precedence.
+fn check_intentions(state: &State) {
+    let (table, all) = (state.intentions(), state.intentions().all().cloned().collect::<Vec<_>>());
+    let sorted = |is_meant: &dyn Fn(&Intention) -> bool| {
+        let mut found: Vec<&Arc<Intention>> = all.iter().filter(|row| is_meant(row)).collect();
+        found.sort_by(|one, other| one.order().cmp(&other.order()));
+        found
+    };
+    assert_eq!((table.count(), table.after(None).count()), (all.len(), all.len()));
+    for row in &all {
+        assert_eq!(table.exact(&row.destination, &row.source), Some(row));
+        assert_eq!(table.of_key(row.key()), Some(row));
+        assert!(row.legacy_id.is_none_or(|id| table.of_legacy_id(id) == Some(row)));
+        assert!(row.created <= row.modified && row.modified <= state.destination_revision(&row.destination));
+    }
+    for name in ["web", "db", "cache", "other"].map(crate::world::name) {
+        let party = Party::Service(name.clone());
+        assert_eq!(table.of_destination(&party).collect::<Vec<_>>(), sorted(&|row| row.destination == party));
+        assert_eq!(
+            table.matching_destination(&name).collect::<Vec<_>>(),
+            sorted(&|row| row.destination.contains(&name))
+        );
+        assert_eq!(table.matching_source(&name), sorted(&|row| row.source.contains(&name)));
+        let about: Vec<_> = table.about(&name, &crate::world::name("db")).collect();
+        assert_eq!(about, sorted(&|row| row.is_about(&name, &crate::world::name("db"))));
     }
 }
 

@@ -6,6 +6,7 @@ use carrack_authority::{
     Command, State,
     acl::Token,
     id::{Digest, NodeId, Revision},
+    intention::Action,
     issuance::{BadIssuance, IssuanceRecord},
     root::{Ca, Root, RootPhase},
     state::{BadRecords, StateHead, StateRecord},
@@ -27,6 +28,10 @@ fn full() -> State {
         Command::PutPolicy { expected: Revision(0), policy: policy(1) },
         Command::PutToken { expected: Revision(0), token: Token { policies: vec![policy_id(1)], ..token(5) } },
         Command::RequestIssuer(issuer_request(1, "root 1", "issuer 2")),
+        put_intention(0, intention("web", "db", Action::Allow)),
+        put_intention(0, intention("*", "*", Action::Deny)),
+        put_intention(0, intention("web", "gone", Action::Deny)),
+        Command::DeleteIntention { destination: party("gone"), source: party("web") },
     ];
     for command in commands {
         propose(&mut state, START, command).accepted().unwrap();

@@ -1,6 +1,6 @@
 //! Values to build commands from: everything has a short name, and equal names give equal values.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use carrack_authority::{
     Command, Entry, Outcome, Proposal, State,
@@ -8,6 +8,7 @@ use carrack_authority::{
     ca_config::CaConfig,
     command::Bootstrap,
     id::{Digest, FeatureLevel, KeyId, NodeId, Revision, Serial, StoreId},
+    intention::{Action, Effect, Intention, Party, Permission, permission::PathTest},
     issuance::{Grant, Holder, Issuance, Keeper},
     issuer::{IssuerRequest, SignedIssuer},
     key::{Der, KeyKind},
@@ -183,6 +184,35 @@ pub(crate) fn policy(number: u128) -> Policy {
         created: Revision(0),
         modified: Revision(0),
     }
+}
+
+pub(crate) fn party(text: &str) -> Party {
+    Party::parse("name", text).unwrap()
+}
+
+pub(crate) fn intention(source: &str, destination: &str, action: Action) -> Intention {
+    Intention {
+        destination: party(destination),
+        source: party(source),
+        effect: Effect::Action(action),
+        jwt: None,
+        description: String::new(),
+        meta: BTreeMap::new(),
+        legacy_id: None,
+        created_at: Timestamp::EPOCH,
+        updated_at: Timestamp::EPOCH,
+        created: Revision(0),
+        modified: Revision(0),
+    }
+}
+
+/// A permission for one path.
+pub(crate) fn permission(action: Action, path: &str) -> Permission {
+    Permission { action, path: PathTest::Exact(path.into()), headers: Vec::new(), methods: Vec::new(), jwt: None }
+}
+
+pub(crate) fn put_intention(expected: u64, intention: Intention) -> Command {
+    Command::PutIntention { expected: Revision(expected), intention: Box::new(intention) }
 }
 
 pub(crate) fn service(datacenter: &str, service: &str) -> Arc<Identity> {

@@ -363,7 +363,9 @@ impl Machine {
 /// Whether it is the first page of a whole table.
 const fn begins_a_reading(change: &Change) -> bool {
     match change {
-        Change::Policies { page: Some(page), .. } | Change::Tokens { page: Some(page), .. } => page.after.is_none(),
+        Change::Policies { page: Some(page), .. }
+        | Change::Tokens { page: Some(page), .. }
+        | Change::Intentions { page: Some(page), .. } => page.after.is_none(),
         _ => false,
     }
 }

@@ -1,5 +1,7 @@
 //! What datacenters say to each other, as values of the domain.
 
+mod intentions;
+
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
@@ -11,6 +13,7 @@ use carrack_authority::{
     ca_config::CaConfig,
     federation::{CaTable, Change, Cursor, Datacenter, KnownDatacenter, KnownServers, Page, Table},
     id::{Digest, KeyId, NodeId, Revision},
+    intention::IntentionKey,
     key::Der,
     root::{Bridge, NewRoot, Root, RootPhase},
     spiffe::Name,
@@ -18,6 +21,7 @@ use carrack_authority::{
 };
 use uuid::Uuid;
 
+use self::intentions::{intention_from_wire, intention_to_wire};
 use crate::wan;
 
 /// A message that is not in its form.
@@ -41,6 +45,7 @@ pub const fn table_to_wire(table: Table) -> wan::Table {
         Table::Datacenters => wan::Table::Datacenters,
         Table::Policies => wan::Table::Policies,
         Table::Tokens => wan::Table::Tokens,
+        Table::Intentions => wan::Table::Intentions,
     }
 }
 
@@ -51,6 +56,7 @@ pub fn table_from_wire(number: i32) -> Result<Table, BadMessage> {
         Ok(wan::Table::Datacenters) => Ok(Table::Datacenters),
         Ok(wan::Table::Policies) => Ok(Table::Policies),
         Ok(wan::Table::Tokens) => Ok(Table::Tokens),
+        Ok(wan::Table::Intentions) => Ok(Table::Intentions),
         Ok(wan::Table::Unspecified) | Err(_) => Err(bad("table", format!("there is no table {number}"))),
     }
 }
@@ -98,6 +104,13 @@ pub fn heard_to_wire(change: &Change, to: &Cursor, is_all: bool, primary_revisio
             put: put.iter().map(token_to_wire).collect(),
             deleted: deleted.iter().map(|id| uuid_to_wire(id.0)).collect(),
         })),
+        Change::Intentions { page, put, deleted } => {
+            Some(wan::follow_response::Change::Intentions(wan::IntentionsChange {
+                page: page.as_ref().map(page_to_wire),
+                put: put.iter().map(intention_to_wire).collect(),
+                deleted: deleted.iter().map(|key| uuid_to_wire(key.0)).collect(),
+            }))
+        }
     };
     wan::FollowResponse { to: Some(cursor_to_wire(to)), primary_revision: primary_revision.0, is_all, change }
 }
@@ -121,6 +134,11 @@ pub fn heard_from_wire(response: wan::FollowResponse) -> Result<(Change, Cursor,
             page: change.page.as_ref().map(page_from_wire).transpose()?,
             put: change.put.into_iter().map(token_from_wire).collect::<Result<_, _>>()?,
             deleted: uuids("deleted token", &change.deleted)?.into_iter().map(AccessorId).collect(),
+        },
+        Some(wan::follow_response::Change::Intentions(change)) => Change::Intentions {
+            page: change.page.as_ref().map(page_from_wire).transpose()?,
+            put: change.put.into_iter().map(intention_from_wire).collect::<Result<_, _>>()?,
+            deleted: uuids("deleted intention", &change.deleted)?.into_iter().map(IntentionKey).collect(),
         },
     };
     Ok((change, to, is_all, Revision(response.primary_revision)))

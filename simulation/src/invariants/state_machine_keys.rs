@@ -12,7 +12,7 @@ use super::{
 /// The invariant's name.
 const NAME: &str = "state_machine_keys";
 /// The tables of a state.
-const TABLES: [WatchKey; 16] = [
+const TABLES: [WatchKey; 17] = [
     WatchKey::Cluster,
     WatchKey::Members,
     WatchKey::JoinTokens,
@@ -29,6 +29,7 @@ const TABLES: [WatchKey; 16] = [
     WatchKey::Followed,
     WatchKey::Agents,
     WatchKey::AgentTokens,
+    WatchKey::Intentions,
 ];
 
 /// See the module.

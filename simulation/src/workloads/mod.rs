@@ -242,6 +242,13 @@ pub(crate) fn what_differs(primary: &State, secondary: &State, table: Table) -> 
             };
             other_key(&tokens(primary), &tokens(secondary)).map(|token| format!("token {token}"))
         }
+        Table::Intentions => {
+            let intentions = |state: &State| -> BTreeMap<_, _> {
+                let intentions = state.intentions().all();
+                intentions.map(|it| (it.key(), (it.effect.clone(), it.description.clone(), it.updated_at))).collect()
+            };
+            other_key(&intentions(primary), &intentions(secondary)).map(|key| format!("the intention {}", key.0))
+        }
     }
 }
 

@@ -22,11 +22,11 @@ fn name(text: &str) -> Name {
     Name::parse("name", text).unwrap()
 }
 
-fn row(destination: &str, source: &str, rule: Rule) -> Intention {
+fn row(destination: &str, source: &str, effect: Effect) -> Intention {
     Intention {
         destination: Party::parse("name", destination).unwrap(),
         source: Party::parse("name", source).unwrap(),
-        rule,
+        effect,
         jwt: None,
         description: String::new(),
         meta: BTreeMap::new(),
@@ -39,7 +39,7 @@ fn row(destination: &str, source: &str, rule: Rule) -> Intention {
 }
 
 fn l4(destination: &str, source: &str, action: Action) -> Intention {
-    row(destination, source, Rule::Action(action))
+    row(destination, source, Effect::Action(action))
 }
 
 fn permission(action: Action, path: PathTest) -> Permission {
@@ -47,7 +47,7 @@ fn permission(action: Action, path: PathTest) -> Permission {
 }
 
 fn l7(permissions: Vec<Permission>) -> Intention {
-    row("db", "web", Rule::Permissions(permissions))
+    row("db", "web", Effect::Permissions(permissions))
 }
 
 fn prefix(action: Action, path: &str) -> Permission {
@@ -252,12 +252,12 @@ fn a_jwt_must_say_what_is_required_and_its_provider_must_vouch_for_it() {
 struct Plain {
     destination: &'static str,
     source: &'static str,
-    rule: PlainRule,
+    effect: PlainEffect,
 }
 
 /// `Requests`: for each permission whether it allows, the prefix of its path, and whether it is about `GET` alone.
 #[derive(Clone, Debug)]
-enum PlainRule {
+enum PlainEffect {
     Connections(bool),
     Requests(Vec<(bool, &'static str, bool)>),
 }
@@ -271,17 +271,17 @@ fn action(is_allow: bool) -> Action {
 
 impl Plain {
     fn intention(&self) -> Intention {
-        let rule = match &self.rule {
-            PlainRule::Connections(is_allow) => Rule::Action(action(*is_allow)),
-            PlainRule::Requests(permissions) => {
+        let effect = match &self.effect {
+            PlainEffect::Connections(is_allow) => Effect::Action(action(*is_allow)),
+            PlainEffect::Requests(permissions) => {
                 let permissions = permissions.iter().map(|(is_allow, path, is_get)| Permission {
                     methods: if *is_get { vec![Method::Get] } else { Vec::new() },
                     ..prefix(action(*is_allow), path)
                 });
-                Rule::Permissions(permissions.collect())
+                Effect::Permissions(permissions.collect())
             }
         };
-        row(self.destination, self.source, rule)
+        row(self.destination, self.source, effect)
     }
 
     /// Consul's formula: from the highest precedence of the destination one less for a source that is not exact.
@@ -295,10 +295,10 @@ impl Plain {
     }
 
     fn allows(&self, request: Option<(&str, &str)>, default: bool) -> bool {
-        match (&self.rule, request) {
-            (PlainRule::Connections(is_allow), _) => *is_allow,
-            (PlainRule::Requests(_), None) => false,
-            (PlainRule::Requests(permissions), Some((method, path))) => {
+        match (&self.effect, request) {
+            (PlainEffect::Connections(is_allow), _) => *is_allow,
+            (PlainEffect::Requests(_), None) => false,
+            (PlainEffect::Requests(permissions), Some((method, path))) => {
                 let fits = |it: &&(bool, &str, bool)| path.starts_with(it.1) && (!it.2 || method == "GET");
                 permissions.iter().find(fits).map_or(default, |(is_allow, ..)| *is_allow)
             }
@@ -316,12 +316,12 @@ fn naive(rows: &[Plain], between: (&str, &str), request: Option<(&str, &str)>, d
 
 fn plain() -> impl Strategy<Value = Plain> {
     let permission = (any::<bool>(), prop::sample::select(&PATHS[..]), any::<bool>());
-    let rule = prop_oneof![
-        any::<bool>().prop_map(PlainRule::Connections),
-        prop::collection::vec(permission, 1..4).prop_map(PlainRule::Requests),
+    let effect = prop_oneof![
+        any::<bool>().prop_map(PlainEffect::Connections),
+        prop::collection::vec(permission, 1..4).prop_map(PlainEffect::Requests),
     ];
     let any_name = || prop::sample::select(&NAMES[..]);
-    (any_name(), any_name(), rule).prop_map(|(destination, source, rule)| Plain { destination, source, rule })
+    (any_name(), any_name(), effect).prop_map(|(destination, source, effect)| Plain { destination, source, effect })
 }
 
 proptest! {
