@@ -8,7 +8,7 @@ use crate::{
     agent::AgentToken,
     ca_config::CaConfig,
     federation::{AdmitDatacenter, Datacenter, DatacenterFacts, FederationToken, Followed, KnownServers, RemoteIssuer},
-    id::{Digest, FeatureLevel, KeyId, NodeId, Revision},
+    id::{Digest, FeatureLevel, KeyId, NodeId, Revision, Serial},
     intention::{Intention, Party},
     issuance::Issuance,
     issuer::{IssuerRequest, SignedIssuer},
@@ -270,6 +270,15 @@ pub enum Command {
         /// The destination.
         destination: Party,
     },
+    /// Revokes a leaf until its end; in the primary, for every datacenter.
+    RevokeLeaf {
+        /// Its serial.
+        serial: Serial,
+        /// When it ends.
+        until: Timestamp,
+        /// Why, for people.
+        reason: String,
+    },
 }
 
 impl Command {
@@ -296,6 +305,7 @@ impl Command {
             | Self::AnnounceServersOf { .. }
             | Self::RemoveDatacenter { .. }
             | Self::RecordRemoteIssuer(_)
+            | Self::RevokeLeaf { .. }
             | Self::CreateAgentToken(_)
             | Self::AdmitAgent { .. }
             | Self::RemoveAgent { .. }
@@ -328,6 +338,7 @@ impl Command {
                 | Self::AnnounceServersOf { .. }
                 | Self::RecordRemoteIssuer(_)
                 | Self::AdmitAgent { .. }
+                | Self::RevokeLeaf { .. }
         )
     }
 }

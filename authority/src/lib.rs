@@ -15,6 +15,7 @@ pub mod member;
 pub mod outcome;
 pub mod plan;
 pub mod planted;
+pub mod revocation;
 pub mod root;
 pub mod spiffe;
 pub mod state;

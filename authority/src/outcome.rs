@@ -89,6 +89,8 @@ pub enum WatchKey {
     IntentionsOfAny,
     /// Some destination lost its last intention. Nobody waits for it.
     IntentionsGone,
+    /// The revoked leaves.
+    Revocations,
 }
 
 impl WatchKey {

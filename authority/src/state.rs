@@ -11,6 +11,7 @@ mod issuances;
 mod issuers;
 mod members;
 mod records;
+mod revocations;
 mod roots;
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
@@ -33,6 +34,7 @@ use crate::{
     member::{JoinToken, Member, RemovedMember},
     outcome::{Applied, Outcome, Rejection, WatchKey},
     planted::{self, Bug},
+    revocation::Revocations,
     root::{Ca, RootSet},
     spiffe::{Name, TrustDomain},
     time::Timestamp,
@@ -65,6 +67,7 @@ pub(crate) struct Histories {
     pub(crate) policies: History,
     pub(crate) tokens: History,
     pub(crate) intentions: History,
+    pub(crate) revocations: History,
 }
 
 impl Histories {
@@ -73,12 +76,18 @@ impl Histories {
             Table::Policies => Some(&mut self.policies),
             Table::Tokens => Some(&mut self.tokens),
             Table::Intentions => Some(&mut self.intentions),
+            Table::Revocations => Some(&mut self.revocations),
             Table::Ca | Table::Datacenters => None,
         }
     }
 
-    fn all(&self) -> [(Table, &History); 3] {
-        [(Table::Policies, &self.policies), (Table::Tokens, &self.tokens), (Table::Intentions, &self.intentions)]
+    fn all(&self) -> [(Table, &History); 4] {
+        [
+            (Table::Policies, &self.policies),
+            (Table::Tokens, &self.tokens),
+            (Table::Intentions, &self.intentions),
+            (Table::Revocations, &self.revocations),
+        ]
     }
 }
 
@@ -102,6 +111,7 @@ pub struct State {
     /// In a secondary: the primary's tokens behind which a local one stands.
     hidden_tokens: OrdMap<AccessorId, Arc<Token>>,
     intentions: Intentions,
+    revocations: Revocations,
     /// In a secondary: the name of the primary.
     primary: Option<Name>,
     datacenters: OrdMap<Name, Arc<Datacenter>>,
@@ -197,6 +207,7 @@ impl State {
             Command::AnnounceServersOf { datacenter, cluster, servers } => {
                 self.announce_servers_of(change, datacenter, cluster, servers)
             }
+            Command::RevokeLeaf { serial, until, reason } => self.revoke_leaf(change, serial, *until, reason),
             Command::CreateAgentToken(token) => self.create_agent_token(change, token),
             Command::AdmitAgent { secret, node, public_key } => self.admit_agent(change, secret, node, *public_key),
             Command::RemoveAgent { node, expected } => self.remove_agent(change, node, *expected),
@@ -229,6 +240,7 @@ impl State {
         self.expire_issuers(change);
         self.expire_federation(change);
         self.expire_agent_tokens(change);
+        self.expire_revocations(change);
     }
 
     /// The index of the last applied entry.

@@ -31,6 +31,7 @@ use carrack_authority::{
     issuer::{Issuer, IssuerPhase, IssuerRequest, SignedIssuer},
     key::{Der, KeyKind},
     member::{Addresses, AdmitServer, JoinToken, Member, RemovedMember, ServerCertificate, ServerCertificateRequest},
+    revocation::Revocation,
     root::{Bridge, Ca, NewRoot, Root, RootPhase, SealedKey},
     spiffe::{Identity, Name, SpiffeId, SpiffePath},
     state::{Cluster, StateHead, StateRecord},
@@ -445,6 +446,7 @@ fn federation_commands() -> Vec<Command> {
     commands.extend(followed);
     commands.extend(server_commands());
     commands.extend(agent_commands());
+    commands.extend(revocation_commands());
     commands
 }
 
@@ -474,6 +476,21 @@ fn agent_commands() -> [Command; 3] {
         Command::CreateAgentToken(agent_token()),
         Command::AdmitAgent { secret, node: node.clone(), public_key },
         Command::RemoveAgent { node, expected: Revision(175) },
+    ]
+}
+
+fn revocation() -> Revocation {
+    let (serial, until, reason) = (Serial([182; 20]), Timestamp(183), "lost laptop".to_owned());
+    Revocation { serial, until, reason, revoked_at: Timestamp(184), created: Revision(185), modified: Revision(186) }
+}
+
+fn revocation_commands() -> [Command; 2] {
+    let Revocation { serial, until, reason, .. } = revocation();
+    let (primary, table, at) = (Uuid::from_u128(187), Table::Revocations, Cursor::default());
+    let change = Change::Revocations { page: None, put: vec![revocation()] };
+    [
+        Command::RevokeLeaf { serial, until, reason },
+        Command::FollowPrimary(Box::new(Followed { primary, table, from: at, to: at, change, is_all: true })),
     ]
 }
 
@@ -585,6 +602,8 @@ fn records() -> Vec<StateRecord> {
     records.push(StateRecord::ServersOf(name("dc2"), servers()));
     records.push(StateRecord::HiddenToken(Arc::new(Token { is_local: false, ..token() })));
     records.extend(agent_records());
+    records.push(StateRecord::Revocation(Arc::new(revocation())));
+    records.push(StateRecord::Modified(WatchKey::Revocations, Revision(188)));
     records.extend(intention_records());
     let (table, at) = (Table::Intentions, Revision(192));
     records.extend([StateRecord::Changed(table, at, Uuid::from_u128(193)), StateRecord::Forgotten(table, at)]);
@@ -629,7 +648,7 @@ fn outcomes() -> Vec<Outcome> {
 #[test]
 fn commands_of_schema_1() {
     check("commands", Kind::Commands, &commands());
-    assert_eq!(names(&commands()).len(), 37, "a new command needs its golden bytes");
+    assert_eq!(names(&commands()).len(), 38, "a new command needs its golden bytes");
 }
 
 #[test]
@@ -641,7 +660,7 @@ fn an_entry_of_schema_1() {
 #[test]
 fn records_of_schema_1() {
     check("records", Kind::SnapshotRecords, &records());
-    assert_eq!(names(&records()).len(), 24, "a new kind of record needs its golden bytes");
+    assert_eq!(names(&records()).len(), 25, "a new kind of record needs its golden bytes");
 }
 
 #[test]

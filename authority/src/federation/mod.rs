@@ -21,6 +21,7 @@ use crate::{
     intention::{Intention, IntentionKey},
     key::Der,
     member::MEMBERS_MAX,
+    revocation::Revocation,
     root::Root,
     spiffe::{Name, TrustDomain},
     time::Timestamp,
@@ -145,11 +146,14 @@ pub enum Table {
     Tokens,
     /// All intentions.
     Intentions,
+    /// The revoked leaves.
+    Revocations,
 }
 
 impl Table {
     /// Every table.
-    pub const ALL: [Self; 5] = [Self::Ca, Self::Datacenters, Self::Policies, Self::Tokens, Self::Intentions];
+    pub const ALL: [Self; 6] =
+        [Self::Ca, Self::Datacenters, Self::Policies, Self::Tokens, Self::Intentions, Self::Revocations];
 
     /// Its name in status and metrics.
     pub const fn as_str(self) -> &'static str {
@@ -159,6 +163,7 @@ impl Table {
             Self::Policies => "policies",
             Self::Tokens => "tokens",
             Self::Intentions => "intentions",
+            Self::Revocations => "revocations",
         }
     }
 }
@@ -247,6 +252,13 @@ pub enum Change {
         put: Vec<Intention>,
         /// Deleted.
         deleted: Vec<IntentionKey>,
+    },
+    /// Some revoked leaves. None is ever taken back; they end by themselves.
+    Revocations {
+        /// The part of the whole that this is; `None`: single changes.
+        page: Option<Page>,
+        /// Revoked, or changed.
+        put: Vec<Revocation>,
     },
 }
 

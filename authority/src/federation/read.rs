@@ -12,6 +12,7 @@ use crate::{
     intention::{Intention, IntentionKey},
     outcome::WatchKey,
     planted,
+    revocation::{Revocation, RevocationKey},
     root::{Ca, Root},
     spiffe::Name,
     time::Timestamp,
@@ -48,6 +49,7 @@ pub const fn table_keys(table: Table) -> &'static [WatchKey] {
         Table::Policies => &[WatchKey::Policies],
         Table::Tokens => &[WatchKey::Tokens],
         Table::Intentions => &[WatchKey::Intentions],
+        Table::Revocations => &[WatchKey::Revocations],
     }
 }
 
@@ -73,6 +75,7 @@ pub fn next(state: &State, table: Table, from: &Cursor) -> Option<Next> {
         Table::Policies => records::<Policy>(state, from),
         Table::Tokens => records::<Token>(state, from),
         Table::Intentions => records::<Intention>(state, from),
+        Table::Revocations => records::<Revocation>(state, from),
     }
 }
 
@@ -320,5 +323,29 @@ impl Record for Intention {
 
     fn change(page: Option<Page>, put: Vec<Self>, deleted: Vec<Uuid>) -> Change {
         Change::Intentions { page, put, deleted: deleted.into_iter().map(IntentionKey).collect() }
+    }
+}
+
+impl Record for Revocation {
+    fn history(state: &State) -> &History {
+        &state.histories.revocations
+    }
+
+    fn find(state: &State, key: Uuid) -> Option<Self> {
+        state.revocations().of_key(RevocationKey(key)).map(|revocation| Self::clone(revocation))
+    }
+
+    fn after(state: &State, key: Option<Uuid>) -> impl Iterator<Item = (Uuid, Self)> {
+        let revocations = state.revocations().after(key.map(RevocationKey));
+        revocations.map(|revocation| (revocation.key().0, Self::clone(revocation)))
+    }
+
+    fn bytes(&self) -> usize {
+        FIXED_BYTES + self.reason.len()
+    }
+
+    /// One that has ended is noted as changed and not there any more: nobody need hear of it.
+    fn change(page: Option<Page>, put: Vec<Self>, _deleted: Vec<Uuid>) -> Change {
+        Change::Revocations { page, put }
     }
 }

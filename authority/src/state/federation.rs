@@ -105,6 +105,7 @@ impl State {
             Table::Policies => self.histories.policies.last(),
             Table::Tokens => self.histories.tokens.last(),
             Table::Intentions => self.histories.intentions.last(),
+            Table::Revocations => self.histories.revocations.last(),
             Table::Ca | Table::Datacenters => {
                 table_keys(table).iter().map(|key| self.modified(key)).max().unwrap_or_default()
             }

@@ -59,6 +59,7 @@ impl State {
             federation::Change::Intentions { page, put, deleted } => {
                 self.follow_intentions(change, page.as_ref(), put, deleted)
             }
+            federation::Change::Revocations { put, .. } => self.follow_revocations(change, put),
         }
         // A part says nothing of what is missing: a token that was deleted may be in the rest.
         let heard_at = if *is_all { change.now } else { progress.heard_at };
@@ -108,6 +109,7 @@ impl State {
                 put.iter().try_for_each(check_followed_token)
             }
             (federation::Change::Intentions { put, .. }, Table::Intentions) => self.check_followed_intentions(put),
+            (federation::Change::Revocations { put, .. }, Table::Revocations) => self.check_followed_revocations(put),
             _ => Err(check::invalid(format!("what was followed of the table `{table}`"), "it is of another table")),
         }
     }

@@ -18,6 +18,7 @@ use crate::{
     member::{JoinToken, Member, RemovedMember},
     outcome::WatchKey,
     planted::{self, Bug},
+    revocation::Revocation,
     root::{Ca, Root, RootPhase},
     spiffe::Name,
     time::Timestamp,
@@ -100,6 +101,8 @@ pub enum StateRecord {
     AgentToken(AgentToken),
     /// An intention.
     Intention(Arc<Intention>),
+    /// A revoked leaf.
+    Revocation(Arc<Revocation>),
 }
 
 /// Records that are no state.
@@ -161,6 +164,7 @@ impl State {
             }))
             .chain(self.agents.values().cloned().map(StateRecord::Agent))
             .chain(self.agent_tokens.values().cloned().map(StateRecord::AgentToken))
+            .chain(self.revocations.all().cloned().map(StateRecord::Revocation))
             .chain(self.intentions.all().cloned().map(StateRecord::Intention))
     }
 
@@ -243,6 +247,7 @@ impl State {
             StateRecord::HiddenToken(token) => self.put_hidden_token_record(token),
             StateRecord::ServersOf(name, servers) => self.put_servers_record(name, servers),
             StateRecord::Agent(agent) => self.put_agent_record(agent),
+            StateRecord::Revocation(revocation) => self.put_revocation_record(revocation),
             StateRecord::AgentToken(token) => once("an agent token", self.agent_tokens.insert(token.secret, token)),
             StateRecord::Intention(intention) => self.put_intention_record(intention),
         }
@@ -297,6 +302,14 @@ impl State {
             return Err(contradiction(format!("the servers of datacenter {name}"), "there is no such datacenter"));
         }
         once("the servers of a datacenter", self.servers_of.insert(name, servers))
+    }
+
+    fn put_revocation_record(&mut self, revocation: Arc<Revocation>) -> Result<(), BadRecords> {
+        if self.revocations.of_key(revocation.key()).is_some() {
+            return Err(BadRecords::Twice { what: format!("the revocation of {}", revocation.serial) });
+        }
+        self.revocations.put(revocation);
+        Ok(())
     }
 
     fn put_agent_record(&mut self, agent: Arc<Agent>) -> Result<(), BadRecords> {

@@ -11,6 +11,7 @@ mod following;
 mod intentions;
 mod model;
 mod revisions;
+mod revocations;
 mod snapshots;
 mod stories;
 mod transcript;

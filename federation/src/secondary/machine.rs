@@ -365,7 +365,8 @@ const fn begins_a_reading(change: &Change) -> bool {
     match change {
         Change::Policies { page: Some(page), .. }
         | Change::Tokens { page: Some(page), .. }
-        | Change::Intentions { page: Some(page), .. } => page.after.is_none(),
+        | Change::Intentions { page: Some(page), .. }
+        | Change::Revocations { page: Some(page), .. } => page.after.is_none(),
         _ => false,
     }
 }

@@ -12,9 +12,10 @@ use carrack_authority::{
     },
     ca_config::CaConfig,
     federation::{CaTable, Change, Cursor, Datacenter, KnownDatacenter, KnownServers, Page, Table},
-    id::{Digest, KeyId, NodeId, Revision},
+    id::{Digest, KeyId, NodeId, Revision, Serial},
     intention::IntentionKey,
     key::Der,
+    revocation::Revocation,
     root::{Bridge, NewRoot, Root, RootPhase},
     spiffe::Name,
     time::Timestamp,
@@ -46,6 +47,7 @@ pub const fn table_to_wire(table: Table) -> wan::Table {
         Table::Policies => wan::Table::Policies,
         Table::Tokens => wan::Table::Tokens,
         Table::Intentions => wan::Table::Intentions,
+        Table::Revocations => wan::Table::Revocations,
     }
 }
 
@@ -57,6 +59,7 @@ pub fn table_from_wire(number: i32) -> Result<Table, BadMessage> {
         Ok(wan::Table::Policies) => Ok(Table::Policies),
         Ok(wan::Table::Tokens) => Ok(Table::Tokens),
         Ok(wan::Table::Intentions) => Ok(Table::Intentions),
+        Ok(wan::Table::Revocations) => Ok(Table::Revocations),
         Ok(wan::Table::Unspecified) | Err(_) => Err(bad("table", format!("there is no table {number}"))),
     }
 }
@@ -104,6 +107,10 @@ pub fn heard_to_wire(change: &Change, to: &Cursor, is_all: bool, primary_revisio
             put: put.iter().map(token_to_wire).collect(),
             deleted: deleted.iter().map(|id| uuid_to_wire(id.0)).collect(),
         })),
+        Change::Revocations { page, put } => Some(wan::follow_response::Change::Revocations(wan::RevocationsChange {
+            page: page.as_ref().map(page_to_wire),
+            put: put.iter().map(revocation_to_wire).collect(),
+        })),
         Change::Intentions { page, put, deleted } => {
             Some(wan::follow_response::Change::Intentions(wan::IntentionsChange {
                 page: page.as_ref().map(page_to_wire),
@@ -134,6 +141,10 @@ pub fn heard_from_wire(response: wan::FollowResponse) -> Result<(Change, Cursor,
             page: change.page.as_ref().map(page_from_wire).transpose()?,
             put: change.put.into_iter().map(token_from_wire).collect::<Result<_, _>>()?,
             deleted: uuids("deleted token", &change.deleted)?.into_iter().map(AccessorId).collect(),
+        },
+        Some(wan::follow_response::Change::Revocations(change)) => Change::Revocations {
+            page: change.page.as_ref().map(page_from_wire).transpose()?,
+            put: change.put.into_iter().map(revocation_from_wire).collect::<Result<_, _>>()?,
         },
         Some(wan::follow_response::Change::Intentions(change)) => Change::Intentions {
             page: change.page.as_ref().map(page_from_wire).transpose()?,
@@ -342,6 +353,27 @@ pub(super) fn rule_from_wire(rule: wan::Rule) -> Result<Rule, BadMessage> {
             None => return Err(bad("rule", "it has no scope")),
         },
         access: access.ok_or_else(|| bad("rule", format!("unknown access `{}`", rule.access.escape_debug())))?,
+    })
+}
+
+fn revocation_to_wire(revocation: &Revocation) -> wan::Revocation {
+    wan::Revocation {
+        serial: Bytes::copy_from_slice(&revocation.serial.0),
+        until_ms: revocation.until.0,
+        reason: revocation.reason.clone(),
+        revoked_at_ms: revocation.revoked_at.0,
+    }
+}
+
+fn revocation_from_wire(revocation: wan::Revocation) -> Result<Revocation, BadMessage> {
+    let serial = <[u8; 20]>::try_from(&*revocation.serial).map_err(|error| bad("serial of a revocation", error))?;
+    Ok(Revocation {
+        serial: Serial(serial),
+        until: Timestamp(revocation.until_ms),
+        reason: revocation.reason,
+        revoked_at: Timestamp(revocation.revoked_at_ms),
+        created: Revision(0),
+        modified: Revision(0),
     })
 }
 

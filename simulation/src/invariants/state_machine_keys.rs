@@ -12,7 +12,7 @@ use super::{
 /// The invariant's name.
 const NAME: &str = "state_machine_keys";
 /// The tables of a state.
-const TABLES: [WatchKey; 17] = [
+const TABLES: [WatchKey; 18] = [
     WatchKey::Cluster,
     WatchKey::Members,
     WatchKey::JoinTokens,
@@ -30,6 +30,7 @@ const TABLES: [WatchKey; 17] = [
     WatchKey::Agents,
     WatchKey::AgentTokens,
     WatchKey::Intentions,
+    WatchKey::Revocations,
 ];
 
 /// See the module.

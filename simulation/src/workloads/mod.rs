@@ -19,6 +19,8 @@ use carrack_authority::{
     acl::{Policy, Token},
     federation::{Datacenter, Table},
     id::Revision,
+    intention::Intention,
+    revocation::Revocation,
     root::{Ca, Root},
     time::Timestamp,
 };
@@ -242,10 +244,18 @@ pub(crate) fn what_differs(primary: &State, secondary: &State, table: Table) -> 
             };
             other_key(&tokens(primary), &tokens(secondary)).map(|token| format!("token {token}"))
         }
+        Table::Revocations => {
+            let now = primary.now().max(secondary.now());
+            let revoked = |state: &State| -> BTreeMap<_, _> {
+                let revoked = state.revocations().all().filter(|revoked| revoked.until >= now);
+                revoked.map(|it| (it.serial, Revocation { created, modified, ..Revocation::clone(it) })).collect()
+            };
+            other_key(&revoked(primary), &revoked(secondary)).map(|serial| format!("the revocation of {serial}"))
+        }
         Table::Intentions => {
             let intentions = |state: &State| -> BTreeMap<_, _> {
                 let intentions = state.intentions().all();
-                intentions.map(|it| (it.key(), (it.effect.clone(), it.description.clone(), it.updated_at))).collect()
+                intentions.map(|it| (it.key(), Intention { created, modified, ..Intention::clone(it) })).collect()
             };
             other_key(&intentions(primary), &intentions(secondary)).map(|key| format!("the intention {}", key.0))
         }
