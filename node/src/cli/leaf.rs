@@ -16,6 +16,7 @@ use super::{
     client::Client,
     error::CliError,
     files,
+    leaf_records::{self, LeafListArgs, LeafRevokeArgs},
     output::{Format, Output, visible},
     token::duration_text,
 };
@@ -34,6 +35,12 @@ const ABOUT: &str = "/v1/agent/self";
 pub enum LeafCommand {
     /// Make a key, have a leaf signed for it, and write key, leaf, chain and roots
     Get(LeafGetArgs),
+    /// List the unexpired leaves of the datacenter, the newest first
+    List(LeafListArgs),
+    /// Have a leaf refused in every datacenter until it ends
+    Revoke(LeafRevokeArgs),
+    /// List the revoked leaves
+    Revoked,
 }
 
 /// What leaf to get, and where to.
@@ -85,8 +92,12 @@ fn service_name(text: &str) -> Result<Name, carrack_authority::spiffe::SpiffeErr
 impl LeafCommand {
     /// Runs the command.
     pub async fn run(&self, client: &Client, output: &mut Output<'_>) -> Result<(), CliError> {
-        let Self::Get(arguments) = self;
-        arguments.run(client, output).await
+        match self {
+            Self::Get(arguments) => arguments.run(client, output).await,
+            Self::List(wanted) => leaf_records::list(wanted, client, output).await,
+            Self::Revoke(arguments) => leaf_records::revoke(arguments, client, output).await,
+            Self::Revoked => leaf_records::revoked(client, output).await,
+        }
     }
 }
 

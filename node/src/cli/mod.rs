@@ -13,6 +13,7 @@ pub mod files;
 pub mod inspect;
 pub mod issuance;
 pub mod leaf;
+pub mod leaf_records;
 pub mod members;
 pub mod output;
 mod run;
@@ -81,7 +82,7 @@ pub enum Command {
     /// Show and steer the CA
     #[command(subcommand)]
     Ca(ca::CaCommand),
-    /// Get a leaf for a service
+    /// Get, list and revoke leaves
     #[command(subcommand)]
     Leaf(leaf::LeafCommand),
     /// Have a CSR signed, and print leaf and chain

@@ -23,6 +23,7 @@ pub(crate) mod forward;
 mod health;
 pub mod host;
 mod issuance;
+mod leaves;
 mod members;
 mod not_here;
 pub mod parameters;

@@ -11,7 +11,7 @@ use super::{
     call::Call,
     cluster,
     error::HttpError,
-    federation, health, issuance, members, sign, status,
+    federation, health, issuance, leaves, members, sign, status,
 };
 
 /// What answers a request.
@@ -156,6 +156,9 @@ pub static ROUTES: &[Route] = &[
     delete("/v1/carrack/agents/{node}", OperatorWrite, |call| Box::pin(agents::remove(call))),
     put("/v1/carrack/sign", AnyToken, |call| Box::pin(sign::sign(call))),
     put("/v1/carrack/halt", OperatorWrite, |call| Box::pin(sign::halt(call))),
+    get("/v1/carrack/leaves", OperatorRead, |call| Box::pin(leaves::list(call))),
+    get("/v1/carrack/revocations", OperatorRead, |call| Box::pin(leaves::revocations(call))),
+    put("/v1/carrack/revocation", OperatorWrite, |call| Box::pin(leaves::revoke(call))).writes(Table::Revocations),
     get("/v1/carrack/issuance", OperatorRead, |call| Box::pin(issuance::read(call))),
     // For monitoring: without token and without quorum.
     get("/metrics", Public, |call| Box::pin(health::metrics(call))).here(),
