@@ -6,7 +6,7 @@ use carrack::{
     keys::{aws_lc::AwsLcKeyMaker, secret::KeyMaker, server_keys::ServerCredential},
     tls::workload::{Workload, shake_hands},
 };
-use carrack_authority::time::Timestamp;
+use carrack_authority::{federation::Table, time::Timestamp};
 use carrack_tests::{
     cluster::Cluster,
     command::Ended,
@@ -67,7 +67,7 @@ fn wait_until_followed(secondary: &Cluster) {
         let federation = federation(leader, &secondary.token)?;
         let streams = federation["Secondary"]["Streams"].as_array().ok_or("no streams are shown")?;
         let is_open = |stream: &Value| stream["Open"] == true && stream["Lag"] == 0 && stream["Trouble"].is_null();
-        wait::holds(streams.len() == 4 && streams.iter().all(is_open), || format!("{streams:?}"))
+        wait::holds(streams.len() == Table::ALL.len() && streams.iter().all(is_open), || format!("{streams:?}"))
     });
 }
 
@@ -397,13 +397,14 @@ fn a_primary_that_cannot_be_reached_is_one_trouble_with_the_tables_named() {
     let secondary = Cluster::form_secondary(1, "dc2", &primary);
     wait_until_followed(&secondary);
     wan.cut();
-    let all = "tables of the primary are not followed: `ca`, `datacenters`, `policies`, `tokens`: datacenter `dc1` cannot be reached";
+    let tables = Table::ALL.map(|table| format!("`{table}`")).join(", ");
+    let all = &format!("tables of the primary are not followed: {tables}: datacenter `dc1` cannot be reached");
     wait::until("one trouble", || {
         let status = secondary.any().status(&secondary.token)?;
         let problems = status["Problems"].as_array().ok_or("no problems are shown")?;
         let about = problems.iter().filter_map(Value::as_str).filter(|text| text.contains("tables of the primary"));
         let about: Vec<&str> = about.collect();
-        wait::holds(matches!(about[..], [one] if one.starts_with(all)), || format!("{problems:?}"))
+        wait::holds(matches!(about[..], [one] if one.starts_with(all.as_str())), || format!("{problems:?}"))
     });
 }
 

@@ -142,6 +142,8 @@ struct Way {
     failed: Option<String>,
     /// Until when nobody is dialled again, because nobody answered just now, and why.
     unreachable: Option<(Instant, String)>,
+    /// Held while its servers are dialled: who wants to speak to them meanwhile waits for what comes of it.
+    dialling: Arc<tokio::sync::Mutex<()>>,
 }
 
 /// A server of another datacenter.
@@ -170,22 +172,23 @@ impl WanChannels {
     }
 
     async fn channel(&self, datacenter: &Datacenter) -> Result<(String, Channel), WanError> {
-        let name = &datacenter.name;
-        let used = self.lock().get(name).and_then(|way| way.open.clone());
-        if let Some(open) = used.filter(|(address, _)| datacenter.wan_addresses.contains(address)) {
-            return Ok(open);
+        if let Some(known) = self.known(datacenter) {
+            return known;
         }
-        let just_now = self.lock().get(name).and_then(|way| way.unreachable.clone());
-        if let Some((_, reason)) = just_now.filter(|(until, _)| Instant::now() < *until) {
-            return Err(WanError::Unreachable { datacenter: name.clone(), reason });
+        let name = &datacenter.name;
+        let dialling = self.lock().entry(name.clone()).or_default().dialling.clone();
+        let _turn = dialling.lock().await;
+        if let Some(known) = self.known(datacenter) {
+            return known;
         }
         let (first, last) = self.in_turn(datacenter);
         let mut tried = Vec::new();
         for addresses in [first, last] {
             match timeout(REACH_WITHIN, self.race(name, &addresses)).await {
                 Ok(Ok((address, channel))) => {
-                    let open = Some((address.clone(), channel.clone()));
-                    self.lock().insert(name.clone(), Way { open, ..Way::default() });
+                    let mut ways = self.lock();
+                    let way = ways.entry(name.clone()).or_default();
+                    (way.open, way.failed, way.unreachable) = (Some((address.clone(), channel.clone())), None, None);
                     return Ok((address, channel));
                 }
                 Ok(Err(mut failures)) => tried.append(&mut failures),
@@ -197,6 +200,17 @@ impl WanChannels {
         let reason = if tried.is_empty() { "it has told no address of a server".into() } else { tried.join("; ") };
         self.lock().entry(name.clone()).or_default().unreachable = Some((Instant::now() + ASK_AGAIN, reason.clone()));
         Err(WanError::Unreachable { datacenter: name.clone(), reason })
+    }
+
+    /// The server in use, or why none can be reached, if that is known.
+    fn known(&self, datacenter: &Datacenter) -> Option<Result<(String, Channel), WanError>> {
+        let ways = self.lock();
+        let way = ways.get(&datacenter.name)?;
+        if let Some(open) = way.open.clone().filter(|(address, _)| datacenter.wan_addresses.contains(address)) {
+            return Some(Ok(open));
+        }
+        let (_, reason) = way.unreachable.clone().filter(|(until, _)| Instant::now() < *until)?;
+        Some(Err(WanError::Unreachable { datacenter: datacenter.name.clone(), reason }))
     }
 
     /// Dials all of them at once; the first that answers is taken. The error has what happened to each.
