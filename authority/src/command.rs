@@ -240,7 +240,7 @@ pub enum Command {
         /// Its record, as it was seen.
         expected: Revision,
     },
-    /// Makes or changes an intention. It touches no other one, also not of the same destination.
+    /// Makes or changes an intention. It touches no other one, also not of the same destination, whose JWT requirement it takes over.
     PutIntention {
         /// The intention before; zero: it must not exist.
         expected: Revision,

@@ -145,7 +145,7 @@ pub struct Intention {
     pub source: Party,
     /// What holds.
     pub effect: Effect,
-    /// What a request's JWT must say, whatever it allows.
+    /// What a request's JWT must say, whatever it allows. It is the same in each row of a destination.
     pub jwt: Option<JwtRequirement>,
     /// What it is for.
     pub description: String,

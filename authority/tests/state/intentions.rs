@@ -9,6 +9,7 @@ use carrack_authority::{
         Action, DefaultPolicy, Effect, Intention,
         bounds::{DESCRIPTION_BYTES_MAX, PERMISSIONS_MAX, SERVICE_INTENTIONS_BYTES_MAX},
         decide,
+        permission::{JwtProvider, JwtRequirement},
     },
     state::StateRecord,
 };
@@ -141,6 +142,23 @@ fn times_and_revisions_are_those_of_the_row() {
         "Matched L4 intention: default/web => default/db (Precedence: 9, Action: DENY)"
     );
     assert_eq!(decision(&state, "api"), "Default behavior configured by ACLs");
+}
+
+#[test]
+fn a_row_that_comes_by_itself_takes_over_what_its_destination_wants_of_jwts() {
+    let mut state = issuing();
+    let provider = JwtProvider { name: "okta".into(), claims: Vec::new() };
+    let jwt = Some(JwtRequirement { providers: vec![provider] });
+    let entry = Intention { jwt: jwt.clone(), ..allow("web", "db") };
+    propose(&mut state, START, put_all(None, "db", &[entry])).accepted().unwrap();
+    let expected = state.index();
+    for (expected, row) in [(0, allow("api", "db")), (expected, deny("web", "db"))] {
+        propose(&mut state, START, put_intention(expected, row)).accepted().unwrap();
+    }
+    assert!(state.intentions().of_destination(&party("db")).all(|row| row.jwt == jwt));
+    let (allowed, whole) = (allow("web", "db"), state.index());
+    propose(&mut state, START, put_all(Some(whole), "db", &[allowed])).accepted().unwrap();
+    assert!(state.intentions().of_destination(&party("db")).all(|row| row.jwt.is_none()));
 }
 
 #[test]
