@@ -229,12 +229,19 @@ fn sealed_keys(data: &Path) -> Vec<Vec<u8>> {
 /// Every route that is read, with the token that may read everything.
 fn assert_answers_are_clean(cluster: &Cluster, client: Http, accessor: &str, needles: &Needles) {
     let management = client.with_token(&cluster.token);
-    let mut read = 0;
+    let (mut read, id) = (0, make_intentions(&management));
     for route in ROUTES.iter().filter(|route| route.method == "GET" && !route.path.ends_with("/leaf/{service}")) {
         let path = route.path.replace("{accessor}", accessor).replace("{name}", "global-management");
+        let path = path.replace("/intentions/{id}", &format!("/intentions/{id}"));
         let path = path.replace("{id}", "00000000-0000-0000-0000-000000000001");
+        let path = match path.rsplit('/').next() {
+            Some("match") => format!("{path}?by=destination&name=db"),
+            Some("check" | "exact" | "explain") => format!("{path}?source=web&destination=db"),
+            _ => path,
+        };
         assert!(!path.contains('{'), "{path}: say what stands for its variable part");
-        for query in ["", "?pretty", "?stale", "?pem=true"] {
+        for query in ["", "pretty", "stale", "pem=true"] {
+            let query = format!("{}{query}", if path.contains('?') { '&' } else { '?' });
             let answer = management.send("GET", &format!("{path}{query}"), None).expect("an answer comes");
             assert_eq!(answer.status, 200, "{path}: {}", answer.body);
             let whole = format!("{:?}\n{}", answer.headers, answer.body);
@@ -243,6 +250,22 @@ fn assert_answers_are_clean(cluster: &Cluster, client: Http, accessor: &str, nee
         }
     }
     assert!(read > 50, "only {read} answers");
+}
+
+/// One of each kind, so that each route finds one; the id of one that Consul's deprecated API makes.
+fn make_intentions(management: &Http) -> String {
+    let send = |method: &str, path: &str, body: Value| {
+        let answer = management.send(method, path, Some(&body)).expect("an answer comes");
+        assert_eq!(answer.status, 200, "{method} {path}: {}", answer.body);
+        answer.json()
+    };
+    let (allow, sources) = (json!({ "Action": "allow" }), json!([{ "Name": "web", "Action": "deny" }]));
+    send("PUT", "/v1/connect/intentions/exact?source=web&destination=db", allow);
+    send("PUT", "/v1/config", json!({ "Kind": "service-intentions", "Name": "global-management", "Sources": sources }));
+    // Once for each server that is asked.
+    send("DELETE", "/v1/connect/intentions/exact?source=api&destination=db", Value::Null);
+    let draft = json!({ "SourceName": "api", "DestinationName": "db", "Action": "deny" });
+    send("POST", "/v1/connect/intentions", draft)["ID"].as_str().expect("an ID").to_owned()
 }
 
 /// Every file outside of `keys` is free of secrets, and nobody else reaches any of them.

@@ -64,6 +64,8 @@ keys! {
         "At bootstrap: age public key to which the root key is sealed too";
     "without_recovery", "without-recovery", SWITCH, "false":
         "At bootstrap: no recovery key; the root key is lost with the servers' keys";
+    "default_intention_policy", "default-intention-policy", "allow|deny", "":
+        "What holds between services that no intention is about; default: as ACLs have it, deny";
     "listen.address", "listen-address", "IP", "0.0.0.0":
         "Address of the raft, grpc, wan and https listeners that have none of their own";
     "listen.raft", "listen-raft", "IP:PORT", "":

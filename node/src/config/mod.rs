@@ -14,6 +14,7 @@ use std::{collections::BTreeMap, fmt, net::SocketAddr, path::PathBuf, str::FromS
 
 use carrack_authority::{
     ca_config::CaConfig,
+    intention::Action,
     spiffe::{Name, TrustDomain},
 };
 
@@ -41,6 +42,8 @@ pub struct Config {
     pub ca: CaConfig,
     /// What a secondary makes of tokens while the primary is silent.
     pub acl: AclSettings,
+    /// What holds between services that no intention is about; `None`: what ACLs do with what no rule names.
+    pub default_intention_policy: Option<Action>,
     /// Timings and sizes of the replicated log.
     pub raft: RaftSettings,
     /// Form and amount of log lines.

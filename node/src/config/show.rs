@@ -28,6 +28,7 @@ impl Config {
                 _ => None,
             },
             "without_recovery" => Some(toml::Value::Boolean(self.recovery == Some(Recovery::Without))),
+            "default_intention_policy" => self.default_intention_policy.and_then(|action| text(&action)),
             "listen.raft" => text(&self.listen.raft),
             "listen.grpc" => text(&self.listen.grpc),
             "listen.wan" => listener(&self.listen.wan),

@@ -146,6 +146,7 @@ fn each_rule_refuses_what_breaks_it() {
         ("ca.private_key_type", "dsa"),
         ("ca.csr_max_per_second", "-1"),
         ("acl.token_staleness_max", "59s"),
+        ("default_intention_policy", "maybe"),
         ("acl.token_staleness_max", "for ever"),
         ("raft.heartbeat_interval", "1ms"),
         ("raft.heartbeat_interval", "200ms"),
@@ -202,7 +203,13 @@ fn an_address_that_means_every_address_is_never_told_to_other_datacenters() {
 fn what_is_shown_reads_back_as_the_same_configuration() {
     for wan in ["off", "127.0.0.1:9302"] {
         let off = ("listen.https", "off");
-        let flags = [("recovery_recipient", RECIPIENT), off, ("listen.wan", wan), ("ca.leaf_cert_ttl", "1h30m")];
+        let flags = [
+            ("recovery_recipient", RECIPIENT),
+            off,
+            ("listen.wan", wan),
+            ("ca.leaf_cert_ttl", "1h30m"),
+            ("default_intention_policy", "allow"),
+        ];
         let loaded = with_flags(&flags).expect("it is valid");
         let directory = tempfile::tempdir().expect("a directory");
         let file = directory.path().join("shown.toml");

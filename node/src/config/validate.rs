@@ -4,6 +4,7 @@ use std::{path::PathBuf, time::Duration};
 
 use carrack_authority::{
     ca_config::{BadCaConfig, CSR_LIMIT_MAX, CaConfig, INTERMEDIATE_TTL_MIN, LEAF_TTL_MIN, ROOT_TTL_MAX},
+    intention::Action,
     key::KeyKind,
     spiffe::{Name, TrustDomain},
 };
@@ -37,6 +38,7 @@ pub(super) fn config(reader: &mut Reader, purpose: Purpose) -> Option<Config> {
     let listeners = Listeners::read(reader);
     let advertise = listeners.advertise(reader);
     let (ca, acl, raft, log) = (ca(reader), acl(reader), raft(reader), log(reader));
+    let default_intention_policy = default_intention_policy(reader);
     Some(Config {
         data_dir: data_dir?,
         datacenter: datacenter?,
@@ -47,6 +49,7 @@ pub(super) fn config(reader: &mut Reader, purpose: Purpose) -> Option<Config> {
         advertise: advertise?,
         ca: ca?,
         acl: acl?,
+        default_intention_policy,
         raft: raft?,
         log: log?,
     })
@@ -156,6 +159,14 @@ fn acl(reader: &mut Reader) -> Option<AclSettings> {
         reader.refuse(NAME, why, &remedy);
     }
     Some(AclSettings { token_staleness_max: Some(most) })
+}
+
+/// `None`: what ACLs do with what no rule names, or the reader has a problem with it.
+fn default_intention_policy(reader: &mut Reader) -> Option<Action> {
+    reader.read("default_intention_policy", "write allow or deny, or leave it out", |text| {
+        let action = [Action::Allow, Action::Deny].into_iter().find(|action| action.as_str() == text);
+        action.ok_or("there is no such policy")
+    })
 }
 
 fn raft(reader: &mut Reader) -> Option<RaftSettings> {

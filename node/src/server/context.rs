@@ -4,6 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use carrack_authority::{
     id::NodeId,
+    intention::DefaultPolicy,
     spiffe::{Name, TrustDomain},
 };
 use carrack_federation::secondary::SecondaryStatus;
@@ -62,4 +63,6 @@ pub struct Context {
     pub stopped: watch::Receiver<bool>,
     /// In a secondary: how long tokens of all datacenters are honoured after the primary was heard; `None`: always.
     pub token_staleness_max: Option<Duration>,
+    /// What holds between services that no intention is about.
+    pub default_policy: DefaultPolicy,
 }

@@ -9,6 +9,7 @@ use carrack_authority::{
     State,
     federation::Datacenter,
     id::StoreId,
+    intention::{Action, DefaultPolicy},
     member::Addresses,
     planted::{self, Bug},
     spiffe::TrustDomain,
@@ -390,6 +391,11 @@ impl Parts {
             agents: Arc::default(),
             stopped,
             token_staleness_max: self.config.acl.token_staleness_max,
+            // ACLs deny what no rule names.
+            default_policy: self
+                .config
+                .default_intention_policy
+                .map_or(DefaultPolicy::Acl(Action::Deny), DefaultPolicy::Intentions),
         })
     }
 

@@ -7,19 +7,21 @@ use serde_json::{Value, json};
 use super::{Victim, assert_refused};
 
 /// Above every limit of a body.
-const TOO_LONG: usize = 200 * 1024;
+const TOO_LONG: usize = 300 * 1024;
 
 #[test]
 fn a_body_that_is_no_request_is_refused_on_every_route_that_takes_one() {
     let mut victim = Victim::new();
     let accessor = victim.token_of("db")["AccessorID"].as_str().expect("a token has one").to_owned();
     let mut tried = 0;
-    for route in ROUTES.iter().filter(|route| route.method == "PUT") {
+    for route in ROUTES.iter().filter(|route| ["PUT", "POST"].contains(&route.method.as_str())) {
         let path = route.path.replace("{accessor}", &accessor).replace("{id}", &accessor);
+        let path = path.replace("/exact", "/exact?source=web&destination=db");
+        let line = format!("{} {path}", route.method);
         let ask = |body: &[u8]| {
             let length = body.len().to_string();
             let headers = [("X-Consul-Token", &*victim.cluster.token), ("Content-Length", &length)];
-            raw::ask(victim.server().http, &format!("PUT {path}"), &headers, body)
+            raw::ask(victim.server().http, &line, &headers, body)
         };
         let deep = "[".repeat(30_000);
         let deep_objects = r#"{"a":"#.repeat(10_000);
@@ -38,11 +40,11 @@ fn a_body_that_is_no_request_is_refused_on_every_route_that_takes_one() {
             ("objects in objects", deep_objects.as_bytes(), "the body is not JSON"),
         ] {
             let (status, answer) = ask(body);
-            assert_eq!(status, 400, "PUT {path}, {what}: {answer}");
-            assert!(answer.contains(words), "PUT {path}, {what}: {answer}");
+            assert_eq!(status, 400, "{line}, {what}: {answer}");
+            assert!(answer.contains(words), "{line}, {what}: {answer}");
             tried += 1;
         }
-        too_long(&victim, route, &path);
+        too_long(&victim, route, &line);
     }
     assert!(tried > 100, "{tried}");
     wrong_types(&victim);
@@ -50,16 +52,16 @@ fn a_body_that_is_no_request_is_refused_on_every_route_that_takes_one() {
 }
 
 /// Announced or not, a body that is too long is not read.
-fn too_long(victim: &Victim, route: &Route, path: &str) {
+fn too_long(victim: &Victim, route: &Route, line: &str) {
     assert!(route.body_bytes_max < TOO_LONG);
     let body = vec![b' '; TOO_LONG];
     let head = |length: &str| {
         let token = &victim.cluster.token;
-        format!("PUT {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\nX-Consul-Token: {token}\r\n{length}\r\n\r\n")
+        format!("{line} HTTP/1.1\r\nHost: a\r\nConnection: close\r\nX-Consul-Token: {token}\r\n{length}\r\n\r\n")
     };
     let announced =
         raw::Raw::connect(victim.server().http).write(head(&format!("Content-Length: {TOO_LONG}"))).read_to_end();
-    assert_eq!(raw::status(&announced), 413, "PUT {path}: {announced}");
+    assert_eq!(raw::status(&announced), 413, "{line}: {announced}");
     assert!(announced.contains(&format!("max size: {} bytes", route.body_bytes_max)), "{announced}");
     let mut connection = raw::Raw::connect(victim.server().http);
     connection.write(head("Transfer-Encoding: chunked"));
@@ -68,10 +70,10 @@ fn too_long(victim: &Victim, route: &Route, path: &str) {
     }
     let streamed = connection.write("0\r\n\r\n").read_to_end();
     // Whoever goes on sending may find the connection reset before he reads the refusal.
-    assert!(streamed.is_empty() || raw::status(&streamed) == 413, "PUT {path}: {streamed}");
+    assert!(streamed.is_empty() || raw::status(&streamed) == 413, "{line}: {streamed}");
     let cut =
         raw::Raw::connect(victim.server().http).write(head("Content-Length: 50")).write("{").finish().read_to_end();
-    assert!(cut.is_empty() || raw::status(&cut) == 400, "PUT {path}: {cut}");
+    assert!(cut.is_empty() || raw::status(&cut) == 400, "{line}: {cut}");
 }
 
 fn wrong_types(victim: &Victim) {
@@ -93,7 +95,7 @@ fn wrong_types(victim: &Victim) {
         ("/v1/acl/token", json!({ "Policies": [7] }), "must be an object"),
         ("/v1/acl/token", json!({ "ExpirationTTL": "1s" }), "less than 1m"),
         ("/v1/acl/token", end, "cannot both be set"),
-        ("/v1/acl/token", json!({ "Description": long }), ""),
+        ("/v1/acl/token", json!({ "Description": &long }), ""),
         ("/v1/acl/policy", json!({ "Name": "a", "Rules": "service {" }), "Invalid Policy"),
         ("/v1/acl/policy", json!({ "Name": "a", "Rules": "nonsense = \"x\"" }), "Invalid Policy"),
         ("/v1/connect/ca/configuration", configuration(json!({ "LeafCertTTL": "1m" })), "greater or equal than 1h0m0s"),
@@ -103,6 +105,10 @@ fn wrong_types(victim: &Victim) {
         ("/v1/connect/ca/configuration", configuration(json!({ "PrivateKeyBits": 224 })), "ec"),
         ("/v1/connect/ca/configuration", json!({ "Provider": "nobody", "Config": {} }), "unknown CA provider"),
         ("/v1/connect/ca/configuration", json!({ "Config": {} }), "Provider is missing"),
+        ("/v1/config", json!({ "Kind": "service-intentions", "Name": "db", "Sources": 7 }), "which is a sequence"),
+        ("/v1/connect/intentions/exact?source=web&destination=db", json!({ "Permissions": [7] }), "of another type"),
+        ("/v1/connect/intentions/exact?source=web&destination=db", json!({ "Action": 7 }), "must be a string"),
+        ("/v1/connect/intentions/exact?source=web&destination=db", json!({ "Description": long }), "512"),
     ] {
         let answer = victim.management().send("PUT", path, Some(&body)).expect("an answer comes");
         assert_refused(&format!("{path} {body}"), &answer, 400, words);

@@ -25,6 +25,12 @@ pub enum Right {
     AnyToken,
     /// `service:write` on the service that the path names.
     ServiceWrite,
+    /// `intention:read` on the destination that the path names.
+    IntentionRead,
+    /// `intention:write` on the destination that the path names.
+    IntentionWrite,
+    /// `service:read` on the service that the request names.
+    ServiceRead,
     /// `operator:read`
     OperatorRead,
     /// `operator:write`
@@ -41,6 +47,9 @@ impl Right {
         match self {
             Self::Public | Self::AnyToken => "",
             Self::ServiceWrite => "service:write",
+            Self::IntentionRead => "intention:read",
+            Self::IntentionWrite => "intention:write",
+            Self::ServiceRead => "service:read",
             Self::OperatorRead => "operator:read",
             Self::OperatorWrite => "operator:write",
             Self::AclRead => "acl:read",
@@ -48,10 +57,18 @@ impl Right {
         }
     }
 
+    /// Whether it is one on what the path names.
+    const fn is_on_one(self) -> bool {
+        matches!(self, Self::ServiceWrite | Self::IntentionRead | Self::IntentionWrite | Self::ServiceRead)
+    }
+
     fn is_given(self, authorizer: &Authorizer, service: Option<&str>) -> bool {
         match self {
             Self::Public | Self::AnyToken => true,
             Self::ServiceWrite => service.is_some_and(|service| authorizer.service_write(service)),
+            Self::IntentionRead => service.is_some_and(|service| authorizer.intention_read(service)),
+            Self::IntentionWrite => service.is_some_and(|service| authorizer.intention_write(service)),
+            Self::ServiceRead => service.is_some_and(|service| authorizer.service_read(service)),
             Self::OperatorRead => authorizer.operator_read(),
             Self::OperatorWrite => authorizer.operator_write(),
             Self::AclRead => authorizer.acl_read(),
@@ -148,7 +165,7 @@ impl Right {
         {
             return Err(HttpError::PermissionDenied(TOKEN_IS_STALE.trim_start_matches("Permission denied: ").into()));
         }
-        let service = variable.filter(|_| self == Self::ServiceWrite);
+        let service = variable.filter(|_| self.is_on_one());
         caller.expect(self, service, state)?;
         Ok(caller)
     }

@@ -16,7 +16,11 @@ use super::error::HttpError;
 pub const BODY_BYTES_MAX: usize = 64 * 1024;
 /// The longest body that holds a policy: its rules alone may have 64 KiB, and JSON escapes quotes.
 pub const POLICY_BODY_BYTES_MAX: usize = 96 * 1024;
-/// How long a body may take: the longest one needs less than 10 s at 100 kbit/s.
+/// The longest body that holds a config entry. It may be passed on to another datacenter, whose requests have at most 256 KiB.
+pub const CONFIG_ENTRY_BODY_BYTES_MAX: usize = 240 * 1024;
+/// The longest body that holds one intention: a row has up to 64 KiB, and JSON escapes quotes.
+pub const INTENTION_BODY_BYTES_MAX: usize = 128 * 1024;
+/// How long a body may take: the longest one needs about as much at 200 kbit/s.
 const BODY_WITHIN: Duration = Duration::from_secs(10);
 
 /// Reads a body of at most `bytes_max`.

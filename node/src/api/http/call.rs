@@ -13,6 +13,7 @@ use carrack_authority::{
     time::Timestamp,
 };
 use carrack_raft::{AppliedState, ProposeError, Proposed, ReadError, TooManyWatchers};
+use futures::future::select_all;
 use serde::Serialize;
 use tokio::time::Instant;
 
@@ -148,16 +149,21 @@ impl Call {
 
     /// The view that answers a request about a table, and the table's index in it.
     pub async fn watched(&self, key: WatchKey) -> Result<(View, u64), HttpError> {
+        self.watched_any(&[key]).await
+    }
+
+    /// The same about several tables: a change in any of them is one.
+    pub async fn watched_any(&self, keys: &[WatchKey]) -> Result<(View, u64), HttpError> {
         let deadline = Instant::now() + self.wait();
         loop {
             let view = self.view().await?;
-            if let Some(index) = self.index_to_answer(&view, key, deadline) {
+            if let Some(index) = self.index_to_answer(&view, keys, deadline) {
                 return Ok((view, index));
             }
-            let Some(applied) = self.sleep_until_change(&view, key, deadline).await? else { continue };
+            let Some(applied) = self.sleep_until_change(&view, keys, deadline).await? else { continue };
             // What this server has applied is committed: a change in it needs no leader's word again, from each of a herd.
             let view = self.checked(applied, view.freshness.consistency)?;
-            let index = view.state().modified(&key).0;
+            let index = last_change(view.state(), keys);
             if index > self.parameters.index {
                 return Ok((view, index));
             }
@@ -169,15 +175,15 @@ impl Call {
         let deadline = Instant::now() + self.wait();
         loop {
             let view = self.local_view()?;
-            if let Some(index) = self.index_to_answer(&view, key, deadline) {
+            if let Some(index) = self.index_to_answer(&view, &[key], deadline) {
                 return Ok((view, index));
             }
-            self.sleep_until_change(&view, key, deadline).await?;
+            self.sleep_until_change(&view, &[key], deadline).await?;
         }
     }
 
-    fn index_to_answer(&self, view: &View, key: WatchKey, deadline: Instant) -> Option<u64> {
-        let mut index = view.state().modified(&key).0.max(1);
+    fn index_to_answer(&self, view: &View, keys: &[WatchKey], deadline: Instant) -> Option<u64> {
+        let mut index = last_change(view.state(), keys).max(1);
         if planted::is(Bug::IndexGoesBackwards) && !self.edge.context.replica.subscribe().borrow().is_ready_leader() {
             index /= 2;
         }
@@ -185,16 +191,17 @@ impl Call {
         (is_new || Instant::now() >= deadline).then_some(index)
     }
 
-    /// Sleeps until the table changes, and answers the version in which it did; or until the caller's token changes.
+    /// Sleeps until one of the tables changes, and answers the version in which it did; or until the caller's token changes.
     async fn sleep_until_change(
         &self,
         view: &View,
-        key: WatchKey,
+        keys: &[WatchKey],
         deadline: Instant,
     ) -> Result<Option<Arc<AppliedState>>, HttpError> {
         let after = Revision(self.parameters.index);
+        let waits = keys.iter().map(|key| Box::pin(self.edge.context.replica.wait_for(*key, after, deadline)));
         tokio::select! {
-            changed = self.edge.context.replica.wait_for(key, after, deadline) => changed.map(Some).map_err(of_wait),
+            (changed, ..) = select_all(waits) => changed.map(Some).map_err(of_wait),
             changed = self.token_changed(view, deadline) => changed.map(|()| None),
         }
     }
@@ -244,6 +251,11 @@ impl Call {
     pub fn yes(&self) -> Result<Response, HttpError> {
         Ok(self.json(&true)?.into_response())
     }
+}
+
+/// The entry that changed one of the tables last.
+fn last_change(state: &State, keys: &[WatchKey]) -> u64 {
+    keys.iter().map(|key| state.modified(key).0).max().unwrap_or_default()
 }
 
 pub(super) fn of_read(error: ReadError) -> HttpError {

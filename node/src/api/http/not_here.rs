@@ -4,7 +4,6 @@ use super::error::HttpError;
 
 /// The beginnings of Consul's paths, what they are, and what to use instead. The first that fits is told.
 const NOT_HERE: &[(&str, &str)] = &[
-    ("/v1/connect/intentions", "intentions"),
     ("/v1/agent/connect/authorize", "authorization by intentions"),
     ("/v1/agent/service", "the service catalog"),
     ("/v1/agent/check", "health checks"),
@@ -25,7 +24,7 @@ const NOT_HERE: &[(&str, &str)] = &[
     ("/v1/exported-services", "exported services"),
     ("/v1/imported-services", "imported services"),
     ("/v1/peering", "cluster peering"),
-    ("/v1/config", "config entries"),
+    ("/v1/config/", "config entries of other kinds than service-intentions"),
     ("/v1/snapshot", "snapshots over HTTP"),
     ("/v1/operator/autopilot", "autopilot; servers are listed at /v1/carrack/members"),
     ("/v1/operator/keyring", "the gossip keyring"),
@@ -63,7 +62,7 @@ mod tests {
             ("/v1/kv/a/b", "the key/value store"),
             ("/v1/catalog/services", "the service catalog"),
             ("/v1/agent/services", "the service catalog"),
-            ("/v1/connect/intentions/exact", "intentions"),
+            ("/v1/config/proxy-defaults/global", "config entries of other kinds"),
             ("/v1/session/create", "sessions and locks"),
         ] {
             let error = explain(path);

@@ -127,10 +127,14 @@ impl Parameters {
                 )));
             }
         }
-        for name in ["filter", "expanded"] {
-            if self.has(name) && self.text(name) != Some("false") {
-                return Err(HttpError::NotImplemented(format!("the query parameter `{name}` is not offered here")));
-            }
+        if self.text("filter").is_some() {
+            return Err(HttpError::BadRequest(
+                "Invalid query parameter: \"filter\": expressions are not offered here; leave it out, and choose among the rows of the answer"
+                    .into(),
+            ));
+        }
+        if self.has("expanded") && self.text("expanded") != Some("false") {
+            return Err(HttpError::NotImplemented("the query parameter `expanded` is not offered here".into()));
         }
         Ok(())
     }
@@ -169,6 +173,11 @@ impl Parameters {
     pub fn text(&self, name: &str) -> Option<&str> {
         let found = self.others.iter().find(|(other, _)| other == name);
         found.map(|(_, value)| value.as_str()).filter(|value| !value.is_empty())
+    }
+
+    /// Every value of a parameter, in their order.
+    pub fn texts<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
+        self.others.iter().filter(move |(other, _)| other == name).map(|(_, value)| value.as_str())
     }
 
     /// Whether a parameter is there, with or without a value.

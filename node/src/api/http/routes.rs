@@ -6,12 +6,15 @@ use carrack_authority::federation::Table;
 use futures::future::BoxFuture;
 
 use super::{
-    access::Right::{self, AclRead, AclWrite, AnyToken, OperatorRead, OperatorWrite, Public, ServiceWrite},
+    access::Right::{
+        self, AclRead, AclWrite, AnyToken, IntentionRead, IntentionWrite, OperatorRead, OperatorWrite, Public,
+        ServiceWrite,
+    },
     acl_bootstrap, acl_policies, acl_tokens, agent, agents, body, ca_configuration, ca_roots,
     call::Call,
-    cluster,
+    cluster, config_entries,
     error::HttpError,
-    federation, health, issuance, leaves, members, sign, status,
+    federation, health, intention_writes, intentions, issuance, leaves, members, sign, status,
 };
 
 /// What answers a request.
@@ -59,6 +62,18 @@ const fn put(path: &'static str, right: Right, handler: Handler) -> Route {
     }
 }
 
+const fn post(path: &'static str, right: Right, handler: Handler) -> Route {
+    Route {
+        method: Method::POST,
+        path,
+        right,
+        body_bytes_max: body::BODY_BYTES_MAX,
+        is_forwardable: true,
+        table: None,
+        handler,
+    }
+}
+
 const fn put_policy(path: &'static str, handler: Handler) -> Route {
     Route {
         method: Method::PUT,
@@ -93,6 +108,12 @@ impl Route {
     /// It may write a table of the primary.
     const fn writes(mut self, table: Table) -> Self {
         self.table = Some(table);
+        self
+    }
+
+    /// It takes bodies of up to this many bytes.
+    const fn takes(mut self, body_bytes_max: usize) -> Self {
+        self.body_bytes_max = body_bytes_max;
         self
     }
 
@@ -139,6 +160,32 @@ pub static ROUTES: &[Route] = &[
     put_policy("/v1/acl/policy/{id}", |call| Box::pin(acl_policies::update(call))),
     delete("/v1/acl/policy/{id}", AclWrite, |call| Box::pin(acl_policies::delete(call))).writes(Table::Policies),
     get("/v1/acl/policy/name/{name}", AclRead, |call| Box::pin(acl_policies::read_by_name(call))),
+    // Consul's: intentions. Whose, the request says: the handlers look at the right to that.
+    get("/v1/connect/intentions", AnyToken, |call| Box::pin(intentions::list(call))),
+    post("/v1/connect/intentions", AnyToken, |call| Box::pin(intention_writes::create(call)))
+        .writes(Table::Intentions)
+        .takes(body::INTENTION_BODY_BYTES_MAX),
+    get("/v1/connect/intentions/match", AnyToken, |call| Box::pin(intentions::matching(call))),
+    get("/v1/connect/intentions/check", AnyToken, |call| Box::pin(intentions::check(call))),
+    get("/v1/connect/intentions/exact", AnyToken, |call| Box::pin(intentions::read_exact(call))),
+    put("/v1/connect/intentions/exact", AnyToken, |call| Box::pin(intention_writes::put_exact(call)))
+        .writes(Table::Intentions)
+        .takes(body::INTENTION_BODY_BYTES_MAX),
+    delete("/v1/connect/intentions/exact", AnyToken, |call| Box::pin(intention_writes::delete_exact(call)))
+        .writes(Table::Intentions),
+    get("/v1/connect/intentions/{id}", AnyToken, |call| Box::pin(intentions::read(call))),
+    put("/v1/connect/intentions/{id}", AnyToken, |call| Box::pin(intention_writes::update(call)))
+        .writes(Table::Intentions)
+        .takes(body::INTENTION_BODY_BYTES_MAX),
+    delete("/v1/connect/intentions/{id}", AnyToken, |call| Box::pin(intention_writes::delete(call)))
+        .writes(Table::Intentions),
+    put("/v1/config", AnyToken, |call| Box::pin(config_entries::apply(call)))
+        .writes(Table::Intentions)
+        .takes(body::CONFIG_ENTRY_BODY_BYTES_MAX),
+    get("/v1/config/service-intentions", AnyToken, |call| Box::pin(config_entries::list(call))),
+    get("/v1/config/service-intentions/{name}", IntentionRead, |call| Box::pin(config_entries::read(call))),
+    delete("/v1/config/service-intentions/{name}", IntentionWrite, |call| Box::pin(config_entries::delete(call)))
+        .writes(Table::Intentions),
     // Consul's: the servers.
     get("/v1/status/leader", Public, |call| Box::pin(cluster::leader(call))),
     get("/v1/status/peers", Public, |call| Box::pin(cluster::peers(call))),
@@ -155,6 +202,7 @@ pub static ROUTES: &[Route] = &[
     get("/v1/carrack/agents", OperatorRead, |call| Box::pin(agents::list(call))),
     delete("/v1/carrack/agents/{node}", OperatorWrite, |call| Box::pin(agents::remove(call))),
     put("/v1/carrack/sign", AnyToken, |call| Box::pin(sign::sign(call))),
+    get("/v1/carrack/intention/explain", AnyToken, |call| Box::pin(intentions::explain(call))),
     put("/v1/carrack/halt", OperatorWrite, |call| Box::pin(sign::halt(call))),
     get("/v1/carrack/leaves", OperatorRead, |call| Box::pin(leaves::list(call))),
     get("/v1/carrack/revocations", OperatorRead, |call| Box::pin(leaves::revocations(call))),

@@ -4,5 +4,6 @@ mod acl;
 mod agent;
 mod ca;
 mod datacenter;
+mod intentions;
 mod own;
 mod security;

@@ -46,7 +46,7 @@ fn conflicts_and_bad_values_are_refused_with_consuls_text() {
     assert_eq!(read("dc=dc2").unwrap().other_datacenter.as_deref(), Some("dc2"));
     assert_eq!(read("dc=dc1").unwrap().other_datacenter, None);
     assert!(matches!(read("ns=team"), Err(HttpError::BadRequest(_))));
-    assert!(matches!(read("filter=Name==a"), Err(HttpError::NotImplemented(_))));
+    assert!(matches!(read("filter=Name==a"), Err(HttpError::BadRequest(_))));
     assert!(matches!(read(&"a=1&".repeat(PARAMETERS_MAX + 1)), Err(HttpError::BadRequest(_))));
     assert!(matches!(read(&"a".repeat(QUERY_BYTES_MAX + 1)), Err(HttpError::BadRequest(_))));
 }

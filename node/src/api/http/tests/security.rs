@@ -23,6 +23,7 @@ fn concrete(route: &Route) -> String {
 fn method(route: &Route) -> &'static str {
     match route.method.as_str() {
         "GET" => "GET",
+        "POST" => "POST",
         "PUT" => "PUT",
         "DELETE" => "DELETE",
         other => panic!("{other} is not a method of the table"),
