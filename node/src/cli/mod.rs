@@ -11,6 +11,7 @@ pub mod error;
 pub mod federation;
 pub mod files;
 pub mod inspect;
+pub mod intention;
 pub mod issuance;
 pub mod leaf;
 pub mod leaf_records;
@@ -90,6 +91,9 @@ pub enum Command {
     /// Decide who may do what
     #[command(subcommand)]
     Acl(acl::AclCommand),
+    /// Decide which service may reach which
+    #[command(subcommand)]
+    Intention(intention::IntentionCommand),
     /// Read the issuance log
     #[command(subcommand)]
     Issuance(issuance::IssuanceCommand),
@@ -162,6 +166,7 @@ async fn ask(command: &Command, client: &Client, output: &mut Output<'_>) -> Res
         Command::Leaf(command) => command.run(client, output).await,
         Command::Sign(arguments) => arguments.run(client, output).await,
         Command::Acl(command) => command.run(client, output).await,
+        Command::Intention(command) => command.run(client, output).await,
         Command::Issuance(command) => command.run(client, output).await,
         Command::Config(command) => command.run(output),
         Command::Agent(arguments) => match &arguments.command {

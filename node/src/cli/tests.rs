@@ -297,3 +297,75 @@ fn a_leaf_for_another_key_is_not_written() {
     let csr = server.seen().pop().expect("it was asked").2["Csr"].as_str().expect("a CSR").to_owned();
     assert!(csr.starts_with("-----BEGIN CERTIFICATE REQUEST-----"));
 }
+
+fn intention(source: &str, destination: &str, action: &str, precedence: u8) -> Value {
+    json!({
+        "SourceNS": "default", "SourceName": source, "DestinationNS": "default", "DestinationName": destination,
+        "SourceType": "consul", "Action": action, "Precedence": precedence, "CreateIndex": 7, "ModifyIndex": 8,
+    })
+}
+
+#[test]
+fn an_intention_is_made_by_its_names_and_shown() {
+    let exact = "/v1/connect/intentions/exact?source=%2A&destination=db";
+    let read = "GET /v1/connect/intentions/exact?source=*&destination=db";
+    let (put, delete) = (format!("PUT {exact}").leak(), format!("DELETE {exact}").leak());
+    let server = Canned::start(vec![
+        (put, 200, "true".into()),
+        (read, 200, intention("*", "db", "deny", 8).to_string()),
+        (delete, 200, "true".into()),
+    ]);
+    expect![[r#"
+        Source  Destination  Says  Precedence  Description
+        *       db           deny  8           -
+    "#]]
+    .assert_eq(&server.output(&["intention", "create", "--deny", "*", "db"]));
+    assert_eq!(server.seen()[0].2, json!({ "Action": "deny", "Description": "" }));
+    assert_eq!(server.output(&["intention", "delete", "*", "db"]), "The intention * => db is deleted.\n");
+    let (code, _, errors) = server.run(&["intention", "create", "*", "db"]);
+    assert_eq!(code, ExitCode::from(2));
+    assert!(errors.contains("--allow|--deny|--permissions"), "{errors}");
+}
+
+#[test]
+fn an_explanation_names_what_decides_and_what_it_beats() {
+    let explained = json!({
+        "Allowed": false, "Reason": "Matched L7 intention: default/web => default/db (Precedence: 9, Permissions: 2)",
+        "Detail": "permission 2 of 2 fits first: deny", "Intention": intention("web", "db", "", 9),
+        "Beaten": [intention("*", "db", "allow", 8), intention("*", "*", "deny", 5)],
+        "Default": "deny", "DefaultFrom": "acl",
+    });
+    let plain = json!({
+        "Allowed": true, "Reason": "Default intention policy", "Detail": "", "Intention": null, "Beaten": [],
+        "Default": "allow", "DefaultFrom": "default_intention_policy",
+    });
+    let server = Canned::start(vec![
+        (
+            "GET /v1/carrack/intention/explain?source=web&destination=db&path=%2Fadmin&method=PUT&header=X%3A+1",
+            200,
+            explained.to_string(),
+        ),
+        ("GET /v1/carrack/intention/explain?source=web&destination=x", 200, plain.to_string()),
+    ]);
+    let arguments = ["intention", "explain", "web", "db", "--path", "/admin", "--method", "PUT", "--header", "X: 1"];
+    expect![[r#"
+        web => db: denied
+        Matched L7 intention: default/web => default/db (Precedence: 9, Permissions: 2)
+        permission 2 of 2 fits first: deny
+
+        It beats:
+        Source  Destination  Says   Precedence  Description
+        *       db           allow  8           -
+        *       *            deny   5           -
+        Without an intention: deny, as ACLs have it.
+    "#]]
+    .assert_eq(&server.output(&arguments));
+    expect![[r#"
+        web => x: allowed
+        Default intention policy
+
+        No intention is about both.
+        Without an intention: allow, by default_intention_policy.
+    "#]]
+    .assert_eq(&server.output(&["intention", "explain", "web", "x"]));
+}
