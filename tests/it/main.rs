@@ -9,6 +9,7 @@ mod consul_api;
 mod federation;
 mod formation;
 mod independence;
+mod intentions;
 mod leader_kill;
 mod restart;
 mod secrets;
