@@ -99,6 +99,39 @@ def configuration(client):
     assert change("consul", read["Config"]) is True
 
 
+def intentions(client):
+    own = client.connect.intentions
+    assert own.list() == [] and own.check("web", "db") is False
+    assert own.upsert("web", "db", action="allow", description="of py-consul") is True
+    read = own.read("web", "db")
+    assert (read["Action"], read["Precedence"], read["Description"]) == ("allow", 9, "of py-consul"), read
+    assert own.upsert("*", "*", action="deny") is True
+    assert [row["Precedence"] for row in own.match("destination", "db")["db"]] == [9, 5]
+    assert [row["DestinationName"] for row in own.match("source", "web")["web"]] == ["db", "*"]
+    assert own.check("web", "db") is True and own.check("api", "db") is False
+    permissions = [{"Action": "allow", "HTTP": {"PathPrefix": "/v1", "Methods": ["GET"]}}]
+    assert own.upsert("api", "db", permissions=permissions) is True
+    assert own.read("api", "db")["Permissions"] == permissions
+    assert own.check("api", "db") is False, "there is no request to look at"
+    refused(BadRequest, "Action must be set to 'allow' or 'deny'", own.upsert, "web", "db", action="maybe")
+    refused(BadRequest, "Meta must not be specified", own.upsert, "web", "db", action="deny", meta={"a": "b"})
+    refused(BadRequest, "filter", own.list, filter_expr="Action == allow")
+    assert own.delete("web", "db") is True and own.check("web", "db") is False
+    assert own.read("web", "db") is None
+
+    kind = "service-intentions"
+    sources = [{"Name": "web", "Action": "allow"}, {"Name": "*", "Action": "deny"}]
+    assert client.config.set(kind, "db", {"Sources": sources}) is True
+    entry = client.config.get(kind, "db")
+    assert [source["Name"] for source in entry["Sources"]] == ["web", "*"], entry
+    assert client.config.set(kind, "db", {"Sources": sources[:1]}, cas=1) is False
+    assert client.config.set(kind, "db", {"Sources": sources[:1]}, cas=entry["ModifyIndex"]) is True
+    assert sorted(entry["Name"] for entry in client.config.list(kind)) == ["*", "db"]
+    for name in ("db", "*"):
+        client.config.delete(kind, name)
+    assert own.list() == []
+
+
 def blocking(client):
     index, roots = indexed(client, "/v1/connect/ca/roots")
     begin = time.monotonic()
@@ -137,6 +170,6 @@ stranger = consul.Consul(host=HOST, port=PORT)
 before_bootstrap(stranger)
 bootstrap(stranger)
 client = consul.Consul(host=HOST, port=PORT, token=SECRET)
-for story in (tokens, policies, configuration, blocking, not_here, operator):
+for story in (tokens, policies, configuration, intentions, blocking, not_here, operator):
     story(client)
 print(SECRET, end="")

@@ -6,7 +6,7 @@ use carrack_tests::{
 };
 
 #[test]
-fn py_consul_bootstraps_makes_tokens_and_policies_gets_leaves_and_waits_for_changes() {
+fn py_consul_bootstraps_makes_tokens_policies_and_intentions_gets_leaves_and_waits_for_changes() {
     let python = Python::with_clients().expect("the clients can be installed");
     let directory = tempfile::tempdir().expect("a temporary directory can be made");
     let mut server = Server::new("a", directory.path());
