@@ -2,12 +2,10 @@
 //! for ever; a file here is only ever added to (`UPDATE_EXPECT=1`).
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    fmt::Debug,
-    sync::Arc,
-    time::Duration,
-};
+mod agents;
+mod intentions;
+
+use std::{collections::BTreeSet, fmt::Debug, sync::Arc, time::Duration};
 
 use carrack_authority::{
     Command, Entry, Outcome, Proposal, Rejection, WatchKey,
@@ -15,7 +13,6 @@ use carrack_authority::{
         AccessorId, NodeIdentity, Policy, PolicyId, RoleId, Rule, ServiceIdentity, Token,
         rules::{Access, Resource, Scope},
     },
-    agent::{Agent, AgentToken},
     ca_config::{BadCaConfig, CaConfig, StoredCaConfig},
     command::Bootstrap,
     federation::{
@@ -23,15 +20,10 @@ use carrack_authority::{
         KnownDatacenter, KnownServers, Page, Progress, RemoteIssuer, Table,
     },
     id::{Digest, FeatureLevel, KeyId, NodeId, Revision, Serial, StoreId},
-    intention::{
-        Action, DestinationKey, Effect, Intention, IntentionKey, Party, Pattern, Permission,
-        permission::{ClaimTest, HeaderTest, JwtProvider, JwtRequirement, Method, PathTest, ValueTest},
-    },
     issuance::{Grant, Holder, Issuance, IssuanceRecord, Keeper, Review},
     issuer::{Issuer, IssuerPhase, IssuerRequest, SignedIssuer},
     key::{Der, KeyKind},
     member::{Addresses, AdmitServer, JoinToken, Member, RemovedMember, ServerCertificate, ServerCertificateRequest},
-    revocation::Revocation,
     root::{Bridge, Ca, NewRoot, Root, RootPhase, SealedKey},
     spiffe::{Identity, Name, SpiffeId, SpiffePath},
     state::{Cluster, StateHead, StateRecord},
@@ -277,97 +269,8 @@ fn commands() -> Vec<Command> {
     ];
     commands.extend(issuances().map(Command::RecordIssuance));
     commands.extend(federation_commands());
-    commands.extend(intention_commands());
+    commands.extend(intentions::commands());
     commands
-}
-
-fn jwt() -> JwtRequirement {
-    let claims = vec![ClaimTest { path: vec!["realm".into(), "roles".into()], value: "admin".into() }];
-    JwtRequirement { providers: vec![JwtProvider { name: "okta".into(), claims }] }
-}
-
-/// Every kind of test is in one of them.
-fn permissions() -> Vec<Permission> {
-    let text = || "text".to_owned();
-    let paths = [
-        PathTest::Any,
-        PathTest::Exact("/a".into()),
-        PathTest::Prefix("/b".into()),
-        PathTest::Regex(Pattern::new("/c.*")),
-    ];
-    let values = [
-        ValueTest::Present,
-        ValueTest::Exact(text()),
-        ValueTest::Prefix(text()),
-        ValueTest::Suffix(text()),
-        ValueTest::Contains(text()),
-        ValueTest::Regex(Pattern::new("te?xt")),
-    ];
-    let header = |value| HeaderTest { name: "X-A".into(), value, is_inverted: true, ignores_case: true };
-    let headers = values.map(header).to_vec();
-    let permission = |path| Permission {
-        action: Action::Allow,
-        path,
-        headers: headers.clone(),
-        methods: Method::ALL.to_vec(),
-        jwt: Some(jwt()),
-    };
-    paths.map(permission).to_vec()
-}
-
-fn intention(source: Party, effect: Effect) -> Intention {
-    Intention {
-        destination: Party::Service(name("db")),
-        source,
-        effect,
-        jwt: Some(jwt()),
-        description: "d".into(),
-        meta: BTreeMap::from([("k".to_owned(), "v".to_owned())]),
-        legacy_id: Some(Uuid::from_u128(164)),
-        created_at: Timestamp(165),
-        updated_at: Timestamp(166),
-        created: Revision(167),
-        modified: Revision(168),
-    }
-}
-
-fn intentions() -> [Intention; 2] {
-    let l4 = intention(Party::Any, Effect::Action(Action::Deny));
-    [l4, intention(Party::Service(name("web")), Effect::Permissions(permissions()))]
-}
-
-fn intention_commands() -> Vec<Command> {
-    let (destination, source, expected) = (Party::Service(name("db")), Party::Any, Some(Revision(169)));
-    let put = |intention| Command::PutIntention { expected: Revision(170), intention: Box::new(intention) };
-    let mut commands = intentions().map(put).to_vec();
-    commands.extend([
-        Command::DeleteIntention { destination: destination.clone(), source },
-        Command::PutServiceIntentions { expected, destination: destination.clone(), intentions: intentions().to_vec() },
-        Command::DeleteServiceIntentions { expected: None, destination },
-        followed_intentions(),
-    ]);
-    commands
-}
-
-fn followed_intentions() -> Command {
-    let (primary, at, key) = (Uuid::from_u128(190), Cursor::default(), Uuid::from_u128(191));
-    let deleted = vec![IntentionKey(key)];
-    let change =
-        Change::Intentions { page: Some(Page { after: None, upto: Some(key) }), put: intentions().to_vec(), deleted };
-    let table = Table::Intentions;
-    Command::FollowPrimary(Box::new(Followed { primary, table, from: at, to: at, change, is_all: true }))
-}
-
-fn intention_records() -> Vec<StateRecord> {
-    let mut records = intentions().map(|intention| StateRecord::Intention(Arc::new(intention))).to_vec();
-    let keys = [
-        WatchKey::Intentions,
-        WatchKey::IntentionsOf(DestinationKey(Uuid::from_u128(171))),
-        WatchKey::IntentionsOfAny,
-        WatchKey::IntentionsGone,
-    ];
-    records.extend(keys.map(|key| StateRecord::Modified(key, Revision(172))));
-    records
 }
 
 fn facts() -> DatacenterFacts {
@@ -445,8 +348,8 @@ fn federation_commands() -> Vec<Command> {
     ];
     commands.extend(followed);
     commands.extend(server_commands());
-    commands.extend(agent_commands());
-    commands.extend(revocation_commands());
+    commands.extend(agents::commands());
+    commands.extend(agents::revocations());
     commands
 }
 
@@ -463,44 +366,6 @@ fn server_commands() -> [Command; 2] {
         Command::FollowPrimary(Box::new(Followed { primary, table, from: at, to: at, change, is_all: false })),
         Command::AnnounceServersOf { datacenter: name("dc2"), cluster, servers: servers() },
     ]
-}
-
-fn agent_token() -> AgentToken {
-    let (secret, node, created) = (Digest([169; 32]), name("n1"), Revision(170));
-    AgentToken { secret, node, expires_at: Timestamp(171), consumed: Some(Digest([172; 32])), created }
-}
-
-fn agent_commands() -> [Command; 3] {
-    let (secret, node, public_key) = (Digest([173; 32]), name("n1"), Digest([174; 32]));
-    [
-        Command::CreateAgentToken(agent_token()),
-        Command::AdmitAgent { secret, node: node.clone(), public_key },
-        Command::RemoveAgent { node, expected: Revision(175) },
-    ]
-}
-
-fn revocation() -> Revocation {
-    let (serial, until, reason) = (Serial([182; 20]), Timestamp(183), "lost laptop".to_owned());
-    Revocation { serial, until, reason, revoked_at: Timestamp(184), created: Revision(185), modified: Revision(186) }
-}
-
-fn revocation_commands() -> [Command; 2] {
-    let Revocation { serial, until, reason, .. } = revocation();
-    let (primary, table, at) = (Uuid::from_u128(187), Table::Revocations, Cursor::default());
-    let change = Change::Revocations { page: None, put: vec![revocation()] };
-    [
-        Command::RevokeLeaf { serial, until, reason },
-        Command::FollowPrimary(Box::new(Followed { primary, table, from: at, to: at, change, is_all: true })),
-    ]
-}
-
-fn agent_records() -> Vec<StateRecord> {
-    let (node, public_key, joined_at) = (name("n1"), Digest([176; 32]), Timestamp(177));
-    let agent = Agent { node, public_key, joined_at, created: Revision(178), modified: Revision(179) };
-    let keys = [WatchKey::Agents, WatchKey::Agent(Digest([180; 32])), WatchKey::AgentTokens];
-    let mut records = vec![StateRecord::Agent(Arc::new(agent)), StateRecord::AgentToken(agent_token())];
-    records.extend(keys.map(|key| StateRecord::Modified(key, Revision(181))));
-    records
 }
 
 fn federation_records() -> Vec<StateRecord> {
@@ -601,10 +466,10 @@ fn records() -> Vec<StateRecord> {
     records.extend(federation_records());
     records.push(StateRecord::ServersOf(name("dc2"), servers()));
     records.push(StateRecord::HiddenToken(Arc::new(Token { is_local: false, ..token() })));
-    records.extend(agent_records());
-    records.push(StateRecord::Revocation(Arc::new(revocation())));
+    records.extend(agents::records());
+    records.push(StateRecord::Revocation(Arc::new(agents::revocation())));
     records.push(StateRecord::Modified(WatchKey::Revocations, Revision(188)));
-    records.extend(intention_records());
+    records.extend(intentions::records());
     let (table, at) = (Table::Intentions, Revision(192));
     records.extend([StateRecord::Changed(table, at, Uuid::from_u128(193)), StateRecord::Forgotten(table, at)]);
     records
