@@ -201,7 +201,7 @@ pub(super) fn serial(text: &str) -> Result<Serial, HttpError> {
     let digits: String = text.chars().filter(|character| *character != ':').collect();
     if digits.is_empty()
         || digits.len() > 40
-        || digits.len() % 2 != 0
+        || !digits.len().is_multiple_of(2)
         || !digits.bytes().all(|it| it.is_ascii_hexdigit())
     {
         return Err(bad());
