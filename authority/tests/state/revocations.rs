@@ -47,8 +47,8 @@ fn every_datacenter_hears_of_it_and_only_the_primary_may_say_it() {
     follow_all(&primary, &mut dc2);
     let refused = propose(&mut dc2, START, revoke(1, START.plus(DAY), "")).accepted();
     assert!(matches!(refused, Err(Rejection::InSecondary { .. })), "{refused:?}");
-    for number in 1..=20 {
-        propose(&mut primary, START, revoke(number, START.plus(DAY * number as u32), "lost")).accepted().unwrap();
+    for (number, days) in (1..=20).zip(1..) {
+        propose(&mut primary, START, revoke(number, START.plus(DAY * days), "lost")).accepted().unwrap();
     }
     while follow(&primary, &mut dc2, Table::Revocations) {}
     assert_eq!(
