@@ -281,3 +281,64 @@ fn a_change_takes(here: &Http, there: &Http) -> Duration {
     });
     begin.elapsed()
 }
+
+/// Consul's `authorize`, with what Consul leaves out: the trust domain and revoked leaves (its `TODO`).
+#[test]
+fn a_connection_is_authorized_by_intentions_its_trust_domain_and_a_serial_that_is_not_revoked() {
+    let cluster = Cluster::form(1);
+    let client = managed(cluster.any(), &cluster.token);
+    intend(&client, "web", "db", &json!({ "Action": "allow" }));
+    let leaf = send(&client, "GET", "/v1/agent/connect/ca/leaf/web", None, 200).json();
+    let (uri, serial) = (leaf["ServiceURI"].clone(), leaf["SerialNumber"].clone());
+    let ask = |body: Value| {
+        let answer = send(&client, "POST", "/v1/agent/connect/authorize", Some(&body), 200).json();
+        let reason = answer["Reason"].as_str().expect("a reason").to_owned();
+        (answer["Authorized"].as_bool().expect("it says so"), reason)
+    };
+    let question = json!({ "Target": "db", "ClientCertURI": uri, "ClientCertSerial": serial });
+    let with = |name: &str, value: Value| {
+        let mut question = question.clone();
+        question[name] = value;
+        question
+    };
+    let reason = "Matched L4 intention: default/web => default/db (Precedence: 9, Action: ALLOW)";
+    assert_eq!(ask(question.clone()), (true, reason.to_owned()));
+    assert_eq!(ask(with("ClientCert", leaf["CertPEM"].clone())), (true, reason.to_owned()));
+    let (is_allowed, why) = ask(with("Target", json!("cache")));
+    assert_eq!((is_allowed, why.as_str()), (false, "Default behavior configured by ACLs"));
+    let (is_allowed, why) = ask(with("ClientCertURI", json!("spiffe://x.consul/ns/default/dc/dc1/svc/web")));
+    assert!(!is_allowed && why.contains("trust domain x.consul"), "{why}");
+    let mut other = with("ClientCert", leaf["CertPEM"].clone());
+    other["ClientCertSerial"] = json!("33:9b");
+    let (is_allowed, why) = ask(other);
+    assert!(!is_allowed && why.contains("not the ClientCertSerial"), "{why}");
+    for (wrong, said) in [
+        (json!({ "ClientCertURI": "spiffe://a/b" }), "Target service must be specified"),
+        (with("ClientCertURI", json!("web")), "ClientCertURI is not a valid identity"),
+        (with("ClientCert", json!("no certificate")), "ClientCert does not begin with a certificate"),
+        (with("ClientCertSerial", json!("zz")), "a serial number is 1 to 20 pairs"),
+        (with("Namespace", json!("other")), "Namespace must be `default`"),
+    ] {
+        let refused = send(&client, "POST", "/v1/agent/connect/authorize", Some(&wrong), 400);
+        assert!(refused.body.contains(said), "{}", refused.body);
+    }
+
+    let listed = cluster.any().carrack(&cluster.token, &["leaf", "list", "--service", "web", "--format", "json"]);
+    assert_eq!(listed.expect_json()[0]["SerialNumber"], serial);
+    let serial = serial.as_str().expect("a serial");
+    let revoked = cluster.any().carrack(&cluster.token, &["leaf", "revoke", serial, "--reason", "lost laptop"]);
+    assert!(revoked.expect_output().contains("is revoked"));
+    let (is_allowed, why) = ask(question.clone());
+    assert!(!is_allowed && why.ends_with("is revoked: lost laptop"), "{why}");
+    assert_eq!(
+        ask(json!({ "Target": "db", "ClientCertURI": uri })),
+        (true, reason.to_owned()),
+        "no serial, no revocation"
+    );
+    let (is_allowed, why) = ask(json!({ "Target": "db", "ClientCertURI": uri, "ClientCert": leaf["CertPEM"] }));
+    assert!(!is_allowed && why.contains("is revoked"), "its certificate has one: {why}");
+    let shown = cluster.any().carrack(&cluster.token, &["leaf", "revoked", "--format", "json"]).expect_json();
+    assert_eq!((shown[0]["Reason"].as_str(), shown[0]["SerialNumber"].as_str()), (Some("lost laptop"), Some(serial)));
+    let unknown = cluster.any().carrack(&cluster.token, &["leaf", "revoke", "33:9b"]);
+    assert!(unknown.errors.contains("no unexpired leaf with this serial"), "{}", unknown.errors);
+}

@@ -1,6 +1,7 @@
 //! Intentions: which service may reach which, in Consul's terms. A row is one source of one destination, so that a write of one does not
 //! touch the others; who decides among them is [`decide`].
 
+mod authorize;
 pub mod bounds;
 mod canonical;
 pub mod claims;
@@ -14,6 +15,7 @@ mod request;
 mod store;
 mod verify;
 
+pub use authorize::{Authorized, Connection, Known, authorize};
 pub use canonical::{Ambiguous, canonical_path};
 pub use decide::{Decider, Decision, DefaultPolicy, L7Verdict, decide};
 pub use draft::{

@@ -10,6 +10,7 @@ mod acl_tokens;
 mod agent;
 mod agents;
 pub mod answer;
+mod authorize;
 pub mod body;
 mod ca_configuration;
 mod ca_roots;

@@ -4,7 +4,6 @@ use super::error::HttpError;
 
 /// The beginnings of Consul's paths, what they are, and what to use instead. The first that fits is told.
 const NOT_HERE: &[(&str, &str)] = &[
-    ("/v1/agent/connect/authorize", "authorization by intentions"),
     ("/v1/agent/service", "the service catalog"),
     ("/v1/agent/check", "health checks"),
     ("/v1/agent/health", "health checks"),

@@ -10,7 +10,7 @@ use super::{
         self, AclRead, AclWrite, AnyToken, IntentionRead, IntentionWrite, OperatorRead, OperatorWrite, Public,
         ServiceWrite,
     },
-    acl_bootstrap, acl_policies, acl_tokens, agent, agents, body, ca_configuration, ca_roots,
+    acl_bootstrap, acl_policies, acl_tokens, agent, agents, authorize, body, ca_configuration, ca_roots,
     call::Call,
     cluster, config_entries,
     error::HttpError,
@@ -144,6 +144,7 @@ pub static ROUTES: &[Route] = &[
         .writes(Table::Ca),
     get("/v1/agent/connect/ca/roots", Public, |call| Box::pin(ca_roots::read_as_agent(call))).here(),
     get("/v1/agent/connect/ca/leaf/{service}", ServiceWrite, |call| Box::pin(agent::leaf(call))).here(),
+    post("/v1/agent/connect/authorize", AnyToken, |call| Box::pin(authorize::answer(call))).here(),
     get("/v1/agent/self", AnyToken, |call| Box::pin(agent::about(call))).here(),
     // Consul's: tokens and policies.
     put("/v1/acl/bootstrap", Public, |call| Box::pin(acl_bootstrap::bootstrap(call))).writes(Table::Tokens),
