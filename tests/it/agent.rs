@@ -207,3 +207,54 @@ fn an_agent_token_is_good_once_and_a_removed_agent_serves_nothing_more() {
     agent.wait_until_ready();
     expect_leaf(&client, "web");
 }
+
+/// What the agent knows of intentions and of revoked leaves follows their changes, and goes on deciding when no server is there.
+#[test]
+fn an_agent_decides_on_connections_from_memory_and_hears_of_each_change() {
+    let mut cluster = Cluster::form(1);
+    let directory = TempDir::new().expect("a temporary directory");
+    let agent = agent(&cluster, "n1", &directory);
+    let client = agent.client().with_token(&cluster.token);
+    let server = cluster.any().client().with_token(&cluster.token);
+    let intend = |action: &str| {
+        let path = "/v1/connect/intentions/exact?source=web&destination=db";
+        let written = server.send("PUT", path, Some(&json!({ "Action": action }))).expect("an answer");
+        assert_eq!(written.status, 200, "{}", written.body);
+    };
+    let leaf = expect_leaf(&client, "web");
+    let question = json!({
+        "Target": "db", "ClientCertURI": leaf["ServiceURI"], "ClientCertSerial": leaf["SerialNumber"],
+    });
+    let ask = || {
+        let answer = client.send("POST", "/v1/agent/connect/authorize", Some(&question))?;
+        wait::holds(answer.status == 200, || answer.body.clone())?;
+        let answer = answer.json();
+        Ok::<_, String>((answer["Authorized"] == true, answer["Reason"].as_str().unwrap_or_default().to_owned()))
+    };
+    let expect = |is_allowed: bool, reason: &str| {
+        wait::until(reason, || {
+            let (allowed, why) = ask()?;
+            wait::holds(allowed == is_allowed && why.contains(reason), || format!("{allowed}: {why}"))
+        });
+    };
+    assert_eq!(ask(), Ok((false, "Default behavior configured by ACLs".to_owned())));
+    intend("allow");
+    expect(true, "Matched L4 intention: default/web => default/db (Precedence: 9, Action: ALLOW)");
+    intend("deny");
+    expect(false, "Action: DENY");
+    intend("allow");
+    expect(true, "Action: ALLOW");
+
+    cluster.servers[0].kill();
+    expect(true, "Action: ALLOW");
+    let answered = client.send("POST", "/v1/agent/connect/authorize", Some(&question)).expect("an answer");
+    assert_eq!(answered.header("x-cache"), Some("HIT"));
+    cluster.servers[0].start(Start::Again);
+    cluster.servers[0].wait_until_ready();
+    let serial = leaf["SerialNumber"].as_str().expect("a serial");
+    let revoked = cluster.any().carrack(&cluster.token, &["leaf", "revoke", serial]);
+    assert!(revoked.expect_output().contains("is revoked"));
+    expect(false, "is revoked");
+    let wrong = client.send("GET", "/v1/agent/connect/authorize", None).expect("an answer");
+    assert_eq!((wrong.status, wrong.header("allow")), (405, Some("POST")));
+}

@@ -2,7 +2,7 @@
 //! goes on being true, as far as anybody here can know, while none is.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -12,9 +12,11 @@ use std::{
 
 use carrack_authority::{
     acl::{AccessorId, token::secret_digest},
-    id::{Digest, Revision},
+    id::{Digest, Revision, Serial},
+    intention::Intention,
     key::Der,
     root::Root,
+    spiffe::Name,
     time::Timestamp,
 };
 use carrack_proto::convert::agent::{BundleTold, RightsTold};
@@ -25,8 +27,8 @@ use tokio::{
 };
 use uuid::Uuid;
 
-/// The most tokens that are known at a time: each has workloads on this host.
-pub const TOKENS_MAX: usize = 4_000;
+/// The most tokens and destinations that are known at a time: each has workloads on this host.
+pub const TOPICS_MAX: usize = 4_000;
 /// What nobody has asked for in this time is followed no more: as Consul's agents.
 const IDLE_MAX: Duration = Duration::from_secs(72 * 3600);
 
@@ -51,65 +53,81 @@ impl HeldBundle {
     }
 }
 
-/// What is known of a token.
+/// What an agent may know, beside the bundle.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Topic {
+    /// What the token of this secret may do.
+    Token(Digest),
+    /// The intentions that a connection to this service may meet.
+    Destination(Name),
+    /// The revoked leaves.
+    Revoked,
+}
+
+/// What is known of a topic.
 #[derive(Clone, Debug)]
 enum Known {
     /// A server is asked.
     Asked,
-    /// What it may do.
+    /// What a token may do.
     Rights(Arc<RightsTold>),
+    /// The intentions of a destination.
+    Intentions(Arc<Vec<Intention>>),
+    /// The serials of revoked leaves.
+    Revoked(Arc<BTreeSet<Serial>>),
     /// It is nobody's.
     Nobody,
     /// A server cannot or will not say.
     Refused(String),
 }
 
-/// Why nothing is known of a token.
+/// Why nothing is known of something.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum RightsError {
-    /// It is nobody's.
+pub enum UnknownError {
+    /// The token is nobody's.
     #[error("ACL not found")]
     Nobody,
-    /// A server refuses to judge it.
+    /// A server refuses to say.
     #[error("{0}")]
     Refused(String),
     /// No server has said anything in time.
-    #[error("no server has answered in time what this token may do: {0}")]
+    #[error("no server has said in time what is to be known for this: {0}")]
     NoAnswer(String),
 }
 
-struct TokenSlot {
-    secret: Uuid,
+struct Slot {
+    /// Of a token: its secret.
+    secret: Option<Uuid>,
     known: watch::Sender<Known>,
-    /// Its public id, once it was told.
+    /// Of a token: its public id, once it was told.
     accessor: Option<AccessorId>,
     used: u64,
     used_at: Instant,
 }
 
 #[derive(Default)]
-struct Tokens {
-    slots: BTreeMap<Digest, TokenSlot>,
-    by_accessor: BTreeMap<AccessorId, Digest>,
-    by_use: BTreeMap<u64, Digest>,
+struct Topics {
+    slots: BTreeMap<Topic, Slot>,
+    by_accessor: BTreeMap<AccessorId, Topic>,
+    by_use: BTreeMap<u64, Topic>,
     uses: u64,
     /// What the servers are to be asked next.
     asks: VecDeque<Ask>,
 }
 
 /// Something that the servers are asked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Ask {
-    /// What this token may do, from now on.
-    Follow(Digest, Uuid),
+    /// To tell this from now on; of a token, with its secret.
+    Follow(Topic, Option<Uuid>),
     /// No more of it.
-    Leave(Digest),
+    Leave(Topic),
 }
 
 /// What one agent knows.
 pub struct Followed {
     bundle: watch::Sender<Option<Arc<HeldBundle>>>,
-    tokens: Mutex<Tokens>,
+    topics: Mutex<Topics>,
     asked: Notify,
     /// Whether the bundle was told since this agent started or slept: nothing is served before.
     is_fresh: AtomicBool,
@@ -134,7 +152,7 @@ impl Followed {
     pub fn new(clock: Arc<dyn WallClock>) -> Self {
         Self {
             bundle: watch::Sender::new(None),
-            tokens: Mutex::default(),
+            topics: Mutex::default(),
             asked: Notify::new(),
             is_fresh: AtomicBool::new(false),
             heard: watch::Sender::new(Heard::default()),
@@ -174,30 +192,56 @@ impl Followed {
     }
 
     /// What a token may do: at once if it is known, else as soon as a server has said.
-    pub async fn rights(&self, secret: Uuid, deadline: Instant) -> Result<Arc<RightsTold>, RightsError> {
-        let digest = secret_digest(&secret);
-        let mut known = self.look_at(digest, secret);
+    pub async fn rights(&self, secret: Uuid, deadline: Instant) -> Result<Arc<RightsTold>, UnknownError> {
+        let topic = Topic::Token(secret_digest(&secret));
+        match self.know(&topic, Some(secret), deadline).await? {
+            Known::Rights(rights) if rights.expires_at.is_none_or(|end| self.now() < end) => Ok(rights),
+            _ => {
+                self.forget(&topic);
+                Err(UnknownError::Nobody)
+            }
+        }
+    }
+
+    /// The intentions that a connection to a service may meet.
+    pub async fn intentions(&self, target: &Name, deadline: Instant) -> Result<Arc<Vec<Intention>>, UnknownError> {
+        match self.know(&Topic::Destination(target.clone()), None, deadline).await? {
+            Known::Intentions(intentions) => Ok(intentions),
+            other => Err(UnknownError::Refused(format!("a server told {other:?} of a destination"))),
+        }
+    }
+
+    /// The serials of the revoked leaves.
+    pub async fn revoked(&self, deadline: Instant) -> Result<Arc<BTreeSet<Serial>>, UnknownError> {
+        match self.know(&Topic::Revoked, None, deadline).await? {
+            Known::Revoked(revoked) => Ok(revoked),
+            other => Err(UnknownError::Refused(format!("a server told {other:?} of revoked leaves"))),
+        }
+    }
+
+    async fn know(&self, topic: &Topic, secret: Option<Uuid>, deadline: Instant) -> Result<Known, UnknownError> {
+        let mut known = self.look_at(topic, secret);
         loop {
             let now = known.borrow_and_update().clone();
             match now {
-                Known::Rights(rights) if rights.expires_at.is_none_or(|end| self.now() < end) => return Ok(rights),
-                Known::Rights(_) | Known::Nobody => {
-                    self.forget(&digest);
-                    return Err(RightsError::Nobody);
+                Known::Nobody => {
+                    self.forget(topic);
+                    return Err(UnknownError::Nobody);
                 }
                 Known::Refused(reason) => {
-                    self.forget(&digest);
-                    return Err(RightsError::Refused(reason));
+                    self.forget(topic);
+                    return Err(UnknownError::Refused(reason));
                 }
                 Known::Asked => {}
+                known => return Ok(known),
             }
             match timeout_at(deadline, known.changed()).await {
                 Ok(Ok(())) => {}
                 // It made room for another one meanwhile, or nobody has answered.
                 Ok(Err(_)) | Err(_) => {
-                    self.forget_unanswered(&digest);
+                    self.forget_unanswered(topic);
                     let trouble = self.heard().trouble.unwrap_or_else(|| "they are silent".into());
-                    return Err(RightsError::NoAnswer(trouble));
+                    return Err(UnknownError::NoAnswer(trouble));
                 }
             }
         }
@@ -205,8 +249,8 @@ impl Followed {
 
     /// Waits until what a token may do is told anew, or it is known no more.
     pub async fn rights_change(&self, secret: Uuid) {
-        let digest = secret_digest(&secret);
-        let known = self.lock().slots.get(&digest).map(|slot| slot.known.subscribe());
+        let topic = Topic::Token(secret_digest(&secret));
+        let known = self.lock().slots.get(&topic).map(|slot| slot.known.subscribe());
         if let Some(mut known) = known {
             // An error means that it is known no more, which is a change too.
             drop(known.changed().await);
@@ -215,13 +259,14 @@ impl Followed {
 
     /// The secret and the rights of a token that is known.
     pub fn of_accessor(&self, accessor: AccessorId) -> Option<(Uuid, Arc<RightsTold>)> {
-        let tokens = self.lock();
-        let slot = tokens.slots.get(tokens.by_accessor.get(&accessor)?)?;
+        let topics = self.lock();
+        let slot = topics.slots.get(topics.by_accessor.get(&accessor)?)?;
         let rights = match &*slot.known.borrow() {
             Known::Rights(rights) => rights.clone(),
             _ => return None,
         };
-        rights.expires_at.is_none_or(|end| self.now() < end).then_some((slot.secret, rights))
+        let secret = slot.secret?;
+        rights.expires_at.is_none_or(|end| self.now() < end).then_some((secret, rights))
     }
 
     /// How many tokens are known.
@@ -229,61 +274,61 @@ impl Followed {
         self.lock().by_accessor.len()
     }
 
-    fn look_at(&self, digest: Digest, secret: Uuid) -> watch::Receiver<Known> {
+    fn look_at(&self, topic: &Topic, secret: Option<Uuid>) -> watch::Receiver<Known> {
         let now = Instant::now();
-        let mut tokens = self.lock();
-        tokens.uses += 1;
-        let used = tokens.uses;
-        if let Some(slot) = tokens.slots.get_mut(&digest) {
+        let mut topics = self.lock();
+        topics.uses += 1;
+        let used = topics.uses;
+        if let Some(slot) = topics.slots.get_mut(topic) {
             let former = std::mem::replace(&mut slot.used, used);
             slot.used_at = now;
             let known = slot.known.subscribe();
-            tokens.by_use.remove(&former);
-            tokens.by_use.insert(used, digest);
+            topics.by_use.remove(&former);
+            topics.by_use.insert(used, topic.clone());
             return known;
         }
-        if tokens.slots.len() >= TOKENS_MAX
-            && let Some(oldest) = tokens.by_use.first_key_value().map(|(_, digest)| *digest)
+        if topics.slots.len() >= TOPICS_MAX
+            && let Some(oldest) = topics.by_use.first_key_value().map(|(_, topic)| topic.clone())
         {
-            tokens.leave(&oldest);
+            topics.leave(&oldest);
         }
         let known = watch::Sender::new(Known::Asked);
         let receiver = known.subscribe();
-        tokens.slots.insert(digest, TokenSlot { secret, known, accessor: None, used, used_at: now });
-        tokens.by_use.insert(used, digest);
-        tokens.asks.push_back(Ask::Follow(digest, secret));
-        drop(tokens);
+        topics.slots.insert(topic.clone(), Slot { secret, known, accessor: None, used, used_at: now });
+        topics.by_use.insert(used, topic.clone());
+        topics.asks.push_back(Ask::Follow(topic.clone(), secret));
+        drop(topics);
         self.asked.notify_one();
         receiver
     }
 
-    fn forget(&self, digest: &Digest) {
-        self.lock().leave(digest);
+    fn forget(&self, topic: &Topic) {
+        self.lock().leave(topic);
         self.asked.notify_one();
     }
 
-    fn forget_unanswered(&self, digest: &Digest) {
-        let mut tokens = self.lock();
-        if tokens.slots.get(digest).is_some_and(|slot| matches!(*slot.known.borrow(), Known::Asked)) {
-            tokens.leave(digest);
+    fn forget_unanswered(&self, topic: &Topic) {
+        let mut topics = self.lock();
+        if topics.slots.get(topic).is_some_and(|slot| matches!(*slot.known.borrow(), Known::Asked)) {
+            topics.leave(topic);
         }
     }
 
     /// Follows no more what nobody asks for.
     pub(super) fn leave_idle(&self) {
         let now = Instant::now();
-        let mut tokens = self.lock();
-        let idle = tokens.slots.iter().filter(|(_, slot)| now.duration_since(slot.used_at) >= IDLE_MAX);
-        let idle: Vec<Digest> = idle.map(|(digest, _)| *digest).collect();
-        for digest in &idle {
-            tokens.leave(digest);
+        let mut topics = self.lock();
+        let idle = topics.slots.iter().filter(|(_, slot)| now.duration_since(slot.used_at) >= IDLE_MAX);
+        let idle: Vec<Topic> = idle.map(|(topic, _)| topic.clone()).collect();
+        for topic in &idle {
+            topics.leave(topic);
         }
     }
 
     /// A stream to a server begins: everything is asked anew.
     pub(super) fn ask_all(&self) {
-        let mut tokens = self.lock();
-        tokens.asks = tokens.slots.iter().map(|(digest, slot)| Ask::Follow(*digest, slot.secret)).collect();
+        let mut topics = self.lock();
+        topics.asks = topics.slots.iter().map(|(topic, slot)| Ask::Follow(topic.clone(), slot.secret)).collect();
     }
 
     /// What the server is asked next.
@@ -312,32 +357,48 @@ impl Followed {
     }
 
     /// A server told what a token may do.
-    pub(super) fn told_rights(&self, digest: &Digest, rights: RightsTold) {
-        let mut tokens = self.lock();
-        let Tokens { slots, by_accessor, .. } = &mut *tokens;
-        if let Some(slot) = slots.get_mut(digest) {
+    pub(super) fn told_rights(&self, topic: &Topic, rights: RightsTold) {
+        let mut topics = self.lock();
+        let Topics { slots, by_accessor, .. } = &mut *topics;
+        if let Some(slot) = slots.get_mut(topic) {
             slot.accessor = Some(rights.accessor);
-            by_accessor.insert(rights.accessor, *digest);
+            by_accessor.insert(rights.accessor, topic.clone());
             slot.known.send_replace(Known::Rights(Arc::new(rights)));
         }
     }
 
+    /// A server told the intentions of a destination.
+    pub(super) fn told_intentions(&self, topic: &Topic, intentions: Vec<Intention>) {
+        self.tell(topic, Known::Intentions(Arc::new(intentions)));
+    }
+
+    /// A server told which leaves are revoked.
+    pub(super) fn told_revoked(&self, topic: &Topic, revoked: BTreeSet<Serial>) {
+        self.tell(topic, Known::Revoked(Arc::new(revoked)));
+    }
+
     /// A server told that a token is nobody's: whatever it could do has ended.
-    pub(super) fn told_nobody(&self, digest: &Digest) {
-        self.tell_end(digest, Known::Nobody);
+    pub(super) fn told_nobody(&self, topic: &Topic) {
+        self.tell_end(topic, Known::Nobody);
     }
 
-    /// A server refused to judge a token.
-    pub(super) fn told_refused(&self, digest: &Digest, reason: String) {
-        self.tell_end(digest, Known::Refused(reason));
+    /// A server refused to tell something.
+    pub(super) fn told_refused(&self, topic: &Topic, reason: String) {
+        self.tell_end(topic, Known::Refused(reason));
     }
 
-    fn tell_end(&self, digest: &Digest, end: Known) {
-        let mut tokens = self.lock();
-        if let Some(slot) = tokens.slots.get(digest) {
+    fn tell(&self, topic: &Topic, known: Known) {
+        if let Some(slot) = self.lock().slots.get(topic) {
+            slot.known.send_replace(known);
+        }
+    }
+
+    fn tell_end(&self, topic: &Topic, end: Known) {
+        let mut topics = self.lock();
+        if let Some(slot) = topics.slots.get(topic) {
             slot.known.send_replace(end);
         }
-        tokens.remove(digest);
+        topics.remove(topic);
     }
 
     /// A server was heard.
@@ -359,21 +420,21 @@ impl Followed {
         self.is_fresh.store(false, Ordering::Release);
     }
 
-    fn lock(&self) -> MutexGuard<'_, Tokens> {
+    fn lock(&self) -> MutexGuard<'_, Topics> {
         // A panic in between leaves at worst a token out of the order of use.
-        self.tokens.lock().unwrap_or_else(PoisonError::into_inner)
+        self.topics.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Tokens {
-    fn leave(&mut self, digest: &Digest) {
-        if self.remove(digest) {
-            self.asks.push_back(Ask::Leave(*digest));
+impl Topics {
+    fn leave(&mut self, topic: &Topic) {
+        if self.remove(topic) {
+            self.asks.push_back(Ask::Leave(topic.clone()));
         }
     }
 
-    fn remove(&mut self, digest: &Digest) -> bool {
-        let Some(slot) = self.slots.remove(digest) else { return false };
+    fn remove(&mut self, topic: &Topic) -> bool {
+        let Some(slot) = self.slots.remove(topic) else { return false };
         self.by_use.remove(&slot.used);
         if let Some(accessor) = slot.accessor {
             self.by_accessor.remove(&accessor);

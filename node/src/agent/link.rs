@@ -7,16 +7,13 @@ use std::{
     time::Duration,
 };
 
-use carrack_authority::{
-    id::{Digest, Revision},
-    key::Der,
-};
+use carrack_authority::{id::Revision, key::Der};
 use carrack_proto::{
     agent::{
         FollowRequest, FollowResponse, Nothing, OwnCertificate, RenewRequest, Subscribe, agents_client::AgentsClient,
         follow_request, follow_response::Told, subscribe,
     },
-    convert::agent::{bundle_from_wire, rights_from_wire},
+    convert::agent::{bundle_from_wire, intentions_from_wire, revoked_from_wire, rights_from_wire},
 };
 use carrack_raft::ports::Entropy;
 use tokio::{
@@ -31,7 +28,7 @@ use tonic::{
 
 use super::{
     directory::Contacts,
-    followed::{Ask, Followed},
+    followed::{Ask, Followed, Topic},
 };
 use crate::{
     network::Network,
@@ -165,7 +162,7 @@ impl Link {
             link: self,
             asks,
             numbers: BTreeMap::new(),
-            by_digest: BTreeMap::new(),
+            by_topic: BTreeMap::new(),
             next: BUNDLE,
         };
         match session.run(told).await {
@@ -215,8 +212,8 @@ struct Session<'a> {
     channel: Channel,
     link: &'a Link,
     asks: mpsc::Sender<FollowRequest>,
-    numbers: BTreeMap<u32, Digest>,
-    by_digest: BTreeMap<Digest, u32>,
+    numbers: BTreeMap<u32, Topic>,
+    by_topic: BTreeMap<Topic, u32>,
     next: u32,
 }
 
@@ -253,21 +250,27 @@ impl Session<'_> {
 
     async fn put(&mut self, ask: Ask) -> Result<(), Status> {
         match ask {
-            Ask::Follow(digest, secret) => {
-                self.leave(&digest).await?;
+            Ask::Follow(topic, secret) => {
+                self.leave(&topic).await?;
                 self.next = self.next.checked_add(1).ok_or_else(|| Status::aborted("every number was used"))?;
                 let number = self.next;
-                self.numbers.insert(number, digest);
-                self.by_digest.insert(digest, number);
-                let what = Some(subscribe::What::Token(secret.as_bytes().to_vec().into()));
-                self.ask(follow_request::Ask::Subscribe(Subscribe { number, what })).await
+                let what = match (&topic, secret) {
+                    (Topic::Token(_), secret) => {
+                        subscribe::What::Token(secret.unwrap_or_default().as_bytes().to_vec().into())
+                    }
+                    (Topic::Destination(name), _) => subscribe::What::Destination(name.to_string()),
+                    (Topic::Revoked, _) => subscribe::What::Revoked(Nothing {}),
+                };
+                self.numbers.insert(number, topic.clone());
+                self.by_topic.insert(topic, number);
+                self.ask(follow_request::Ask::Subscribe(Subscribe { number, what: Some(what) })).await
             }
-            Ask::Leave(digest) => self.leave(&digest).await,
+            Ask::Leave(topic) => self.leave(&topic).await,
         }
     }
 
-    async fn leave(&mut self, digest: &Digest) -> Result<(), Status> {
-        let Some(number) = self.by_digest.remove(digest) else { return Ok(()) };
+    async fn leave(&mut self, topic: &Topic) -> Result<(), Status> {
+        let Some(number) = self.by_topic.remove(topic) else { return Ok(()) };
         self.numbers.remove(&number);
         self.ask(follow_request::Ask::Leave(number)).await
     }
@@ -286,8 +289,8 @@ impl Session<'_> {
         let followed = self.link.followed.clone();
         followed.hear(self.server);
         let Some(told) = response.told else { return Ok(()) };
-        let digest = self.numbers.get(&response.number).copied();
-        match (told, digest) {
+        let topic = self.numbers.get(&response.number).cloned();
+        match (told, topic) {
             (Told::Alive(_), _) => {}
             (Told::Bundle(bundle), _) => {
                 let bundle = bundle_from_wire(bundle).map_err(|error| unreadable(&error))?;
@@ -302,24 +305,30 @@ impl Session<'_> {
             }
             // Of something that was left meanwhile.
             (_, None) => {}
-            (Told::Rights(rights), Some(digest)) => {
-                followed.told_rights(&digest, rights_from_wire(rights).map_err(|error| unreadable(&error))?);
+            (Told::Rights(rights), Some(topic)) => {
+                followed.told_rights(&topic, rights_from_wire(rights).map_err(|error| unreadable(&error))?);
             }
-            (Told::NoToken(_), Some(digest)) => {
-                self.end(response.number, &digest);
-                followed.told_nobody(&digest);
+            (Told::Intentions(told), Some(topic)) => {
+                followed.told_intentions(&topic, intentions_from_wire(&told).map_err(|error| unreadable(&error))?);
             }
-            (Told::Refused(reason), Some(digest)) => {
-                self.end(response.number, &digest);
-                followed.told_refused(&digest, reason);
+            (Told::Revoked(told), Some(topic)) => {
+                followed.told_revoked(&topic, revoked_from_wire(&told).map_err(|error| unreadable(&error))?);
+            }
+            (Told::NoToken(_), Some(topic)) => {
+                self.end(response.number, &topic);
+                followed.told_nobody(&topic);
+            }
+            (Told::Refused(reason), Some(topic)) => {
+                self.end(response.number, &topic);
+                followed.told_refused(&topic, reason);
             }
         }
         Ok(())
     }
 
     /// The server follows it no more by itself.
-    fn end(&mut self, number: u32, digest: &Digest) {
+    fn end(&mut self, number: u32, topic: &Topic) {
         self.numbers.remove(&number);
-        self.by_digest.remove(digest);
+        self.by_topic.remove(topic);
     }
 }

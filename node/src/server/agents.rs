@@ -8,6 +8,7 @@ use std::{
 use carrack_authority::{
     State, WatchKey,
     id::{Digest, Revision},
+    intention::DefaultPolicy,
     root::{Ca, Root},
     spiffe::Name,
 };
@@ -39,11 +40,16 @@ const WATCHED: [WatchKey; 4] =
     [WatchKey::Roots(Ca::Mesh), WatchKey::Roots(Ca::Server), WatchKey::Members, WatchKey::Policies];
 
 /// Keeps what every agent is told current until `stopped` turns true.
-pub(super) async fn tell(replica: Replica, told: watch::Sender<Arc<ToldToAll>>, mut stopped: watch::Receiver<bool>) {
+pub(super) async fn tell(
+    replica: Replica,
+    default_policy: DefaultPolicy,
+    told: watch::Sender<Arc<ToldToAll>>,
+    mut stopped: watch::Receiver<bool>,
+) {
     let work = async {
         loop {
             let state = replica.state().state.clone();
-            publish(&told, &state);
+            publish(&told, &state, default_policy);
             let deadline = Instant::now() + LOOK_AGAIN;
             let changes = WATCHED.iter().map(|key| Box::pin(replica.wait_for(*key, state.modified(key), deadline)));
             if let (Err(error), ..) = select_all(changes).await {
@@ -58,9 +64,9 @@ pub(super) async fn tell(replica: Replica, told: watch::Sender<Arc<ToldToAll>>, 
     }
 }
 
-fn publish(told: &watch::Sender<Arc<ToldToAll>>, state: &State) {
+fn publish(told: &watch::Sender<Arc<ToldToAll>>, state: &State, default_policy: DefaultPolicy) {
     let policies = state.modified(&WatchKey::Policies);
-    let bundle = bundle(state).map(|bundle| Arc::new(bundle_to_wire(&bundle)));
+    let bundle = bundle(state, default_policy).map(|bundle| Arc::new(bundle_to_wire(&bundle)));
     let revision = WATCHED[..3].iter().map(|key| state.modified(key)).max().unwrap_or_default();
     told.send_if_modified(|told| {
         let former = told.bundle.as_ref();
@@ -76,7 +82,7 @@ fn publish(told: &watch::Sender<Arc<ToldToAll>>, state: &State) {
 }
 
 /// What verifiers trust, and where this datacenter's servers are; `None` before it has begun.
-pub fn bundle(state: &State) -> Option<BundleTold> {
+pub fn bundle(state: &State, default_policy: DefaultPolicy) -> Option<BundleTold> {
     let cluster = state.cluster()?;
     let bare = |root: &Arc<Root>| {
         let mut root = Root::clone(root);
@@ -84,6 +90,7 @@ pub fn bundle(state: &State) -> Option<BundleTold> {
         root
     };
     Some(BundleTold {
+        default_policy,
         cluster: cluster.id,
         trust_domain: cluster.trust_domain.clone(),
         primary: state.primary().unwrap_or(&cluster.datacenter).clone(),

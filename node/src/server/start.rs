@@ -312,7 +312,7 @@ impl Parts {
         let to_primary = Arc::new(ToPrimary(channels));
         let following = follow_primary(context.replica.clone(), log, to_primary, secondary, stopped.clone());
         tasks.all_but_raft.spawn(following);
-        tasks.all_but_raft.spawn(agents::tell(context.replica.clone(), told, stopped.clone()));
+        tasks.all_but_raft.spawn(agents::tell(context.replica.clone(), context.default_policy, told, stopped.clone()));
         tasks.all_but_raft.spawn(observe(context.clone(), stopped));
         Ok(Server { context, config: self.config, stop, tasks: Mutex::new(tasks), _data: data })
     }

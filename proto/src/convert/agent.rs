@@ -1,19 +1,25 @@
 //! What servers tell agents, as values of the domain.
 
+use std::collections::BTreeSet;
+
+use bytes::Bytes;
 use carrack_authority::{
     acl::{AccessorId, resolve::Authorizer, rules::Resource},
-    id::Revision,
+    id::{Revision, Serial},
+    intention::{Action, DefaultPolicy, Intention},
     key::Der,
     root::{Bridge, NewRoot, Root, RootPhase},
     spiffe::{Name, TrustDomain},
     time::Timestamp,
     x509::CertificateFacts,
 };
+use prost::Message;
 use uuid::Uuid;
 
 use super::wan::{
-    BadMessage, bad, der_from_wire, der_to_wire, name_from_wire, rule_from_wire, rule_to_wire, uuid_from_wire,
-    uuid_to_wire,
+    BadMessage, bad, der_from_wire, der_to_wire,
+    intentions::{intention_from_wire, intention_to_wire},
+    name_from_wire, rule_from_wire, rule_to_wire, uuid_from_wire, uuid_to_wire,
 };
 use crate::{agent, wan};
 
@@ -32,6 +38,8 @@ pub struct BundleTold {
     pub server_roots: Vec<Der>,
     /// Where the servers answer agents, as `host:port`.
     pub servers: Vec<String>,
+    /// What holds between services where no intention decides.
+    pub default_policy: DefaultPolicy,
 }
 
 /// What a token may do in the datacenter.
@@ -59,12 +67,24 @@ pub fn bundle_to_wire(bundle: &BundleTold) -> agent::Bundle {
         server_roots: bundle.server_roots.iter().map(der_to_wire).collect(),
         servers: bundle.servers.clone(),
         primary: bundle.primary.to_string(),
+        default_policy: match bundle.default_policy {
+            DefaultPolicy::Intentions(Action::Allow) => agent::DefaultPolicy::IntentionsAllow,
+            DefaultPolicy::Intentions(Action::Deny) => agent::DefaultPolicy::IntentionsDeny,
+            DefaultPolicy::Acl(_) => agent::DefaultPolicy::AclDeny,
+        }
+        .into(),
     }
 }
 
 /// The bundle that a server told.
 pub fn bundle_from_wire(bundle: agent::Bundle) -> Result<BundleTold, BadMessage> {
+    let default_policy = match bundle.default_policy() {
+        agent::DefaultPolicy::AclDeny => DefaultPolicy::Acl(Action::Deny),
+        agent::DefaultPolicy::IntentionsAllow => DefaultPolicy::Intentions(Action::Allow),
+        agent::DefaultPolicy::IntentionsDeny => DefaultPolicy::Intentions(Action::Deny),
+    };
     Ok(BundleTold {
+        default_policy,
         cluster: uuid_from_wire("cluster id", &bundle.cluster_id)?,
         trust_domain: bundle.trust_domain.parse().map_err(|error| bad("trust domain", error))?,
         primary: name_from_wire("primary", &bundle.primary)?,
@@ -122,6 +142,32 @@ fn root_from_wire(root: agent::Root) -> Result<Root, BadMessage> {
         created: Revision(root.created),
         modified: Revision(root.modified),
     })
+}
+
+/// Intentions as they are sent.
+pub fn intentions_to_wire<'a>(intentions: impl Iterator<Item = &'a Intention>) -> agent::Intentions {
+    let encoded = intentions.map(|intention| intention_to_wire(intention).encode_to_vec().into());
+    agent::Intentions { intentions: encoded.collect() }
+}
+
+/// The intentions that a server told.
+pub fn intentions_from_wire(told: &agent::Intentions) -> Result<Vec<Intention>, BadMessage> {
+    let decoded = told.intentions.iter().map(|bytes| {
+        let intention = wan::Intention::decode(&**bytes).map_err(|error| bad("intention", error))?;
+        intention_from_wire(intention)
+    });
+    decoded.collect()
+}
+
+/// Serials of revoked leaves as they are sent.
+pub fn revoked_to_wire<'a>(serials: impl Iterator<Item = &'a Serial>) -> agent::Revoked {
+    agent::Revoked { serials: serials.map(|serial| Bytes::copy_from_slice(&serial.0)).collect() }
+}
+
+/// The serials that a server told.
+pub fn revoked_from_wire(told: &agent::Revoked) -> Result<BTreeSet<Serial>, BadMessage> {
+    let serial = |bytes: &Bytes| <[u8; 20]>::try_from(&**bytes).map(Serial).map_err(|error| bad("serial", error));
+    told.serials.iter().map(serial).collect()
 }
 
 /// Rights as they are sent.

@@ -1,6 +1,6 @@
 //! What datacenters say to each other, as values of the domain.
 
-mod intentions;
+pub(super) mod intentions;
 
 use std::{sync::Arc, time::Duration};
 

@@ -22,6 +22,10 @@ fn secret(number: u128) -> Uuid {
     Uuid::from_u128(1 << 100 | number)
 }
 
+fn topic_of(number: u128) -> Topic {
+    Topic::Token(secret_digest(&secret(number)))
+}
+
 fn rights(number: u128, expires_at: Option<Timestamp>) -> RightsTold {
     let (accessor, modified) = (AccessorId(Uuid::from_u128(number)), Revision(3));
     RightsTold { accessor, expires_at, modified, authorizer: Authorizer::management() }
@@ -37,10 +41,10 @@ async fn a_token_is_asked_for_once_and_told_to_all_who_wait() {
     let waiting = futures::future::join_all((0..10).map(|_| followed.rights(secret(1), soon())));
     let server = async {
         tokio::task::yield_now().await;
-        let Some(Ask::Follow(digest, asked)) = followed.next_ask() else { panic!("nothing is asked") };
-        assert_eq!((digest, asked), (secret_digest(&secret(1)), secret(1)));
+        let Some(Ask::Follow(topic, asked)) = followed.next_ask() else { panic!("nothing is asked") };
+        assert_eq!((&topic, asked), (&topic_of(1), Some(secret(1))));
         assert_eq!(followed.next_ask(), None, "once");
-        followed.told_rights(&digest, rights(7, None));
+        followed.told_rights(&topic, rights(7, None));
     };
     let (told, ()) = tokio::join!(waiting, server);
     assert!(told.iter().all(|told| told.as_ref().is_ok_and(|rights| rights.accessor.0.as_u128() == 7)));
@@ -51,18 +55,18 @@ async fn a_token_is_asked_for_once_and_told_to_all_who_wait() {
 #[tokio::test(start_paused = true)]
 async fn a_deleted_token_ends_at_once_and_an_unknown_one_is_asked_for_each_time() {
     let followed = followed();
-    let digest = secret_digest(&secret(1));
+    let topic = topic_of(1);
     let asks = |followed: &Followed| matches!(followed.next_ask(), Some(Ask::Follow(..)));
     let (told, ()) = tokio::join!(followed.rights(secret(1), soon()), async {
         tokio::task::yield_now().await;
         assert!(asks(&followed));
-        followed.told_rights(&digest, rights(7, None));
+        followed.told_rights(&topic, rights(7, None));
     });
     assert!(told.is_ok());
     let (woken, ()) =
         tokio::join!(tokio::time::timeout(Duration::from_secs(1), followed.rights_change(secret(1))), async {
             tokio::task::yield_now().await;
-            followed.told_nobody(&digest);
+            followed.told_nobody(&topic);
         });
     assert!(woken.is_ok(), "whoever waits hears of it");
     assert!(followed.of_accessor(AccessorId(Uuid::from_u128(7))).is_none());
@@ -70,9 +74,9 @@ async fn a_deleted_token_ends_at_once_and_an_unknown_one_is_asked_for_each_time(
         let (told, ()) = tokio::join!(followed.rights(secret(1), soon()), async {
             tokio::task::yield_now().await;
             assert!(asks(&followed), "a refusal is not kept: it may have been made meanwhile");
-            followed.told_nobody(&digest);
+            followed.told_nobody(&topic);
         });
-        assert_eq!(told.err(), Some(RightsError::Nobody));
+        assert_eq!(told.err(), Some(UnknownError::Nobody));
     }
 }
 
@@ -81,7 +85,7 @@ async fn what_no_server_answers_is_said_with_the_last_trouble_and_takes_no_place
     let followed = followed();
     followed.lose("a:8503: connection refused".into());
     let told = followed.rights(secret(1), soon()).await.err();
-    assert_eq!(told, Some(RightsError::NoAnswer("a:8503: connection refused".into())));
+    assert_eq!(told, Some(UnknownError::NoAnswer("a:8503: connection refused".into())));
     assert!(followed.lock().slots.is_empty());
 }
 
@@ -90,24 +94,24 @@ async fn a_token_that_has_ended_is_nobody_s_although_no_server_said_so() {
     let followed = followed();
     let (told, ()) = tokio::join!(followed.rights(secret(1), soon()), async {
         tokio::task::yield_now().await;
-        followed.told_rights(&secret_digest(&secret(1)), rights(7, Some(NOW)));
+        followed.told_rights(&topic_of(1), rights(7, Some(NOW)));
     });
-    assert_eq!(told.err(), Some(RightsError::Nobody));
+    assert_eq!(told.err(), Some(UnknownError::Nobody));
 }
 
 #[tokio::test(start_paused = true)]
 async fn the_token_that_was_not_used_for_longest_makes_room() {
     let followed = followed();
-    for number in 0..TOKENS_MAX as u128 {
-        followed.look_at(secret_digest(&secret(number)), secret(number));
+    for number in 0..TOPICS_MAX as u128 {
+        drop(followed.look_at(&topic_of(number), Some(secret(number))));
     }
-    followed.look_at(secret_digest(&secret(0)), secret(0));
+    drop(followed.look_at(&topic_of(0), Some(secret(0))));
     while followed.next_ask().is_some() {}
-    followed.look_at(secret_digest(&secret(1 << 64)), secret(1 << 64));
+    drop(followed.look_at(&topic_of(1 << 64), Some(secret(1 << 64))));
     let asks = [followed.next_ask(), followed.next_ask()];
-    let left = secret_digest(&secret(1));
+    let left = topic_of(1);
     assert!(asks.contains(&Some(Ask::Leave(left))), "{asks:?}");
-    assert_eq!(followed.lock().slots.len(), TOKENS_MAX);
+    assert_eq!(followed.lock().slots.len(), TOPICS_MAX);
     tokio::time::advance(IDLE_MAX).await;
     followed.leave_idle();
     assert!(followed.lock().slots.is_empty());
@@ -123,6 +127,7 @@ async fn nothing_is_fresh_before_the_bundle_was_told_and_after_a_sleep() {
         roots: Vec::new(),
         server_roots: Vec::new(),
         servers: Vec::new(),
+        default_policy: carrack_authority::intention::DefaultPolicy::Acl(carrack_authority::intention::Action::Deny),
     };
     assert!(followed.not_fresh().is_some());
     assert!(followed.told_bundle(Revision(5), told()));

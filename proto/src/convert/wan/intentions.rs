@@ -15,7 +15,7 @@ use carrack_authority::{
 use super::{BadMessage, bad, uuid_from_wire, uuid_to_wire};
 use crate::wan;
 
-pub(super) fn intention_to_wire(intention: &Intention) -> wan::Intention {
+pub(in crate::convert) fn intention_to_wire(intention: &Intention) -> wan::Intention {
     let action = match &intention.effect {
         Effect::Action(action) => action.as_str(),
         Effect::Permissions(_) => "",
@@ -35,7 +35,7 @@ pub(super) fn intention_to_wire(intention: &Intention) -> wan::Intention {
     }
 }
 
-pub(super) fn intention_from_wire(intention: wan::Intention) -> Result<Intention, BadMessage> {
+pub(in crate::convert) fn intention_from_wire(intention: wan::Intention) -> Result<Intention, BadMessage> {
     let effect = match (intention.action.as_str(), intention.permissions.is_empty()) {
         ("", false) => {
             let permissions = intention.permissions.into_iter().map(permission_from_wire);

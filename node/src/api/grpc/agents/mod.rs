@@ -79,7 +79,8 @@ impl Agents {
         let issued = self.context.desk.issue(IssueRequest { csr, granted, keeper, slot, ttl: None }).await;
         let issued = issued.map_err(status)?;
         let state = &self.context.replica.state().state;
-        let told = bundle(state).ok_or_else(|| Status::unavailable("this datacenter has not begun"))?;
+        let told = bundle(state, self.context.default_policy)
+            .ok_or_else(|| Status::unavailable("this datacenter has not begun"))?;
         Ok(Response::new(OwnCertificate {
             certificate: issued.certificate.as_bytes().to_vec().into(),
             chain: issued.chain.iter().map(|der| der.as_bytes().to_vec().into()).collect(),

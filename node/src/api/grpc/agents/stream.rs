@@ -9,12 +9,17 @@ use carrack_authority::{
     acl::{AccessorId, token::secret_digest},
     agent::Agent,
     id::{Digest, Revision},
+    spiffe::Name,
 };
 use carrack_proto::{
     agent::{FollowRequest, FollowResponse, Nothing, Subscribe, follow_request, follow_response, subscribe},
-    convert::agent::{RightsTold, rights_to_wire},
+    convert::agent::{RightsTold, intentions_to_wire, revoked_to_wire, rights_to_wire},
 };
-use futures::{Stream, StreamExt, future::BoxFuture, stream::FuturesUnordered};
+use futures::{
+    FutureExt, Stream, StreamExt,
+    future::{BoxFuture, select_all},
+    stream::FuturesUnordered,
+};
 use tokio::{
     sync::{Semaphore, watch},
     time::{Instant, sleep_until},
@@ -30,8 +35,8 @@ use crate::{
 
 /// How often an agent hears that its server is there.
 pub(in crate::api) const ALIVE_EVERY: Duration = Duration::from_secs(3);
-/// The most tokens that one agent follows: each has workloads of its own on the host.
-const TOKENS_MAX: usize = 4_096;
+/// The most tokens and destinations that one agent follows: as many as it keeps, and some more.
+const ITEMS_MAX: usize = 8_192;
 /// How long one change is waited for at once.
 const WAIT: Duration = Duration::from_secs(600);
 
@@ -44,17 +49,28 @@ pub(super) struct Follower {
     agent: Arc<Agent>,
 }
 
-/// A token that is followed.
-struct FollowedToken {
-    secret: Digest,
+/// What is followed, beside the bundle.
+#[derive(Clone)]
+enum What {
+    /// The token of this secret.
+    Token(Digest),
+    /// The intentions of this destination.
+    Destination(Name),
+    /// The revoked leaves.
+    Revoked,
+}
+
+/// Something that is followed.
+struct Item {
+    what: What,
     /// What was told last.
     told: Told,
 }
 
 /// Something that a stream waits for has happened.
 enum Woken {
-    /// The followed token of this number has changed, perhaps.
-    Token(u32),
+    /// What is followed under this number has changed, perhaps.
+    Item(u32),
     /// The agent has changed: it was removed or replaced.
     Agent,
 }
@@ -110,7 +126,7 @@ impl Follower {
                             }
                             following.waits.push(self.agent_changes());
                         }
-                        Woken::Token(number) => {
+                        Woken::Item(number) => {
                             if let Some(told) = self.look_again(&mut following, number) {
                                 yield Ok(self.response(number, told));
                             }
@@ -127,7 +143,7 @@ impl Follower {
                         }
                         if now.policies != following.policies {
                             following.policies = now.policies;
-                            for (number, told) in self.look_at_all(&mut following) {
+                            for (number, told) in self.look_at_tokens(&mut following) {
                                 yield Ok(self.response(number, told));
                             }
                         }
@@ -141,7 +157,7 @@ impl Follower {
                         yield Ok(self.response(0, Told::Alive(Nothing {})));
                         // In a secondary, what is known of tokens grows old while the primary is not heard.
                         if self.context.token_staleness_max.is_some() {
-                            for (number, told) in self.look_at_all(&mut following) {
+                            for (number, told) in self.look_at_tokens(&mut following) {
                                 yield Ok(self.response(number, told));
                             }
                         }
@@ -190,30 +206,60 @@ impl Follower {
                 let told = self.follow_token(following, number, secret_digest(&secret)).await;
                 Ok(Some(self.response(number, told)))
             }
+            Some(subscribe::What::Destination(name)) => {
+                let name = Name::parse("destination", &name);
+                let name = name.map_err(|error| Status::invalid_argument(error.to_string()))?;
+                let told = self.follow(following, number, What::Destination(name), &self.state());
+                Ok(Some(self.response(number, told)))
+            }
+            Some(subscribe::What::Revoked(Nothing {})) => {
+                let told = self.follow(following, number, What::Revoked, &self.state());
+                Ok(Some(self.response(number, told)))
+            }
         }
     }
 
     async fn follow_token(&self, following: &mut Following, number: u32, secret: Digest) -> Told {
-        // Of tokens that were left, the waits are still there for a while.
-        if following.tokens.len() >= TOKENS_MAX || following.waits.len() >= 2 * TOKENS_MAX {
-            return Told::Refused(format!("an agent follows {TOKENS_MAX} tokens at most"));
+        let state = self.state();
+        if !matches!(self.told(&state, &What::Token(secret)), Told::NoToken(_)) {
+            return self.follow(following, number, What::Token(secret), &state);
         }
-        let mut told = self.rights(&self.state(), &secret);
-        if matches!(told, Told::NoToken(_)) {
-            // Whoever was given a token may use it at every agent at once: it may be committed, and not have come here yet.
-            let Ok(_place) = self.look_ups.try_acquire() else {
-                return Told::Refused("too many unknown tokens are looked for at the leader: ask again".into());
-            };
-            match self.context.replica.read_linearizable(Instant::now() + LOOK_UP_WITHIN).await {
-                Ok(applied) => told = self.rights(&applied.state, &secret),
-                Err(error) => return Told::Refused(format!("nobody can tell whether this token exists: {error}")),
-            }
+        // Whoever was given a token may use it at every agent at once: it may be committed, and not have come here yet.
+        let Ok(_place) = self.look_ups.try_acquire() else {
+            return Told::Refused("too many unknown tokens are looked for at the leader: ask again".into());
+        };
+        match self.context.replica.read_linearizable(Instant::now() + LOOK_UP_WITHIN).await {
+            Ok(applied) => self.follow(following, number, What::Token(secret), &applied.state),
+            Err(error) => Told::Refused(format!("nobody can tell whether this token exists: {error}")),
         }
-        if let Some(accessor) = accessor_of(&told) {
-            following.tokens.insert(number, FollowedToken { secret, told: told.clone() });
-            following.waits.push(self.token_changes(number, accessor));
+    }
+
+    /// Follows something from this state on, if there is something to follow.
+    fn follow(&self, following: &mut Following, number: u32, what: What, state: &State) -> Told {
+        // Of what was left, the waits are still there for a while.
+        if following.items.len() >= ITEMS_MAX || following.waits.len() >= 2 * ITEMS_MAX {
+            return Told::Refused(format!("an agent follows {ITEMS_MAX} tokens and destinations at most"));
+        }
+        let told = self.told(state, &what);
+        if let Some(changes) = self.changes(state, number, &what, &told) {
+            following.waits.push(changes);
+            following.items.insert(number, Item { what, told: told.clone() });
         }
         told
+    }
+
+    /// What is to be told in this state.
+    fn told(&self, state: &State, what: &What) -> Told {
+        match what {
+            What::Token(secret) => self.rights(state, secret),
+            What::Destination(name) => {
+                let intentions = state.intentions().matching_destination(name);
+                Told::Intentions(intentions_to_wire(intentions.map(|intention| &**intention)))
+            }
+            What::Revoked => {
+                Told::Revoked(revoked_to_wire(state.revocations().all().map(|revocation| &revocation.serial)))
+            }
+        }
     }
 
     /// What a token may do in this state.
@@ -231,40 +277,52 @@ impl Follower {
         }))
     }
 
-    /// What is to be told of a token now; one that is nobody's any more is not followed further.
+    /// What is to be told now of something that has changed, perhaps; a token that is nobody's any more is not followed further.
     fn look_again(&self, following: &mut Following, number: u32) -> Option<Told> {
-        let told = self.look(following, number);
-        if let Some(accessor) = following.tokens.get(&number).and_then(|token| accessor_of(&token.told)) {
-            following.waits.push(self.token_changes(number, accessor));
+        let state = self.state();
+        let told = self.look(following, number, &state);
+        if let Some(item) = following.items.get(&number)
+            && let Some(changes) = self.changes(&state, number, &item.what, &item.told)
+        {
+            following.waits.push(changes);
         }
         told
     }
 
-    fn look(&self, following: &mut Following, number: u32) -> Option<Told> {
-        let token = following.tokens.get_mut(&number)?;
-        let told = self.rights(&self.state(), &token.secret);
-        if told == token.told {
+    fn look(&self, following: &mut Following, number: u32, state: &State) -> Option<Told> {
+        let item = following.items.get_mut(&number)?;
+        let told = self.told(state, &item.what);
+        if told == item.told {
             return None;
         }
-        token.told = told.clone();
-        if accessor_of(&told).is_none() {
-            following.tokens.remove(&number);
+        item.told = told.clone();
+        if matches!(told, Told::NoToken(_) | Told::Refused(_)) {
+            following.items.remove(&number);
         }
         Some(told)
     }
 
-    fn look_at_all(&self, following: &mut Following) -> Vec<(u32, Told)> {
-        let numbers: Vec<u32> = following.tokens.keys().copied().collect();
-        numbers.into_iter().filter_map(|number| Some((number, self.look(following, number)?))).collect()
+    fn look_at_tokens(&self, following: &mut Following) -> Vec<(u32, Told)> {
+        let state = self.state();
+        let tokens = following.items.iter().filter(|(_, item)| matches!(item.what, What::Token(_)));
+        let numbers: Vec<u32> = tokens.map(|(number, _)| *number).collect();
+        numbers.into_iter().filter_map(|number| Some((number, self.look(following, number, &state)?))).collect()
     }
 
-    fn token_changes(&self, number: u32, accessor: AccessorId) -> BoxFuture<'static, Woken> {
-        let (context, key) = (self.context.clone(), WatchKey::Token(accessor));
-        let after = self.state().modified(&key);
-        Box::pin(async move {
-            changed(&context, key, after).await;
-            Woken::Token(number)
-        })
+    /// Ends when what was told in this state has changed since; `None`: it is not followed.
+    fn changes(&self, state: &State, number: u32, what: &What, told: &Told) -> Option<BoxFuture<'static, Woken>> {
+        let keys = match (what, told) {
+            (What::Token(_), told) => vec![WatchKey::Token(accessor_of(told)?)],
+            (What::Destination(name), _) => WatchKey::intentions_matching(name).to_vec(),
+            (What::Revoked, _) => vec![WatchKey::Revocations],
+        };
+        let keys: Vec<(WatchKey, Revision)> = keys.into_iter().map(|key| (key, state.modified(&key))).collect();
+        let context = self.context.clone();
+        Some(Box::pin(async move {
+            let changes = keys.into_iter().map(|(key, after)| changed(&context, key, after).boxed());
+            select_all(changes).await;
+            Woken::Item(number)
+        }))
     }
 
     fn agent_changes(&self) -> BoxFuture<'static, Woken> {
@@ -304,13 +362,13 @@ struct Following {
     bundle_number: Option<u32>,
     told_bundle: Option<Revision>,
     policies: Revision,
-    tokens: BTreeMap<u32, FollowedToken>,
+    items: BTreeMap<u32, Item>,
     waits: FuturesUnordered<BoxFuture<'static, Woken>>,
 }
 
 impl Following {
     fn is_in_use(&self, number: u32) -> bool {
-        self.bundle_number == Some(number) || self.tokens.contains_key(&number)
+        self.bundle_number == Some(number) || self.items.contains_key(&number)
     }
 
     fn leave(&mut self, number: u32) {
@@ -318,7 +376,7 @@ impl Following {
             self.bundle_number = None;
         }
         // Its wait ends by itself and finds nothing.
-        self.tokens.remove(&number);
+        self.items.remove(&number);
     }
 
     /// The bundle, if it is followed and was not told yet.

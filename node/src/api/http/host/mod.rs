@@ -1,6 +1,7 @@
 //! What an agent answers the workloads of its host, from memory: the routes of Consul's agent, in the shapes and with the checks of a
 //! server's.
 
+mod authorize;
 mod cache;
 mod health;
 mod leaf;
@@ -9,6 +10,7 @@ mod roots;
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use axum::{
+    body::Bytes,
     extract::{ConnectInfo, Request},
     http::Method,
     response::{IntoResponse, Response},
@@ -20,7 +22,7 @@ use futures::future::BoxFuture;
 use tokio::time::Instant;
 
 use super::{
-    answer,
+    answer, body,
     dispatch::{is_loopback, refuse_web_pages, variable},
     error::HttpError,
     not_here,
@@ -29,7 +31,7 @@ use super::{
 use crate::{
     agent::{
         directory::AgentIdentity,
-        followed::{Followed, RightsError},
+        followed::{Followed, UnknownError},
         leaf_cache::LeafCache,
     },
     telemetry::metrics::Metrics,
@@ -54,38 +56,42 @@ struct HostCall {
     edge: Arc<HostEdge>,
     parameters: Parameters,
     variable: Option<String>,
+    body: Bytes,
 }
 
 type Handler = fn(HostCall) -> BoxFuture<'static, Result<Response, HttpError>>;
+/// A method of a path, and what answers it.
+type Route = (Method, &'static str, Handler);
 
 /// Every route. Whatever needs a token asks [`HostCall::rights`] for it; the others are public, as on a server.
-static ROUTES: &[(&str, Handler)] = &[
-    ("/v1/agent/connect/ca/roots", |call| Box::pin(roots::read(call))),
-    ("/v1/connect/ca/roots", |call| Box::pin(roots::read(call))),
-    ("/v1/agent/connect/ca/leaf/{service}", |call| Box::pin(leaf::read(call))),
-    ("/v1/agent/self", |call| Box::pin(cache::about(call))),
-    ("/v1/carrack/agent/cache", |call| Box::pin(cache::read(call))),
-    ("/metrics", |call| Box::pin(health::metrics(call))),
-    ("/livez", |call| Box::pin(health::live(call))),
-    ("/readyz", |call| Box::pin(health::ready(call))),
+static ROUTES: &[Route] = &[
+    (Method::POST, "/v1/agent/connect/authorize", |call| Box::pin(authorize::answer(call))),
+    (Method::GET, "/v1/agent/connect/ca/roots", |call| Box::pin(roots::read(call))),
+    (Method::GET, "/v1/connect/ca/roots", |call| Box::pin(roots::read(call))),
+    (Method::GET, "/v1/agent/connect/ca/leaf/{service}", |call| Box::pin(leaf::read(call))),
+    (Method::GET, "/v1/agent/self", |call| Box::pin(cache::about(call))),
+    (Method::GET, "/v1/carrack/agent/cache", |call| Box::pin(cache::read(call))),
+    (Method::GET, "/metrics", |call| Box::pin(health::metrics(call))),
+    (Method::GET, "/livez", |call| Box::pin(health::live(call))),
+    (Method::GET, "/readyz", |call| Box::pin(health::ready(call))),
 ];
 
 /// The routes of an agent's listener.
 pub fn router(edge: &Arc<HostEdge>) -> axum::Router {
     let mut router = axum::Router::new();
-    for (path, handler) in ROUTES {
-        let edge = edge.clone();
-        let answer = move |request: Request| respond(edge.clone(), Some((*path, *handler)), request);
+    for route in ROUTES {
+        let (edge, path) = (edge.clone(), route.1);
+        let answer = move |request: Request| respond(edge.clone(), Some(route), request);
         router = router.route(path, any(answer));
     }
     let edge = edge.clone();
     router.fallback(move |request: Request| respond(edge.clone(), None, request))
 }
 
-async fn respond(edge: Arc<HostEdge>, route: Option<(&'static str, Handler)>, request: Request) -> Response {
-    let (method, path) = (request.method().clone(), route.map_or("unknown", |(path, _)| path));
+async fn respond(edge: Arc<HostEdge>, route: Option<&'static Route>, request: Request) -> Response {
+    let (method, path) = (request.method().clone(), route.map_or("unknown", |(_, path, _)| path));
     let answered = match route {
-        Some((_, handler)) => answer(edge, handler, request).await,
+        Some(route) => answer(edge, route, request).await,
         None => Err(not_here::explain(request.uri().path())),
     };
     let mut response = answered.unwrap_or_else(|error| {
@@ -96,18 +102,19 @@ async fn respond(edge: Arc<HostEdge>, route: Option<(&'static str, Handler)>, re
     response
 }
 
-async fn answer(edge: Arc<HostEdge>, handler: Handler, mut request: Request) -> Result<Response, HttpError> {
+async fn answer(edge: Arc<HostEdge>, route: &Route, mut request: Request) -> Result<Response, HttpError> {
+    let (method, _, handler) = route;
     let peer = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|ConnectInfo(peer)| *peer);
     if !peer.is_some_and(is_loopback) {
         return Err(HttpError::PermissionDenied("an agent serves clients on its own machine alone".into()));
     }
     refuse_web_pages(request.method(), request.headers())?;
-    if *request.method() != Method::GET {
-        let method = request.method().to_string();
-        return Err(HttpError::MethodNotAllowed { method, allowed: "GET".into() });
+    if request.method() != method {
+        let (method, allowed) = (request.method().to_string(), method.to_string());
+        return Err(HttpError::MethodNotAllowed { method, allowed });
     }
     let variable = variable(&mut request).await?;
-    let (parts, _) = request.into_parts();
+    let (parts, body) = request.into_parts();
     let parameters = Parameters::read(&parts.uri, &parts.headers, edge.identity.datacenter.as_str())?;
     if let Some(datacenter) = &parameters.other_datacenter {
         return Err(HttpError::BadRequest(format!(
@@ -115,7 +122,19 @@ async fn answer(edge: Arc<HostEdge>, handler: Handler, mut request: Request) -> 
             datacenter.escape_default()
         )));
     }
-    handler(HostCall { edge, parameters, variable }).await
+    let body = body::read(body, &parts.headers, body::BODY_BYTES_MAX).await?;
+    handler(HostCall { edge, parameters, variable, body }).await
+}
+
+/// What is not known here, as HTTP has it.
+fn of_unknown(error: UnknownError) -> HttpError {
+    match error {
+        UnknownError::Nobody => HttpError::AclNotFound,
+        UnknownError::Refused(reason) => {
+            HttpError::PermissionDenied(reason.trim_start_matches("Permission denied: ").to_owned())
+        }
+        UnknownError::NoAnswer(_) => HttpError::Unavailable(error.to_string()),
+    }
 }
 
 impl HostCall {
@@ -134,13 +153,7 @@ impl HostCall {
             .ok_or_else(|| HttpError::PermissionDenied("anonymous token: this request needs a token".into()))?;
         let secret = secret.as_uuid().ok_or(HttpError::AclNotFound)?;
         let rights = self.edge.followed.rights(secret, Instant::now() + RIGHTS_WITHIN).await;
-        rights.map_err(|error| match error {
-            RightsError::Nobody => HttpError::AclNotFound,
-            RightsError::Refused(reason) => {
-                HttpError::PermissionDenied(reason.trim_start_matches("Permission denied: ").to_owned())
-            }
-            RightsError::NoAnswer(_) => HttpError::Unavailable(error.to_string()),
-        })
+        rights.map_err(of_unknown)
     }
 
     /// Ends when what the caller's token may do is told anew.
