@@ -1,13 +1,20 @@
 //! A secondary whose issuers grow old and end while the primary is gone, and which recovers by itself. The servers run in this process,
 //! on clocks of the test's own.
 
-use carrack::server::Start;
+use std::{sync::Arc, time::Duration};
+
+use carrack::{
+    agent::{Agent, AgentOptions, AgentPorts},
+    server::Start,
+};
 use carrack_authority::{federation::Table, issuer::IssuerPhase, time::Timestamp};
 use carrack_tests::{
     http::{Answer, Http},
-    in_process::{Datacenter, until},
+    in_process::{Datacenter, WrongClock, until},
+    ports::free_address,
 };
 use serde_json::{Value, json};
+use tempfile::TempDir;
 
 const DAY: i64 = 86_400;
 const LEAF: &str = "/v1/agent/connect/ca/leaf/web";
@@ -161,5 +168,69 @@ async fn an_issuer_is_renewed_by_the_primary_after_half_of_its_life() -> anyhow:
     let state = context.replica.state().state.clone();
     let live = state.issuers().filter(|issuer| issuer.phase == IssuerPhase::Live).map(|issuer| issuer.id);
     assert_eq!(live.collect::<Vec<_>>(), context.desk.issuer().into_iter().collect::<Vec<_>>());
+    Ok(())
+}
+
+/// An agent on a clock of the test's own, beside the first server of a datacenter.
+async fn agent(datacenter: &Datacenter, client: &Http, clock: &WrongClock) -> anyhow::Result<(Agent, Http, TempDir)> {
+    let made = send_body(client, "PUT", "/v1/carrack/agent-token", &json!({ "NodeName": "n1" })).await?.json();
+    let token = made["Token"].as_str().expect("a token").parse()?;
+    let (directory, http) = (TempDir::new()?, free_address());
+    assert_eq!(datacenter.places.len(), 1);
+    let options = AgentOptions { data_dir: directory.path().join("agent"), http, join: Some(token) };
+    let ports = AgentPorts { wall_clock: Arc::new(clock.clone()), ..AgentPorts::of_machine() };
+    Ok((Agent::start(options, ports).await?, Http::new(http), directory))
+}
+
+async fn send_body(client: &Http, method: &str, path: &str, body: &Value) -> anyhow::Result<Answer> {
+    client.send_async(method, path, Some(body)).await.map_err(anyhow::Error::msg)
+}
+
+/// Waits until a client gets a leaf.
+async fn leaf_in_time(client: &Http, service: &str) -> anyhow::Result<Value> {
+    let path = format!("/v1/agent/connect/ca/leaf/{service}");
+    for _ in 0..600 {
+        let answer = send(client, "GET", &path).await?;
+        if answer.status == 200 {
+            return Ok(answer.json());
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    anyhow::bail!("no leaf for {service} within a minute")
+}
+
+/// It is known by its key: the certificate that it shows has long ended.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_agent_that_slept_past_the_end_of_all_that_it_has_serves_nothing_of_it_and_comes_back() -> anyhow::Result<()>
+{
+    let mut datacenter = Datacenter::form(1).await?;
+    let made = send(&datacenter.places[0].client(), "PUT", "/v1/acl/bootstrap").await?.json();
+    let secret = made["SecretID"].as_str().expect("a secret").to_owned();
+    let client = datacenter.places[0].client().with_token(&secret);
+    let clock = WrongClock::default();
+    let (agent, workload, _directory) = agent(&datacenter, &client, &clock).await?;
+    let workload = workload.with_token(&secret);
+    let before = leaf_in_time(&workload, "web").await?;
+
+    datacenter.places[0].stop().await;
+    clock.set_ahead(10 * DAY);
+    let refused = async {
+        loop {
+            let answer = send(&workload, "GET", LEAF).await?;
+            if answer.status == 503 && answer.body.contains("this agent has just started, or has slept") {
+                return anyhow::Ok(());
+            }
+            assert_ne!(answer.status, 200, "a leaf of before the sleep: {}", answer.body);
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), refused).await??;
+
+    sleep_until_day(&mut datacenter, 10).await?;
+    let after = leaf_in_time(&workload, "web").await?;
+    assert_ne!(before["SerialNumber"], after["SerialNumber"]);
+    let begins = after["ValidAfter"].as_str().expect("a time");
+    assert!(begins > before["ValidBefore"].as_str().expect("a time"), "{begins}");
+    agent.stop().await;
     Ok(())
 }

@@ -5,7 +5,7 @@ use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -29,6 +29,8 @@ use uuid::Uuid;
 
 /// The most tokens and destinations that are known at a time: each has workloads on this host.
 pub const TOPICS_MAX: usize = 4_000;
+/// An agent that was stopped or suspended for longer than this fetches the bundle before it serves: the servers did not wait for it.
+const SLEEP_MAX: Duration = Duration::from_secs(60);
 /// What nobody has asked for in this time is followed no more: as Consul's agents.
 const IDLE_MAX: Duration = Duration::from_secs(72 * 3600);
 
@@ -131,6 +133,8 @@ pub struct Followed {
     asked: Notify,
     /// Whether the bundle was told since this agent started or slept: nothing is served before.
     is_fresh: AtomicBool,
+    /// When it was seen last that this agent does not sleep, in milliseconds since 1970; zero: nobody looks.
+    awake_at: AtomicU64,
     /// When a server was heard last, and what the last trouble with them was.
     heard: watch::Sender<Heard>,
     clock: Arc<dyn WallClock>,
@@ -155,6 +159,7 @@ impl Followed {
             topics: Mutex::default(),
             asked: Notify::new(),
             is_fresh: AtomicBool::new(false),
+            awake_at: AtomicU64::new(0),
             heard: watch::Sender::new(Heard::default()),
             clock,
         }
@@ -182,13 +187,31 @@ impl Followed {
 
     /// Why nothing may be served now, if so.
     pub fn not_fresh(&self) -> Option<String> {
-        if self.is_fresh.load(Ordering::Acquire) {
+        if self.is_fresh.load(Ordering::Acquire) && !self.has_slept() {
             return None;
         }
         let trouble = self.heard().trouble.unwrap_or_else(|| "none has been asked yet".into());
         Some(format!(
             "this agent has just started, or has slept, and serves nothing before a server has told it the bundle; the servers: {trouble}"
         ))
+    }
+
+    /// Whether more time has passed than a sleep may take since it was looked last. Requests are the first to ask after one.
+    fn has_slept(&self) -> bool {
+        match self.awake_at.load(Ordering::Acquire) {
+            0 => false,
+            awake_at => self.now().since(Timestamp(awake_at)) > SLEEP_MAX,
+        }
+    }
+
+    /// This agent is awake; whether it has slept for too long before.
+    pub(super) fn is_awake(&self) -> bool {
+        let has_slept = self.has_slept();
+        if has_slept {
+            self.doubt();
+        }
+        self.awake_at.store(self.now().0.max(1), Ordering::Release);
+        has_slept
     }
 
     /// What a token may do: at once if it is known, else as soon as a server has said.

@@ -18,7 +18,7 @@ use carrack_proto::{
 use carrack_raft::ports::Entropy;
 use tokio::{
     sync::{mpsc, watch},
-    time::{Instant, sleep, timeout},
+    time::{Instant, sleep, timeout, timeout_at},
 };
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{
@@ -230,6 +230,7 @@ impl Session<'_> {
         }))
         .await?;
         followed.ask_all();
+        let mut heard_at = Instant::now();
         loop {
             while let Some(ask) = followed.next_ask() {
                 self.put(ask).await?;
@@ -238,11 +239,14 @@ impl Session<'_> {
                 // Its sender is this link's own.
                 _ = slept.changed() => return Err(Status::aborted("the agent has slept, and asks anew")),
                 () = followed.asked() => {}
-                message = timeout(SILENT_MAX, told.message()) => match message {
+                message = timeout_at(heard_at + SILENT_MAX, told.message()) => match message {
                     Err(_) => return Err(Status::deadline_exceeded(format!("it was silent for {} s", SILENT_MAX.as_secs()))),
                     Ok(Err(status)) => return Err(status),
                     Ok(Ok(None)) => return Err(Status::unavailable("it has ended the stream")),
-                    Ok(Ok(Some(response))) => self.take(response).await?,
+                    Ok(Ok(Some(response))) => {
+                        heard_at = Instant::now();
+                        self.take(response).await?;
+                    }
                 },
             }
         }

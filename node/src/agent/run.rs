@@ -48,8 +48,6 @@ use crate::{
 
 /// How often it is looked whether this agent has slept, and for what nobody uses any more.
 const TICK: Duration = Duration::from_secs(1);
-/// An agent that was stopped or suspended for longer than this fetches the bundle before it serves: the servers did not wait for it.
-const SLEEP_MAX: Duration = Duration::from_secs(60);
 /// How long the tasks of a stopping agent may take to end.
 const STOP_WITHIN: Duration = Duration::from_secs(10);
 /// Accepted connections that wait to be served.
@@ -194,13 +192,12 @@ impl Agent {
         let mut tasks = JoinSet::new();
         let work = {
             let (link, leaves, followed, identity) = (link.clone(), leaves, followed, identity.clone());
-            let clock = ports.wall_clock.clone();
             async move {
                 tokio::join!(
                     link.run(),
                     leaves.keep_fresh(),
                     own.run(),
-                    watch_sleep(&link, &followed, &*clock),
+                    watch_sleep(&link, &followed),
                     follow_bundles(&followed, &leaves, &directory, &identity, contacts),
                 );
             }
@@ -268,21 +265,16 @@ async fn until(mut stopped: watch::Receiver<bool>, work: impl Future<Output = ()
 }
 
 /// Notices by the clock that this process was stopped or its machine suspended.
-async fn watch_sleep(link: &Link, followed: &Followed, clock: &dyn WallClock) {
-    let mut seen = clock.now();
+async fn watch_sleep(link: &Link, followed: &Followed) {
     loop {
-        sleep(TICK).await;
-        let now = clock.now();
-        if now.since(seen) > TICK + SLEEP_MAX {
-            let seconds = now.since(seen).as_secs();
+        if followed.is_awake() {
             tracing::warn!(
-                seconds,
                 "this agent has slept, or the clock was set forward: it fetches the bundle before it serves anything"
             );
             link.sleep_is_over();
         }
-        seen = now;
         followed.leave_idle();
+        sleep(TICK).await;
     }
 }
 

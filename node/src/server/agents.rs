@@ -68,16 +68,17 @@ fn publish(told: &watch::Sender<Arc<ToldToAll>>, state: &State, default_policy: 
     let policies = state.modified(&WatchKey::Policies);
     let bundle = bundle(state, default_policy).map(|bundle| Arc::new(bundle_to_wire(&bundle)));
     let revision = WATCHED[..3].iter().map(|key| state.modified(key)).max().unwrap_or_default();
+    let bundle = bundle.map(|bundle| (revision, bundle));
     told.send_if_modified(|told| {
-        let former = told.bundle.as_ref();
-        let is_same = former.map(|(_, former)| former) == bundle.as_ref();
-        if is_same && told.policies == policies {
-            return false;
+        // The revision is that of the tables, so that every server says the same of the same bundle: an agent that comes from another
+        // server tells by it who is behind.
+        let revision_of =
+            |bundle: &Option<(Revision, Arc<agent::Bundle>)>| bundle.as_ref().map(|(revision, _)| *revision);
+        let is_news = revision_of(&told.bundle) != revision_of(&bundle) || told.policies != policies;
+        if is_news {
+            *told = Arc::new(ToldToAll { bundle, policies });
         }
-        // A member's own request, say, is none of an agent's business: the bundle keeps its revision.
-        let revision = former.filter(|_| is_same).map_or(revision, |(former, _)| *former);
-        *told = Arc::new(ToldToAll { bundle: bundle.map(|bundle| (revision, bundle)), policies });
-        true
+        is_news
     });
 }
 

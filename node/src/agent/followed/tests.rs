@@ -4,18 +4,23 @@ use carrack_authority::acl::resolve::Authorizer;
 
 use super::*;
 
-struct At(Timestamp);
+/// A clock that a test sets, in milliseconds.
+struct At(Arc<AtomicU64>);
 
 impl WallClock for At {
     fn now(&self) -> Timestamp {
-        self.0
+        Timestamp(self.0.load(Ordering::Relaxed))
     }
 }
 
 const NOW: Timestamp = Timestamp(1_800_000_000_000);
 
 fn followed() -> Arc<Followed> {
-    Arc::new(Followed::new(Arc::new(At(NOW))))
+    followed_at(&Arc::new(AtomicU64::new(NOW.0)))
+}
+
+fn followed_at(clock: &Arc<AtomicU64>) -> Arc<Followed> {
+    Arc::new(Followed::new(Arc::new(At(clock.clone()))))
 }
 
 fn secret(number: u128) -> Uuid {
@@ -119,7 +124,8 @@ async fn the_token_that_was_not_used_for_longest_makes_room() {
 
 #[tokio::test(start_paused = true)]
 async fn nothing_is_fresh_before_the_bundle_was_told_and_after_a_sleep() {
-    let followed = followed();
+    let clock = Arc::new(AtomicU64::new(NOW.0));
+    let followed = followed_at(&clock);
     let told = || BundleTold {
         cluster: Uuid::nil(),
         trust_domain: "example.org".parse().unwrap(),
@@ -135,6 +141,15 @@ async fn nothing_is_fresh_before_the_bundle_was_told_and_after_a_sleep() {
     followed.doubt();
     assert!(!followed.told_bundle(Revision(4), told()), "a server that is behind");
     assert!(followed.not_fresh().is_some(), "its word does not count");
+    assert!(followed.told_bundle(Revision(5), told()));
+    assert_eq!(followed.not_fresh(), None);
+    assert!(!followed.is_awake());
+    clock.fetch_add(50_000, Ordering::Relaxed);
+    assert_eq!((followed.not_fresh(), followed.is_awake()), (None, false), "a pause");
+    clock.fetch_add(61_000, Ordering::Relaxed);
+    assert!(followed.not_fresh().is_some(), "also before anybody has noticed the sleep");
+    assert!(followed.is_awake());
+    assert!(followed.not_fresh().is_some() && !followed.is_awake(), "until the bundle comes");
     assert!(followed.told_bundle(Revision(5), told()));
     assert_eq!(followed.not_fresh(), None);
 }
