@@ -25,9 +25,7 @@ impl Question {
     pub(super) fn read(body: &Bytes) -> Result<Self, HttpError> {
         let bad = |text: String| HttpError::BadRequest(text);
         let mut fields = Fields::of_body("the question", body)?;
-        let target = fields.some_text("Target")?.ok_or_else(|| bad("Target service must be specified".into()))?;
-        let client = fields.some_text("ClientCertURI")?;
-        let client = client.ok_or_else(|| bad("ClientCertURI must be specified".into()))?;
+        let (target, client) = (fields.some_text("Target")?, fields.some_text("ClientCertURI")?);
         let number = fields.some_text("ClientCertSerial")?;
         let certificate = fields.some_text("ClientCert")?;
         for name in ["Namespace", "Partition"] {
@@ -36,6 +34,8 @@ impl Question {
             }
         }
         fields.finish()?;
+        let target = target.ok_or_else(|| bad("Target service must be specified".into()))?;
+        let client = client.ok_or_else(|| bad("ClientCertURI must be specified".into()))?;
         let certificate = certificate.map(|text| {
             let first = pem::decode_certificates(&text).ok().and_then(|all| all.into_iter().next());
             let facts = first.and_then(|der| CertificateFacts::read(der.as_bytes()).ok());
