@@ -151,6 +151,22 @@ def blocking(client):
         assert indexed(client, "/v1/connect/ca/roots", **{mode: ""})[1] == roots
 
 
+def authorize(client):
+    trust_domain = client.agent.connect.ca.roots()["TrustDomain"]
+    web = f"spiffe://{trust_domain}/ns/default/dc/dc1/svc/web"
+    ask = client.agent.connect.authorize
+    refused(ACLPermissionDenied, "anonymous token", stranger.agent.connect.authorize, "db", web, "33:9b")
+    assert client.connect.intentions.upsert("web", "db", action="allow") is True
+    allowed = ask("db", web, "33:9b")
+    assert allowed["Authorized"] is True and "Matched L4 intention" in allowed["Reason"], allowed
+    assert client.connect.intentions.upsert("web", "db", action="deny") is True
+    assert ask("db", web, "33:9b")["Authorized"] is False
+    foreign = ask("db", web.replace(trust_domain, "other.consul"), "33:9b")
+    assert foreign["Authorized"] is False and "trust domain" in foreign["Reason"], foreign
+    refused(BadRequest, "ClientCertURI", ask, "db", "spiffe://a/b", "33:9b")
+    assert client.connect.intentions.delete("web", "db") is True
+
+
 def operator(client):
     # py-consul sends no token here; Consul itself refuses that too where tokens are needed.
     refused(ACLPermissionDenied, "lacks permission 'operator:read'", client.operator.raft_config)
@@ -162,7 +178,6 @@ def operator(client):
 
 
 def not_here(client):
-    assert client.agent.connect.authorize("web", "spiffe://a/b", "00") is None
     refused(ConsulException, "", client.health.service, "web")
 
 
@@ -170,6 +185,6 @@ stranger = consul.Consul(host=HOST, port=PORT)
 before_bootstrap(stranger)
 bootstrap(stranger)
 client = consul.Consul(host=HOST, port=PORT, token=SECRET)
-for story in (tokens, policies, configuration, intentions, blocking, not_here, operator):
+for story in (tokens, policies, configuration, intentions, authorize, blocking, not_here, operator):
     story(client)
 print(SECRET, end="")

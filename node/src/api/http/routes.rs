@@ -145,6 +145,8 @@ pub static ROUTES: &[Route] = &[
     get("/v1/agent/connect/ca/roots", Public, |call| Box::pin(ca_roots::read_as_agent(call))).here(),
     get("/v1/agent/connect/ca/leaf/{service}", ServiceWrite, |call| Box::pin(agent::leaf(call))).here(),
     post("/v1/agent/connect/authorize", AnyToken, |call| Box::pin(authorize::answer(call))).here(),
+    // py-consul's method for it.
+    put("/v1/agent/connect/authorize", AnyToken, |call| Box::pin(authorize::answer(call))).here(),
     get("/v1/agent/self", AnyToken, |call| Box::pin(agent::about(call))).here(),
     // Consul's: tokens and policies.
     put("/v1/acl/bootstrap", Public, |call| Box::pin(acl_bootstrap::bootstrap(call))).writes(Table::Tokens),

@@ -60,20 +60,21 @@ struct HostCall {
 }
 
 type Handler = fn(HostCall) -> BoxFuture<'static, Result<Response, HttpError>>;
-/// A method of a path, and what answers it.
-type Route = (Method, &'static str, Handler);
+/// The methods of a path, and what answers them.
+type Route = (&'static [Method], &'static str, Handler);
 
 /// Every route. Whatever needs a token asks [`HostCall::rights`] for it; the others are public, as on a server.
 static ROUTES: &[Route] = &[
-    (Method::POST, "/v1/agent/connect/authorize", |call| Box::pin(authorize::answer(call))),
-    (Method::GET, "/v1/agent/connect/ca/roots", |call| Box::pin(roots::read(call))),
-    (Method::GET, "/v1/connect/ca/roots", |call| Box::pin(roots::read(call))),
-    (Method::GET, "/v1/agent/connect/ca/leaf/{service}", |call| Box::pin(leaf::read(call))),
-    (Method::GET, "/v1/agent/self", |call| Box::pin(cache::about(call))),
-    (Method::GET, "/v1/carrack/agent/cache", |call| Box::pin(cache::read(call))),
-    (Method::GET, "/metrics", |call| Box::pin(health::metrics(call))),
-    (Method::GET, "/livez", |call| Box::pin(health::live(call))),
-    (Method::GET, "/readyz", |call| Box::pin(health::ready(call))),
+    // PUT is py-consul's method for it.
+    (&[Method::POST, Method::PUT], "/v1/agent/connect/authorize", |call| Box::pin(authorize::answer(call))),
+    (&[Method::GET], "/v1/agent/connect/ca/roots", |call| Box::pin(roots::read(call))),
+    (&[Method::GET], "/v1/connect/ca/roots", |call| Box::pin(roots::read(call))),
+    (&[Method::GET], "/v1/agent/connect/ca/leaf/{service}", |call| Box::pin(leaf::read(call))),
+    (&[Method::GET], "/v1/agent/self", |call| Box::pin(cache::about(call))),
+    (&[Method::GET], "/v1/carrack/agent/cache", |call| Box::pin(cache::read(call))),
+    (&[Method::GET], "/metrics", |call| Box::pin(health::metrics(call))),
+    (&[Method::GET], "/livez", |call| Box::pin(health::live(call))),
+    (&[Method::GET], "/readyz", |call| Box::pin(health::ready(call))),
 ];
 
 /// The routes of an agent's listener.
@@ -103,14 +104,15 @@ async fn respond(edge: Arc<HostEdge>, route: Option<&'static Route>, request: Re
 }
 
 async fn answer(edge: Arc<HostEdge>, route: &Route, mut request: Request) -> Result<Response, HttpError> {
-    let (method, _, handler) = route;
+    let (methods, _, handler) = route;
     let peer = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|ConnectInfo(peer)| *peer);
     if !peer.is_some_and(is_loopback) {
         return Err(HttpError::PermissionDenied("an agent serves clients on its own machine alone".into()));
     }
     refuse_web_pages(request.method(), request.headers())?;
-    if request.method() != method {
-        let (method, allowed) = (request.method().to_string(), method.to_string());
+    if !methods.contains(request.method()) {
+        let allowed: Vec<_> = methods.iter().map(Method::as_str).collect();
+        let (method, allowed) = (request.method().to_string(), allowed.join(", "));
         return Err(HttpError::MethodNotAllowed { method, allowed });
     }
     let variable = variable(&mut request).await?;
