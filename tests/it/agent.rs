@@ -256,5 +256,5 @@ fn an_agent_decides_on_connections_from_memory_and_hears_of_each_change() {
     assert!(revoked.expect_output().contains("is revoked"));
     expect(false, "is revoked");
     let wrong = client.send("GET", "/v1/agent/connect/authorize", None).expect("an answer");
-    assert_eq!((wrong.status, wrong.header("allow")), (405, Some("POST")));
+    assert_eq!((wrong.status, wrong.header("allow")), (405, Some("POST, PUT")));
 }
