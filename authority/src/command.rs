@@ -5,7 +5,7 @@ use uuid::Uuid;
 
 use crate::{
     acl::{AccessorId, Policy, PolicyId, Token},
-    agent::AgentToken,
+    agent::{AgentToken, LaggingAgents},
     ca_config::CaConfig,
     federation::{AdmitDatacenter, Datacenter, DatacenterFacts, FederationToken, Followed, KnownServers, RemoteIssuer},
     id::{Digest, FeatureLevel, KeyId, NodeId, Revision, Serial},
@@ -279,6 +279,15 @@ pub enum Command {
         /// Why, for people.
         reason: String,
     },
+    /// A server tells what its agents have in use: once for each bundle, never once for each agent.
+    AcknowledgeBundle {
+        /// The server; only itself may say it.
+        node: NodeId,
+        /// The newest bundle that all of its agents have.
+        bundle: Revision,
+        /// Those that have not the newest one, after a while.
+        lagging: LaggingAgents,
+    },
 }
 
 impl Command {
@@ -312,7 +321,8 @@ impl Command {
             | Self::PutIntention { .. }
             | Self::DeleteIntention { .. }
             | Self::PutServiceIntentions { .. }
-            | Self::DeleteServiceIntentions { .. } => true,
+            | Self::DeleteServiceIntentions { .. }
+            | Self::AcknowledgeBundle { .. } => true,
             Self::Bootstrap(_)
             | Self::RaiseFeatureLevel { .. }
             | Self::RecordServerCertificate { .. }

@@ -91,6 +91,8 @@ pub enum WatchKey {
     IntentionsGone,
     /// The revoked leaves.
     Revocations,
+    /// What servers said of the bundles that their agents have.
+    Acknowledgements,
 }
 
 impl WatchKey {

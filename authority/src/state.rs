@@ -1,5 +1,6 @@
 //! The state of a datacenter, and the one function that changes it. Every replica applies the same entries and holds the same state.
 
+mod acknowledgements;
 mod acl;
 mod agents;
 mod check;
@@ -23,7 +24,7 @@ use uuid::Uuid;
 pub use self::records::{BadRecords, StateHead, StateRecord};
 use crate::{
     acl::{AccessorId, Acl, Token},
-    agent::{Agent, AgentToken},
+    agent::{Acknowledgement, Agent, AgentToken},
     ca_config::StoredCaConfig,
     command::{Command, Entry},
     federation::{Datacenter, FederationToken, History, KnownServers, Progress, RemoteIssuer, Table},
@@ -124,6 +125,7 @@ pub struct State {
     /// The names of the agents by their keys.
     agent_keys: OrdMap<Digest, Name>,
     agent_tokens: OrdMap<Digest, AgentToken>,
+    acknowledgements: OrdMap<NodeId, Acknowledgement>,
     pub(crate) histories: Histories,
     modified: OrdMap<WatchKey, Revision>,
 }
@@ -218,6 +220,9 @@ impl State {
             }
             Command::DeleteServiceIntentions { expected, destination } => {
                 self.delete_service_intentions(change, *expected, destination)
+            }
+            Command::AcknowledgeBundle { node, bundle, lagging } => {
+                self.acknowledge_bundle(change, proposer, *node, *bundle, lagging)
             }
         }
     }

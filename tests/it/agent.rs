@@ -258,3 +258,42 @@ fn an_agent_decides_on_connections_from_memory_and_hears_of_each_change() {
     let wrong = client.send("GET", "/v1/agent/connect/authorize", None).expect("an answer");
     assert_eq!((wrong.status, wrong.header("allow")), (405, Some("POST, PUT")));
 }
+
+/// Servers say once of each bundle that all of their agents have it, and name those that have not.
+#[test]
+fn an_agent_that_does_not_take_a_new_bundle_over_is_named_until_it_does() {
+    let mut cluster = Cluster::form(1);
+    let directory = TempDir::new().expect("a temporary directory");
+    let _awake = agent(&cluster, "n1", &directory);
+    let mut asleep = agent(&cluster, "n2", &directory);
+    let token = cluster.token.clone();
+    let acknowledged = |cluster: &Cluster| {
+        let bundle = cluster.any().status(&token)?["Bundle"].clone();
+        let all = bundle["Servers"].as_array().cloned().unwrap_or_default();
+        let is_done = !all.is_empty() && all.iter().all(|server| server["Acknowledged"] == bundle["Revision"]);
+        wait::holds(is_done, || bundle.to_string()).map(|()| bundle["Revision"].as_u64().expect("a number"))
+    };
+    wait::until("the first bundle to be acknowledged", || acknowledged(&cluster).map(drop));
+    let first = acknowledged(&cluster).expect("it is");
+
+    // A second server: the keys of the roots are sealed anew, and the bundle says where it is.
+    asleep.pause();
+    cluster.add("b");
+    cluster.wait_until_voting("b");
+    wait::until("the sleeping agent to be named", || {
+        let status = cluster.any().status(&token)?;
+        let problems = status["Problems"].to_string();
+        wait::holds(problems.contains("have not taken over bundle") && problems.contains(": n2;"), || {
+            format!("{problems} {}", status["Bundle"])
+        })
+    });
+    assert!(acknowledged(&cluster).is_err(), "not everybody has it");
+    let shown = cluster.any().command(&token, &["status"]).run().expect_output();
+    assert!(shown.contains("not yet acknowledged by the agents of"), "{shown}");
+
+    asleep.resume();
+    wait::until("the new bundle to be acknowledged", || acknowledged(&cluster).map(drop));
+    assert!(acknowledged(&cluster).expect("it is") > first);
+    let shown = cluster.any().command(&token, &["status"]).run().expect_output();
+    assert!(shown.contains("every agent has it") && !shown.contains("have not taken over"), "{shown}");
+}

@@ -108,9 +108,33 @@ impl Agent {
     /// Panics if it does not run.
     #[track_caller]
     pub fn stop(&mut self) -> bool {
+        self.signal(Signal::TERM);
         let mut child = self.child.take().expect("it was started");
-        kill_process(Pid::from_child(&child), Signal::TERM).expect("a child can be signalled");
         child.wait().is_ok_and(|status| status.success())
+    }
+
+    /// Stops the process where it is, as a suspended machine does.
+    ///
+    /// # Panics
+    /// Panics if it does not run.
+    #[track_caller]
+    pub fn pause(&mut self) {
+        self.signal(Signal::STOP);
+    }
+
+    /// Lets a paused process go on.
+    ///
+    /// # Panics
+    /// Panics if it does not run.
+    #[track_caller]
+    pub fn resume(&mut self) {
+        self.signal(Signal::CONT);
+    }
+
+    #[track_caller]
+    fn signal(&self, signal: Signal) {
+        let child = self.child.as_ref().expect("it was started");
+        kill_process(Pid::from_child(child), signal).expect("a child can be signalled");
     }
 
     fn log_file(&self) -> PathBuf {

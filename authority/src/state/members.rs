@@ -231,6 +231,7 @@ impl State {
         }
         self.removed.insert(node, RemovedMember { node, name, store, removed_at: change.now });
         self.retire_issuers_of(change, node);
+        self.forget_acknowledgement(change, node);
         change.touch(WatchKey::Members);
         Ok(Outcome::Done)
     }

@@ -8,7 +8,7 @@ use uuid::Uuid;
 use super::{Cluster, State};
 use crate::{
     acl::{Policy, Token},
-    agent::{Agent, AgentToken},
+    agent::{Acknowledgement, Agent, AgentToken},
     ca_config::StoredCaConfig,
     federation::{Datacenter, FederationToken, KnownServers, Progress, RemoteIssuer, Table},
     id::{Digest, NodeId, Revision},
@@ -103,6 +103,8 @@ pub enum StateRecord {
     Intention(Arc<Intention>),
     /// A revoked leaf.
     Revocation(Arc<Revocation>),
+    /// What a server said of the bundles that its agents have.
+    Acknowledgement(Acknowledgement),
 }
 
 /// Records that are no state.
@@ -166,6 +168,7 @@ impl State {
             .chain(self.agent_tokens.values().cloned().map(StateRecord::AgentToken))
             .chain(self.revocations.all().cloned().map(StateRecord::Revocation))
             .chain(self.intentions.all().cloned().map(StateRecord::Intention))
+            .chain(self.acknowledgements.values().cloned().map(StateRecord::Acknowledgement))
     }
 
     /// The state that these records are of.
@@ -250,6 +253,7 @@ impl State {
             StateRecord::Revocation(revocation) => self.put_revocation_record(revocation),
             StateRecord::AgentToken(token) => once("an agent token", self.agent_tokens.insert(token.secret, token)),
             StateRecord::Intention(intention) => self.put_intention_record(intention),
+            StateRecord::Acknowledgement(told) => self.put_acknowledgement_record(told),
         }
     }
 
@@ -315,6 +319,13 @@ impl State {
     fn put_agent_record(&mut self, agent: Arc<Agent>) -> Result<(), BadRecords> {
         once("the key of an agent", self.agent_keys.insert(agent.public_key, agent.node.clone()))?;
         once("an agent", self.agents.insert(agent.node.clone(), agent))
+    }
+
+    fn put_acknowledgement_record(&mut self, told: Acknowledgement) -> Result<(), BadRecords> {
+        if !self.members.contains_key(&told.node) {
+            return Err(contradiction(format!("the acknowledgement of server {}", told.node), "it is no member"));
+        }
+        once("the acknowledgement of a server", self.acknowledgements.insert(told.node, told))
     }
 
     fn put_changed_record(&mut self, table: Table, revision: Revision, key: Uuid) -> Result<(), BadRecords> {

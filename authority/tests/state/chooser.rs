@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use carrack_authority::{
     Command, State,
     acl::{PolicyId, RoleId, ServiceIdentity, Token},
-    agent::AgentToken,
+    agent::{AgentToken, LAGGING_NAMED_MAX, LaggingAgents},
     ca_config::CaConfig,
     id::{FeatureLevel, NodeId, Revision, Serial},
     intention::{Action, Effect, Intention},
@@ -133,7 +133,17 @@ impl<'a> Chooser<'a> {
         let admit = Command::AdmitAgent { secret, node: node.clone(), public_key: digest(self.of(&["x", "y"])) };
         let expected = self.expected(None);
         let remove = Command::RemoveAgent { node, expected };
-        self.of(&[raise, begin, Command::CreateAgentToken(token), admit, remove])
+        let acknowledge = self.acknowledgement();
+        self.of(&[raise, begin, Command::CreateAgentToken(token), admit, remove, acknowledge])
+    }
+
+    fn acknowledgement(&mut self) -> Command {
+        let (node, bundle) = (NodeId(self.below(5) as u64), Revision(self.below(40) as u64));
+        let count = self.below(3) as u64;
+        let named = (0..count).map(|number| name(&format!("n{number}"))).collect();
+        let mut lagging = LaggingAgents { count, named };
+        self.spoil(&mut lagging.named, &[vec![name("n1"); 4], vec![name("n1"); LAGGING_NAMED_MAX + 1]]);
+        Command::AcknowledgeBundle { node, bundle, lagging }
     }
 
     fn issuance(&mut self, state: &State) -> Issuance {

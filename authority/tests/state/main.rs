@@ -1,6 +1,7 @@
 //! The replicated state from outside: transcripts of commands, a model of what must hold after any of them, snapshots, cost.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod acknowledgements;
 mod agents;
 mod bounds;
 mod chooser;

@@ -68,11 +68,33 @@ pub struct Status {
     /// In a secondary: how it stands with the primary.
     #[serde(default)]
     pub secondary: Option<Secondary>,
+    /// What agents have of the bundle.
+    pub bundle: Option<Bundle>,
     /// The CA.
     pub ca: Option<Ca>,
     /// What an operator should look at.
     #[serde(default)]
     pub problems: Vec<String>,
+}
+
+/// What agents have of the roots that verifiers trust.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct Bundle {
+    /// The revision of the newest one.
+    pub revision: u64,
+    /// What the servers said of their agents.
+    pub servers: Vec<Acknowledgement>,
+}
+
+/// What a server said of its agents.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct Acknowledgement {
+    /// The name.
+    pub node_name: String,
+    /// The newest bundle of which it said that all of its agents have it.
+    pub acknowledged: Option<u64>,
 }
 
 /// A server's id and name.

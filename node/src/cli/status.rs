@@ -1,7 +1,7 @@
 //! `carrack status`: who leads, how far the log is, what the CA has, what is wrong.
 
 use super::{
-    api::{Ca, Status},
+    api::{Bundle, Ca, Status},
     client::Client,
     error::CliError,
     federation, members,
@@ -48,6 +48,7 @@ fn print(status: &Status, output: &mut Output<'_>) -> Result<(), CliError> {
         ),
         ("Log time", Some(format!("{}{clock}", status.log_time)).filter(|time| !time.is_empty())),
         ("Issuing", Some(issuing.into())),
+        ("Bundle", status.bundle.as_ref().map(bundle)),
         (
             "Leaves",
             Some(format!(
@@ -66,6 +67,16 @@ fn print(status: &Status, output: &mut Output<'_>) -> Result<(), CliError> {
         output.line(&format!("\nproblem: {}", visible(problem)))?;
     }
     Ok(())
+}
+
+/// Whether every agent has the newest roots, as far as the servers have said.
+fn bundle(bundle: &Bundle) -> String {
+    let waits = bundle.servers.iter().filter(|server| server.acknowledged != Some(bundle.revision));
+    let waits: Vec<&str> = waits.map(|server| server.node_name.as_str()).collect();
+    match waits.is_empty() {
+        true => format!("revision {}, every agent has it", bundle.revision),
+        false => format!("revision {}, not yet acknowledged by the agents of {}", bundle.revision, waits.join(", ")),
+    }
 }
 
 fn print_ca(ca: &Ca, output: &mut Output<'_>) -> Result<(), CliError> {

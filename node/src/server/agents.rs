@@ -19,7 +19,7 @@ use carrack_proto::{
 use carrack_raft::Replica;
 use futures::future::select_all;
 use tokio::{
-    sync::watch,
+    sync::{Notify, watch},
     time::{Duration, Instant},
 };
 
@@ -101,7 +101,10 @@ pub fn bundle(state: &State, default_policy: DefaultPolicy) -> Option<BundleTold
     })
 }
 
-/// An agent that holds a stream of this server's.
+/// An agent counts as live for this long after its stream has ended: it goes on with the bundle that it has.
+pub const LIVE_AFTER: Duration = Duration::from_secs(60);
+
+/// An agent that holds a stream of this server's, or held one a moment ago.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConnectedAgent {
     /// The name of its host.
@@ -111,16 +114,39 @@ pub struct ConnectedAgent {
     /// Since when it holds a stream.
     pub since: Instant,
     streams: usize,
+    /// When its last stream has ended.
+    gone_at: Option<Instant>,
 }
 
 /// The agents that hold streams, by their keys.
 #[derive(Debug, Default)]
-pub struct ConnectedAgents(Mutex<BTreeMap<Digest, ConnectedAgent>>);
+pub struct ConnectedAgents {
+    by_key: Mutex<BTreeMap<Digest, ConnectedAgent>>,
+    /// One came or went, or has another bundle.
+    changed: Notify,
+}
 
 impl ConnectedAgents {
-    /// All of them, by their keys.
+    /// Those that hold a stream now, by their keys.
     pub fn by_key(&self) -> BTreeMap<Digest, ConnectedAgent> {
-        self.lock().clone()
+        let agents = self.lock();
+        let connected = agents.iter().filter(|(_, agent)| agent.gone_at.is_none());
+        connected.map(|(key, agent)| (*key, agent.clone())).collect()
+    }
+
+    /// Those that are live, by their keys; those that are so no more, or that nobody knows any more, are forgotten. With them comes the
+    /// time until the next of them is forgotten.
+    pub(super) fn live(&self, is_known: impl Fn(&Digest) -> bool) -> (Vec<ConnectedAgent>, Option<Duration>) {
+        let mut agents = self.lock();
+        agents.retain(|key, agent| agent.gone_at.is_none_or(|at| at.elapsed() < LIVE_AFTER && is_known(key)));
+        let left = agents.values().filter_map(|agent| agent.gone_at.map(|at| LIVE_AFTER.saturating_sub(at.elapsed())));
+        let left = left.min();
+        (agents.values().cloned().collect(), left)
+    }
+
+    /// Ends when an agent has come or gone, or has another bundle; at once if one has since this ended last.
+    pub(super) async fn changed(&self) {
+        self.changed.notified().await;
     }
 
     /// Notes a stream of an agent, for as long as the answer lives.
@@ -131,15 +157,20 @@ impl ConnectedAgents {
             has_bundle: Revision::default(),
             since: Instant::now(),
             streams: 0,
+            gone_at: None,
         });
         agent.streams += 1;
+        if agent.gone_at.take().is_some() {
+            agent.since = Instant::now();
+        }
         drop(agents);
+        self.changed.notify_one();
         AgentPresence { agents: self.clone(), public_key }
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<Digest, ConnectedAgent>> {
         // Each change is whole: a panic leaves nothing half done.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.by_key.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -155,6 +186,7 @@ impl AgentPresence {
         if let Some(agent) = self.agents.lock().get_mut(&self.public_key) {
             agent.has_bundle = agent.has_bundle.max(revision);
         }
+        self.agents.changed.notify_one();
     }
 }
 
@@ -164,8 +196,10 @@ impl Drop for AgentPresence {
         if let Some(agent) = agents.get_mut(&self.public_key) {
             agent.streams -= 1;
             if agent.streams == 0 {
-                agents.remove(&self.public_key);
+                agent.gone_at = Some(Instant::now());
             }
         }
+        drop(agents);
+        self.agents.changed.notify_one();
     }
 }

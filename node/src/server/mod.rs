@@ -1,5 +1,6 @@
 //! One server: how it starts, what runs in it, how it stops. Every part is put together here, and only here.
 
+mod acknowledge;
 pub(crate) mod admission;
 pub mod agent_token;
 pub mod agents;

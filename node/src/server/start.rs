@@ -21,6 +21,7 @@ use uuid::{Builder, Uuid};
 
 use super::{
     Server, Stop, Tasks,
+    acknowledge::acknowledge_bundles,
     agents::{self, ToldToAll},
     begin::{BeginTask, Beginning, FIRST_NODE},
     context::{Context, ServerIdentityInfo},
@@ -272,6 +273,7 @@ impl Parts {
     /// Shows the certificate, opens the log, listens, and starts the tasks.
     async fn run(self, data: Arc<DataDirectory>, identity: NodeIdentity) -> Result<Server, StartError> {
         let bound = Bound::bind(&*self.ports.network, &self.config.listen).await?;
+        let is_first = data.contents()? != Contents::Initialised(Box::new(identity.clone()));
         let credential = self.keys.server().map_err(|error| StartError::Own(error.into()))?;
         let taps = self.ports.taps.clone();
         let transport = Transport::new(identity.clone(), credential.as_ref(), data.clone(), taps);
@@ -279,7 +281,7 @@ impl Parts {
         let transport = Arc::new(transport);
         let metrics = Arc::new(Metrics::new());
         let clock = LateClock::new(self.ports.wall_clock.clone());
-        let replica = self.open_replica(&data, &identity, &transport, &metrics, &clock.tls()).await?;
+        let replica = self.open_replica(is_first, &data, &identity, &transport, &metrics, &clock.tls()).await?;
         clock.follow(replica.clone());
         data.write_identity(&identity)?;
         transport.follow(&replica.state().state).map_err(StartError::Own)?;
@@ -313,12 +315,14 @@ impl Parts {
         let following = follow_primary(context.replica.clone(), log, to_primary, secondary, stopped.clone());
         tasks.all_but_raft.spawn(following);
         tasks.all_but_raft.spawn(agents::tell(context.replica.clone(), context.default_policy, told, stopped.clone()));
+        tasks.all_but_raft.spawn(acknowledge_bundles(context.clone(), is_first));
         tasks.all_but_raft.spawn(observe(context.clone(), stopped));
         Ok(Server { context, config: self.config, stop, tasks: Mutex::new(tasks), _data: data })
     }
 
     async fn open_replica(
         &self,
+        may_create: bool,
         data: &DataDirectory,
         identity: &NodeIdentity,
         transport: &Arc<Transport>,
@@ -330,7 +334,7 @@ impl Parts {
             node: identity.node,
             cluster: identity.cluster,
             store: identity.store,
-            may_create: data.contents()? != Contents::Initialised(Box::new(identity.clone())),
+            may_create,
             tuning: Tuning {
                 heartbeat: raft.heartbeat_interval,
                 election_min: raft.election_timeout_min,

@@ -158,7 +158,13 @@ async fn wait_for_change(task: &dyn Task, replica: &Replica, seen: &AppliedState
     let deadline = Instant::now() + pause;
     let changes = task.watches().iter().map(|key| {
         let after = seen.state.modified(key);
-        async move { drop(replica.wait_for(*key, after, deadline).await) }.boxed()
+        async move {
+            if replica.wait_for(*key, after, deadline).await.is_err() {
+                // Too many wait already: it is looked again in time.
+                tokio::time::sleep_until(deadline).await;
+            }
+        }
+        .boxed()
     });
     let mut waits: Vec<BoxFuture<'_, ()>> = changes.collect();
     waits.push(tokio::time::sleep_until(deadline).boxed());

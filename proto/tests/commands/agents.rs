@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use carrack_authority::{
     Command, WatchKey,
-    agent::{Agent, AgentToken},
+    agent::{Acknowledgement, Agent, AgentToken, LaggingAgents},
     federation::{Change, Cursor, Followed, Table},
-    id::{Digest, Revision, Serial},
+    id::{Digest, NodeId, Revision, Serial},
     revocation::Revocation,
     state::StateRecord,
     time::Timestamp,
@@ -51,4 +51,18 @@ pub(crate) fn records() -> Vec<StateRecord> {
     let mut records = vec![StateRecord::Agent(Arc::new(agent)), StateRecord::AgentToken(agent_token())];
     records.extend(keys.map(|key| StateRecord::Modified(key, Revision(181))));
     records
+}
+
+fn lagging() -> LaggingAgents {
+    LaggingAgents { count: 194, named: vec![name("n1")] }
+}
+
+pub(crate) fn acknowledgement() -> Command {
+    Command::AcknowledgeBundle { node: NodeId(195), bundle: Revision(196), lagging: lagging() }
+}
+
+pub(crate) fn acknowledgement_records() -> [StateRecord; 2] {
+    let (node, bundle, told_at) = (NodeId(195), Revision(196), Timestamp(197));
+    let told = Acknowledgement { node, bundle, lagging: lagging(), told_at, modified: Revision(198) };
+    [StateRecord::Acknowledgement(told), StateRecord::Modified(WatchKey::Acknowledgements, Revision(199))]
 }

@@ -270,6 +270,7 @@ fn commands() -> Vec<Command> {
     commands.extend(issuances().map(Command::RecordIssuance));
     commands.extend(federation_commands());
     commands.extend(intentions::commands());
+    commands.push(agents::acknowledgement());
     commands
 }
 
@@ -472,6 +473,7 @@ fn records() -> Vec<StateRecord> {
     records.extend(intentions::records());
     let (table, at) = (Table::Intentions, Revision(192));
     records.extend([StateRecord::Changed(table, at, Uuid::from_u128(193)), StateRecord::Forgotten(table, at)]);
+    records.extend(agents::acknowledgement_records());
     records
 }
 

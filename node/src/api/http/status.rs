@@ -4,6 +4,7 @@ use axum::response::Response;
 use carrack_authority::{
     State,
     issuer::{Issuer, IssuerPhase},
+    member::Member,
     root::{Ca, Root},
     time::Timestamp,
 };
@@ -51,6 +52,7 @@ struct Status {
     current_leaves: usize,
     members: Vec<MemberEntry>,
     secondary: Option<SecondaryEntry>,
+    bundle: BundleEntry,
     ca: CaEntry,
     problems: Vec<String>,
 }
@@ -60,6 +62,27 @@ struct Status {
 struct Leader {
     node_id: u64,
     node_name: String,
+}
+
+/// What agents have of the roots that verifiers trust.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct BundleEntry {
+    revision: u64,
+    servers: Vec<AcknowledgementEntry>,
+}
+
+/// What a server said of its agents.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct AcknowledgementEntry {
+    node_name: String,
+    /// The newest bundle of which it said that all of its agents have it.
+    acknowledged: Option<u64>,
+    told_at: Option<String>,
+    lagging_count: u64,
+    /// The first of the agents that lag.
+    lagging: Vec<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -105,6 +128,7 @@ fn status(call: &Call, state: &State) -> Status {
     let mut problems: Vec<String> = health::reasons(&call.edge.context, state);
     problems.extend(federation::problems(call, state));
     problems.extend(overdue(state, call.now()));
+    problems.extend(state.members().filter_map(|member| lagging(state, member, call.now())));
     problems.extend(troubles.iter().map(|(task, text)| format!("{task}: {text}")));
     Status {
         datacenter: own.datacenter.to_string(),
@@ -129,6 +153,7 @@ fn status(call: &Call, state: &State) -> Status {
         current_leaves: issuances.current(),
         members: members::entries(state, &standing),
         secondary: federation::secondary(call, state),
+        bundle: bundle(state),
         ca: ca(state, troubles.into_iter().map(|(_, text)| text).next()),
         problems,
     }
@@ -156,6 +181,35 @@ fn overdue(state: &State, now: Timestamp) -> Vec<String> {
         Some(format!("the certificate {id} ({kind}){of_server} is valid until {not_after}: {over}; {next}"))
     });
     overdue.collect()
+}
+
+fn bundle(state: &State) -> BundleEntry {
+    let entry = |member: &std::sync::Arc<Member>| {
+        let told = state.acknowledgement(member.node);
+        AcknowledgementEntry {
+            node_name: member.name.to_string(),
+            acknowledged: told.map(|told| told.bundle.0),
+            told_at: told.map(|told| told.told_at.to_string()),
+            lagging_count: told.map_or(0, |told| told.lagging.count),
+            lagging: told.map(|told| told.lagging.named.iter().map(ToString::to_string).collect()).unwrap_or_default(),
+        }
+    };
+    BundleEntry { revision: state.bundle_revision().0, servers: state.members().map(entry).collect() }
+}
+
+/// The agents of a server that go on with an older bundle.
+fn lagging(state: &State, member: &Member, now: Timestamp) -> Option<String> {
+    let told = state.acknowledgement(member.node).filter(|told| told.lagging.count > 0)?;
+    let named: Vec<_> = told.lagging.named.iter().map(ToString::to_string).collect();
+    let more = told.lagging.count.saturating_sub(named.len() as u64);
+    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+    Some(format!(
+        "agents of server {} have not taken over bundle {}, as it said {} s ago: {}{more}; look at their logs, and at `carrack agent cache` on their hosts",
+        member.name,
+        state.bundle_revision(),
+        now.since(told.told_at).as_secs(),
+        named.join(", "),
+    ))
 }
 
 fn ca(state: &State, last_error: Option<String>) -> CaEntry {
