@@ -120,6 +120,7 @@ impl<'a> Story<'a> {
         records.iter().filter(|record| text(record, "Grant").contains(accessor)).count()
     }
 
+    /// CVE-2020-12797 (Consul): a changed rule had no effect on what was there already.
     fn rights_come_and_go_with_policies(&self) {
         let [first, second, third] = self.servers() else { panic!("there are three servers") };
         let rules = r#"service_prefix "team-" { policy = "write" } operator = "read""#;

@@ -20,7 +20,7 @@ use tempfile::TempDir;
 
 const ROOTS: &str = "/v1/agent/connect/ca/roots";
 
-fn agent_token(cluster: &Cluster, node: &str) -> String {
+pub(crate) fn agent_token(cluster: &Cluster, node: &str) -> String {
     let made = cluster
         .any()
         .command(&cluster.token, &["token", "agent", "--node", node, "--format", "json"])
@@ -29,7 +29,7 @@ fn agent_token(cluster: &Cluster, node: &str) -> String {
     made["Token"].as_str().expect("a token").to_owned()
 }
 
-fn leaf_path(service: &str) -> String {
+pub(crate) fn leaf_path(service: &str) -> String {
     format!("/v1/agent/connect/ca/leaf/{service}")
 }
 
@@ -44,7 +44,7 @@ fn expect_leaf(client: &Http, service: &str) -> Value {
 }
 
 /// A started agent that serves.
-fn agent(cluster: &Cluster, node: &str, directory: &TempDir) -> Agent {
+pub(crate) fn agent(cluster: &Cluster, node: &str, directory: &TempDir) -> Agent {
     let mut agent = Agent::new(node, directory.path());
     agent.start(Some(&agent_token(cluster, node)));
     agent.wait_until_ready();
@@ -126,6 +126,7 @@ fn an_agent_answers_from_memory_goes_to_another_server_and_on_without_any() {
     expect_verified(&client, &expect_leaf(&client, "web"));
 }
 
+/// CVE-2022-3867 (Nomad): a stream outlived its token.
 #[test]
 fn a_token_that_is_deleted_or_never_was_gets_nothing_from_an_agent() {
     let cluster = Cluster::form(1);

@@ -270,6 +270,7 @@ fn a_wrong_join_is_refused_with_its_reason_and_leaves_nothing_behind() {
     });
 }
 
+/// CVE-2020-13170 (Consul): a local token was good in another datacenter.
 #[test]
 fn any_server_answers_for_any_datacenter_and_writes_for_all_of_them() {
     let wan = Wan::new(DELAY);

@@ -4,7 +4,7 @@ use std::{
     fs::{self, OpenOptions},
     net::SocketAddr,
     path::{Path, PathBuf},
-    process::Child,
+    process::{Child, Stdio},
 };
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -61,6 +61,23 @@ impl Agent {
         let errors = log.try_clone().expect("a file can be shared");
         let mut command = Carrack::new(self.arguments(token)).env("RUST_BACKTRACE", "1").into_command();
         self.child = Some(command.stdout(log).stderr(errors).spawn().expect("the carrack binary can be started"));
+    }
+
+    /// Starts the process again where no file can grow; it has no log then.
+    ///
+    /// # Panics
+    /// Panics if it cannot be started.
+    #[track_caller]
+    pub fn start_on_full_disk(&mut self) {
+        assert!(self.child.is_none(), "the agent runs already");
+        let mut command = Carrack::new(self.arguments(None)).on_full_disk().into_command();
+        command.stdout(Stdio::null()).stderr(Stdio::null());
+        self.child = Some(command.spawn().expect("the carrack binary can be started"));
+    }
+
+    /// Starts it for the first time where no file can grow, and gives how it ended.
+    pub fn start_in_vain_on_full_disk(&self, token: &str) -> Ended {
+        Carrack::new(self.arguments(Some(token))).on_full_disk().run()
     }
 
     /// Starts it where it cannot run, and gives how it ended.

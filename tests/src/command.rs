@@ -54,6 +54,21 @@ impl Carrack {
         self
     }
 
+    /// Runs it where no file can grow: every write to a disk fails, as on a full one.
+    pub fn on_full_disk(self) -> Self {
+        let mut command = Command::new("sh");
+        // Ignored, so that the write fails and does not end the process.
+        command.args(["-c", "trap '' XFSZ; ulimit -f 0; exec \"$0\" \"$@\""]);
+        command.arg(self.command.get_program()).args(self.command.get_args()).stdin(Stdio::null());
+        for (name, value) in self.command.get_envs() {
+            match value {
+                Some(value) => command.env(name, value),
+                None => command.env_remove(name),
+            };
+        }
+        Self { command }
+    }
+
     /// The command itself, for a process that stays.
     pub fn into_command(self) -> Command {
         self.command

@@ -42,13 +42,21 @@ impl Raw {
     /// # Panics
     /// Panics if the peer keeps the connection open for ever.
     pub fn read_to_end(&mut self) -> String {
+        String::from_utf8_lossy(&self.read_bytes_to_end()).into_owned()
+    }
+
+    /// Reads until the peer closes.
+    ///
+    /// # Panics
+    /// Panics if the peer keeps the connection open for ever.
+    pub fn read_bytes_to_end(&mut self) -> Vec<u8> {
         let mut read = Vec::new();
         match self.0.read_to_end(&mut read) {
             Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
                 panic!("the peer keeps the connection open; it said {:?}", String::from_utf8_lossy(&read))
             }
             // A reset ends a connection as well.
-            Ok(_) | Err(_) => String::from_utf8_lossy(&read).into_owned(),
+            Ok(_) | Err(_) => read,
         }
     }
 }

@@ -4,6 +4,7 @@
 use std::{sync::Arc, time::Duration};
 
 use carrack_authority::{
+    id::KeyId,
     plan::renew::renew_at,
     root::RootPhase,
     time::Timestamp,
@@ -49,9 +50,11 @@ impl OwnCertificateTask {
         let mut spread = [0];
         self.entropy.fill(&mut spread);
         let mut pause = PAUSE_MIN;
+        let kept = self.directory.credential(&*self.key_maker);
+        let mut root = kept.ok().and_then(|kept| root_of(&kept.chain_pem));
         loop {
             let bundle = bundles.borrow_and_update().clone();
-            let due = bundle.as_ref().and_then(|bundle| self.due_at(bundle, &spread));
+            let due = bundle.as_ref().and_then(|bundle| self.due_at(bundle, root, &spread));
             let left = due.map_or(LOOK_AGAIN, |due| due.since(self.followed.now()).min(LOOK_AGAIN));
             if due.is_none() || !left.is_zero() {
                 // An error means that the time is over, or that the agent stops.
@@ -59,7 +62,8 @@ impl OwnCertificateTask {
                 continue;
             }
             match self.renew().await {
-                Ok(()) => {
+                Ok(chain_pem) => {
+                    root = root_of(&chain_pem);
                     self.entropy.fill(&mut spread);
                     pause = PAUSE_MIN;
                 }
@@ -73,28 +77,32 @@ impl OwnCertificateTask {
     }
 
     /// When the shown certificate is renewed; `None`: nothing is known that it could be renewed under.
-    fn due_at(&self, bundle: &HeldBundle, spread: &[u8]) -> Option<Timestamp> {
+    fn due_at(&self, bundle: &HeldBundle, root: Option<KeyId>, spread: &[u8]) -> Option<Timestamp> {
         let active = bundle.roots().iter().find(|root| root.phase == RootPhase::Active)?;
         let facts = self.shown.facts()?;
-        let is_under_active = self.shown_root() == Some(active.made.id);
+        let is_under_active = root == Some(active.made.id);
         Some(if is_under_active { renew_at(facts.not_before, facts.not_after, spread) } else { Timestamp::EPOCH })
     }
 
-    fn shown_root(&self) -> Option<carrack_authority::id::KeyId> {
-        let credential = self.directory.credential(&*self.key_maker).ok()?;
-        let chain = pem::decode_certificates(&credential.chain_pem).ok()?;
-        CertificateFacts::read(chain.get(1)?.as_bytes()).ok()?.authority_key_id
-    }
-
-    async fn renew(&self) -> Result<(), StepError> {
+    /// Asks for the next certificate and shows it; the chain that is shown then.
+    async fn renew(&self) -> Result<String, StepError> {
         let key = self.directory.own_key(&*self.key_maker)?;
         let csr = own_request(&self.identity, &key, &*self.key_maker)?;
         let answer = self.link.renew(&csr).await?;
         let chain_pem = own_chain(&answer, &key, &*self.key_maker)?;
         let chain_pem = chain_pem.ok_or("the servers' answer is not of this agent's key")?;
-        self.directory.keep_certificate(&chain_pem)?;
-        self.shown.show(&ServerCredential { key, chain_pem })?;
+        self.shown.show(&ServerCredential { key, chain_pem: chain_pem.clone() })?;
         tracing::info!("the agent's own certificate is renewed");
-        Ok(())
+        // With a full disk, say: after the next start the one before is shown, and its key is known all the same.
+        if let Err(error) = self.directory.keep_certificate(&chain_pem) {
+            tracing::warn!(error = %chain_of(&error), "the agent's own certificate is not kept for the next start");
+        }
+        Ok(chain_pem)
     }
+}
+
+/// The root that a certificate is under, by the issuer behind it.
+fn root_of(chain_pem: &str) -> Option<KeyId> {
+    let chain = pem::decode_certificates(chain_pem).ok()?;
+    CertificateFacts::read(chain.get(1)?.as_bytes()).ok()?.authority_key_id
 }

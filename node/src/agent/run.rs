@@ -250,7 +250,7 @@ fn serve_http(
     stop: &watch::Sender<bool>,
     tasks: &mut JoinSet<()>,
 ) {
-    let acceptor = Acceptor::plain(Port::Http, Limits::HTTP, metrics.clone());
+    let acceptor = Acceptor::plain(Port::Http, Limits::LOOPBACK, metrics.clone());
     let (accepted, connections) = mpsc::channel(ACCEPTED_MAX);
     tasks.spawn(acceptor.run(listener, accepted));
     tasks.spawn(serve::serve(host::router(edge), ReceiverStream::new(connections), stop.subscribe()));

@@ -21,7 +21,10 @@ use crate::{
     config::{LogFormat, LogSettings},
     dev::{self, DevOptions, Progress},
     server::{Server, ServerPorts, Start},
-    telemetry::{hardening::harden_process, logs},
+    telemetry::{
+        hardening::{allow_open_files, harden_process},
+        logs,
+    },
 };
 
 /// How long the first server may take until its datacenter has begun; it goes on trying after that.
@@ -35,6 +38,7 @@ pub(super) fn server(arguments: &ServerArgs, output: &mut (dyn Write + Send)) ->
         tracing::warn!("{warning}");
     }
     harden_process();
+    allow_open_files();
     runtime()?.block_on(async {
         let is_first = matches!(start, Start::Bootstrap);
         let ports = ServerPorts::of_machine().map_err(|source| setup("the signing threads", source))?;
@@ -55,6 +59,7 @@ pub(super) fn agent(arguments: &AgentArgs, output: &mut (dyn Write + Send)) -> R
     let options = arguments.options()?;
     start_logs(&LogSettings { format: LogFormat::Auto, level: "info".into() })?;
     harden_process();
+    allow_open_files();
     runtime()?.block_on(async {
         let agent = Agent::start(options, AgentPorts::of_machine()).await?;
         let (identity, http) = (agent.identity(), arguments.listen_http);
@@ -75,6 +80,7 @@ pub(super) fn agent(arguments: &AgentArgs, output: &mut (dyn Write + Send)) -> R
 pub(super) fn dev(arguments: &DevArgs, output: &mut (dyn Write + Send)) -> Result<(), CliError> {
     start_logs(&LogSettings { format: LogFormat::Auto, level: "error".into() })?;
     harden_process();
+    allow_open_files();
     let options = DevOptions {
         data_dir: arguments.data_dir.clone(),
         port_offset: arguments.port_offset,

@@ -107,8 +107,10 @@ fn lock(root: &Path) -> Result<File, DataDirectoryError> {
         }
         Err(TryLockError::Error(source)) => return Err(io_error("lock", &path, source)),
     }
-    let written =
-        file.set_len(0).and_then(|()| io::Write::write_all(&mut &file, std::process::id().to_string().as_bytes()));
-    written.map_err(|source| io_error("write", &path, source))?;
+    file.set_len(0).map_err(|source| io_error("empty", &path, source))?;
+    // The lock holds without it: a full disk is told by what must be written.
+    if let Err(error) = io::Write::write_all(&mut &file, std::process::id().to_string().as_bytes()) {
+        tracing::warn!(path = %path.display(), %error, "the lock does not say which process holds it");
+    }
     Ok(file)
 }

@@ -99,11 +99,11 @@ impl Bound {
             let accepted = accept(others, listener, tasks);
             tasks.spawn(serve_wan(wan, edge.clone(), accepted, stopped.clone()));
         }
-        let plain = |port| Acceptor::plain(port, Limits::HTTP, metrics.clone());
+        let plain = |port, limits| Acceptor::plain(port, limits, metrics.clone());
         for (listener, acceptor, kind) in [
             (self.https, public(Port::Https, Alpn::Http2OrHttp1, Limits::HTTP), http::Listener::Https),
-            (self.http, plain(Port::Http), http::Listener::LoopbackHttp),
-            (self.metrics, plain(Port::Metrics), http::Listener::Monitoring),
+            (self.http, plain(Port::Http, Limits::LOOPBACK), http::Listener::LoopbackHttp),
+            (self.metrics, plain(Port::Metrics, Limits::HTTP), http::Listener::Monitoring),
         ] {
             if let Some(listener) = listener {
                 let accepted = accept(acceptor, listener, tasks);

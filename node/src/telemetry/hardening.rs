@@ -1,8 +1,9 @@
-//! Keeps this process's memory, which holds keys, from ending in a core dump or in another process of the same user.
+//! What a process asks of the system before anything else: that its memory, which holds keys, ends in no core dump and in no other
+//! process of the same user, and that it may have as many connections as its limits promise.
 
 use rustix::{
     io::Errno,
-    process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit},
+    process::{DumpableBehavior, Resource, Rlimit, getrlimit, set_dumpable_behavior, setrlimit},
 };
 use tracing::warn;
 
@@ -20,9 +21,21 @@ pub fn harden_process() {
     }
 }
 
+/// Takes as many open files as the system allows at most: what most systems give at first is fewer than the connections of a busy port.
+pub fn allow_open_files() {
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    // `None` is no limit at all.
+    if current == maximum || current.is_none() {
+        return;
+    }
+    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }) {
+        warn!(?current, ?maximum, %error, "the system refused more open files; connections above it will wait");
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use rustix::process::{dumpable_behavior, getrlimit};
+    use rustix::process::dumpable_behavior;
 
     use super::*;
 
@@ -31,5 +44,12 @@ mod tests {
         harden_process();
         assert_eq!(getrlimit(Resource::Core).current, Some(0));
         assert_eq!(dumpable_behavior(), Ok(DumpableBehavior::NotDumpable));
+    }
+
+    #[test]
+    fn as_many_files_may_be_open_as_the_system_allows() {
+        allow_open_files();
+        let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+        assert_eq!(current, maximum);
     }
 }

@@ -71,6 +71,8 @@ impl Limits {
     };
     /// HTTP: Consul's 200 for each client, because each blocking query takes one.
     pub const HTTP: Self = Self { connections_per_address: 200, ..Self::RPC };
+    /// On loopback every client has the same address, which therefore says nothing: one that holds many must not shut out the others.
+    pub const LOOPBACK: Self = Self { connections_per_address: Self::RPC.connections, ..Self::RPC };
 }
 
 /// What a port asks of its peers.
