@@ -41,6 +41,7 @@ async fn the_status_tells_what_an_operator_looks_at_first() {
     let fields: Vec<&str> = answer.as_object().unwrap().keys().map(String::as_str).collect();
     let expected = [
         "AppliedIndex",
+        "Bundle",
         "Ca",
         "ClockReady",
         "ClusterId",
