@@ -1,7 +1,7 @@
 //! Ports on loopback that nothing else takes between the choice and the server's start, or while a server is down for a while.
 
 use std::{
-    net::{SocketAddr, TcpListener},
+    net::{Ipv4Addr, SocketAddr, TcpListener},
     sync::atomic::{AtomicU16, Ordering},
 };
 
@@ -27,6 +27,21 @@ pub fn free_address() -> SocketAddr {
         }
     }
     panic!("no port from {FIRST} to {} is free", FIRST + COUNT)
+}
+
+/// How far ports below [`FIRST`] are moved so that all are free, and stay below it.
+///
+/// # Panics
+/// Panics if there is no such offset.
+pub fn free_offset(ports: &[u16]) -> u16 {
+    let room = FIRST - ports.iter().max().expect("a port is asked for");
+    // Test processes that run side by side begin at different places.
+    let start = std::process::id().wrapping_mul(331) % u32::from(room);
+    let offsets = (0..room).map(|step| u16::try_from((start + u32::from(step)) % u32::from(room)));
+    let is_free = |port: u16| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok();
+    let mut offsets = offsets.map(|offset| offset.expect("it is below a port's number"));
+    let found = offsets.find(|offset| ports.iter().all(|port| is_free(port + offset)));
+    found.expect("one offset is free")
 }
 
 #[cfg(test)]

@@ -24,7 +24,8 @@ use crate::{
     },
 };
 
-const IDENTITY: &str = "agent.toml";
+/// The file by which an agent knows that it has joined.
+pub const AGENT_FILE: &str = "agent.toml";
 /// The version of the file that this build writes and reads.
 const FORMAT: u32 = 1;
 /// The kind of an agent's own key, whatever the CA's: every TLS library has it.
@@ -141,8 +142,8 @@ impl AgentDirectory {
 
     /// Who the agent is, and where its servers were; `None`: it has not joined.
     pub fn joined(&self) -> Result<Option<(AgentIdentity, Contacts)>, AgentDirectoryError> {
-        let path = self.root.join(IDENTITY);
-        let read = self.files.read(IDENTITY);
+        let path = self.root.join(AGENT_FILE);
+        let read = self.files.read(AGENT_FILE);
         let bytes = read.map_err(|source| AgentDirectoryError::Io { what: "read", path: path.clone(), source })?;
         let Some(bytes) = bytes else { return Ok(None) };
         let damaged = |reason: String| AgentDirectoryError::Damaged { path: path.clone(), reason };
@@ -166,7 +167,7 @@ impl AgentDirectory {
 
     /// Keeps who the agent is and where its servers are. At the first time it is the last step of joining.
     pub fn keep(&self, identity: &AgentIdentity, contacts: &Contacts) -> Result<(), AgentDirectoryError> {
-        let path = self.root.join(IDENTITY);
+        let path = self.root.join(AGENT_FILE);
         let file = File {
             format: FORMAT,
             datacenter: identity.datacenter.to_string(),
@@ -176,7 +177,7 @@ impl AgentDirectory {
             server_roots: pem::encode_certificates(contacts.server_roots.iter()),
         };
         let text = toml::to_string(&file).map_err(io::Error::other);
-        let kept = text.and_then(|text| self.files.replace(IDENTITY, text.as_bytes()));
+        let kept = text.and_then(|text| self.files.replace(AGENT_FILE, text.as_bytes()));
         kept.map_err(|source| AgentDirectoryError::Io { what: "write", path, source })
     }
 
