@@ -288,6 +288,15 @@ pub enum Command {
         /// Those that have not the newest one, after a while.
         lagging: LaggingAgents,
     },
+    /// Revokes an issuer until its end; in the primary, for every datacenter. Its server makes another one.
+    RevokeIssuer {
+        /// The issuer.
+        issuer: KeyId,
+        /// Why, for people.
+        reason: String,
+        /// Whether also while leaves under it are in use.
+        is_forced: bool,
+    },
 }
 
 impl Command {
@@ -322,7 +331,8 @@ impl Command {
             | Self::DeleteIntention { .. }
             | Self::PutServiceIntentions { .. }
             | Self::DeleteServiceIntentions { .. }
-            | Self::AcknowledgeBundle { .. } => true,
+            | Self::AcknowledgeBundle { .. }
+            | Self::RevokeIssuer { .. } => true,
             Self::Bootstrap(_)
             | Self::RaiseFeatureLevel { .. }
             | Self::RecordServerCertificate { .. }
@@ -349,6 +359,7 @@ impl Command {
                 | Self::RecordRemoteIssuer(_)
                 | Self::AdmitAgent { .. }
                 | Self::RevokeLeaf { .. }
+                | Self::RevokeIssuer { .. }
         )
     }
 }

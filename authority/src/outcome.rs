@@ -93,6 +93,8 @@ pub enum WatchKey {
     Revocations,
     /// What servers said of the bundles that their agents have.
     Acknowledgements,
+    /// The revoked issuers.
+    RevokedIssuers,
 }
 
 impl WatchKey {

@@ -1,5 +1,5 @@
-//! Revoked leaves: serials that `authorize` refuses from the moment that they are here, until the leaf would have ended anyway. They hold
-//! in every datacenter.
+//! Revoked leaves and issuers: serials, and key ids of issuers, that `authorize` refuses from the moment that they are here, until the
+//! certificate would have ended anyway. They hold in every datacenter.
 
 use std::{ops::Bound, sync::Arc};
 
@@ -9,12 +9,14 @@ use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
 use crate::{
-    id::{Revision, Serial},
+    id::{KeyId, Revision, Serial},
     time::Timestamp,
 };
 
 /// The most leaves that are revoked at a time: a whole compromised issuer is not revoked leaf by leaf.
 pub const REVOCATIONS_MAX: usize = 100_000;
+/// The most issuers that are revoked at a time: a server in other hands has a few, and a root is replaced rather than all of its issuers.
+pub const REVOKED_ISSUERS_MAX: usize = 256;
 /// The longest reason.
 pub const REASON_BYTES_MAX: usize = 256;
 
@@ -54,6 +56,61 @@ impl Revocation {
     /// Its key.
     pub fn key(&self) -> RevocationKey {
         RevocationKey::of(&self.serial)
+    }
+}
+
+/// A revoked issuer: nothing that it has signed is accepted where its leaves are shown whole.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RevokedIssuer {
+    /// Its subject key identifier: the authority key identifier of what it has signed.
+    pub issuer: KeyId,
+    /// The root that signed it.
+    pub root: KeyId,
+    /// When the issuer ends, and this is forgotten.
+    pub until: Timestamp,
+    /// Why, for people.
+    pub reason: String,
+    /// When it was revoked: set by apply.
+    pub revoked_at: Timestamp,
+}
+
+/// The revoked issuers. Cloning is cheap: the map is persistent.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RevokedIssuers(OrdMap<KeyId, Arc<RevokedIssuer>>);
+
+impl RevokedIssuers {
+    pub(crate) fn put(&mut self, revoked: Arc<RevokedIssuer>) -> Option<Arc<RevokedIssuer>> {
+        self.0.insert(revoked.issuer, revoked)
+    }
+
+    /// Forgets some; whether there were any.
+    pub(crate) fn forget(&mut self, is_meant: impl Fn(&RevokedIssuer) -> bool) -> bool {
+        let gone: Vec<KeyId> = self.0.values().filter(|it| is_meant(it)).map(|it| it.issuer).collect();
+        for issuer in &gone {
+            self.0.remove(issuer);
+        }
+        !gone.is_empty()
+    }
+
+    /// The revocation of this issuer.
+    pub fn find(&self, issuer: &KeyId) -> Option<&Arc<RevokedIssuer>> {
+        self.0.get(issuer)
+    }
+
+    /// Every one, by issuer.
+    pub fn all(&self) -> impl Iterator<Item = &Arc<RevokedIssuer>> {
+        self.0.values()
+    }
+
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.0.len()
+    }
+}
+
+impl FromIterator<RevokedIssuer> for RevokedIssuers {
+    fn from_iter<T: IntoIterator<Item = RevokedIssuer>>(all: T) -> Self {
+        Self(all.into_iter().map(|it| (it.issuer, Arc::new(it))).collect())
     }
 }
 

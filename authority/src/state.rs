@@ -13,6 +13,7 @@ mod issuers;
 mod members;
 mod records;
 mod revocations;
+mod revoked_issuers;
 mod roots;
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
@@ -35,7 +36,7 @@ use crate::{
     member::{JoinToken, Member, RemovedMember},
     outcome::{Applied, Outcome, Rejection, WatchKey},
     planted::{self, Bug},
-    revocation::Revocations,
+    revocation::{Revocations, RevokedIssuers},
     root::{Ca, RootSet},
     spiffe::{Name, TrustDomain},
     time::Timestamp,
@@ -78,7 +79,7 @@ impl Histories {
             Table::Tokens => Some(&mut self.tokens),
             Table::Intentions => Some(&mut self.intentions),
             Table::Revocations => Some(&mut self.revocations),
-            Table::Ca | Table::Datacenters => None,
+            Table::Ca | Table::Datacenters | Table::RevokedIssuers => None,
         }
     }
 
@@ -113,6 +114,7 @@ pub struct State {
     hidden_tokens: OrdMap<AccessorId, Arc<Token>>,
     intentions: Intentions,
     revocations: Revocations,
+    revoked_issuers: RevokedIssuers,
     /// In a secondary: the name of the primary.
     primary: Option<Name>,
     datacenters: OrdMap<Name, Arc<Datacenter>>,
@@ -221,6 +223,9 @@ impl State {
             Command::DeleteServiceIntentions { expected, destination } => {
                 self.delete_service_intentions(change, *expected, destination)
             }
+            Command::RevokeIssuer { issuer, reason, is_forced } => {
+                self.revoke_issuer(change, issuer, reason, *is_forced)
+            }
             Command::AcknowledgeBundle { node, bundle, lagging } => {
                 self.acknowledge_bundle(change, proposer, *node, *bundle, lagging)
             }
@@ -246,6 +251,7 @@ impl State {
         self.expire_federation(change);
         self.expire_agent_tokens(change);
         self.expire_revocations(change);
+        self.expire_revoked_issuers(change);
     }
 
     /// The index of the last applied entry.

@@ -16,6 +16,7 @@ use carrack_authority::{
         permission::{ClaimTest, HeaderTest, JwtProvider, JwtRequirement, Method, PathTest, ValueTest},
     },
     key::{Der, KeyKind},
+    revocation::RevokedIssuer,
     root::{Bridge, NewRoot, Root, RootPhase},
     spiffe::Name,
     time::Timestamp,
@@ -199,12 +200,15 @@ fn changes() -> Vec<Change> {
     let endless = Token { expires_at: None, ..token.clone() };
     let pages = [None, Some(Page { after: None, upto: Some(id(18)) }), Some(Page { after: Some(id(19)), upto: None })];
     let mut changes = vec![Change::Nothing, Change::Ca(Box::new(ca)), Change::DatacentersAndServers(known)];
+    let (issuer, root, reason) = (KeyId([30; 20]), KeyId([31; 20]), "lost machine".to_owned());
+    let revoked = RevokedIssuer { issuer, root, until: Timestamp(32), reason, revoked_at: Timestamp(33) };
     for page in pages {
         changes.push(Change::Policies { page, put: vec![policy.clone()], deleted: vec![PolicyId(id(20))] });
         let put = vec![token.clone(), endless.clone()];
         changes.push(Change::Tokens { page, put, deleted: vec![AccessorId(id(21))] });
         changes.push(Change::Intentions { page, put: intentions(), deleted: vec![IntentionKey(id(29))] });
     }
+    changes.push(Change::RevokedIssuers(vec![revoked]));
     changes
 }
 

@@ -21,7 +21,7 @@ use crate::{
     intention::{Intention, IntentionKey},
     key::Der,
     member::MEMBERS_MAX,
-    revocation::Revocation,
+    revocation::{Revocation, RevokedIssuer},
     root::Root,
     spiffe::{Name, TrustDomain},
     time::Timestamp,
@@ -148,12 +148,21 @@ pub enum Table {
     Intentions,
     /// The revoked leaves.
     Revocations,
+    /// The revoked issuers.
+    RevokedIssuers,
 }
 
 impl Table {
     /// Every table.
-    pub const ALL: [Self; 6] =
-        [Self::Ca, Self::Datacenters, Self::Policies, Self::Tokens, Self::Intentions, Self::Revocations];
+    pub const ALL: [Self; 7] = [
+        Self::Ca,
+        Self::Datacenters,
+        Self::Policies,
+        Self::Tokens,
+        Self::Intentions,
+        Self::Revocations,
+        Self::RevokedIssuers,
+    ];
 
     /// Its name in status and metrics.
     pub const fn as_str(self) -> &'static str {
@@ -164,6 +173,7 @@ impl Table {
             Self::Tokens => "tokens",
             Self::Intentions => "intentions",
             Self::Revocations => "revocations",
+            Self::RevokedIssuers => "revoked-issuers",
         }
     }
 }
@@ -260,6 +270,8 @@ pub enum Change {
         /// Revoked, or changed.
         put: Vec<Revocation>,
     },
+    /// All revoked issuers: there are few. None is ever taken back; they end by themselves.
+    RevokedIssuers(Vec<RevokedIssuer>),
 }
 
 /// What the leader of a secondary heard of the primary.

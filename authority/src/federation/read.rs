@@ -12,7 +12,7 @@ use crate::{
     intention::{Intention, IntentionKey},
     outcome::WatchKey,
     planted,
-    revocation::{Revocation, RevocationKey},
+    revocation::{Revocation, RevocationKey, RevokedIssuer},
     root::{Ca, Root},
     spiffe::Name,
     time::Timestamp,
@@ -50,6 +50,7 @@ pub const fn table_keys(table: Table) -> &'static [WatchKey] {
         Table::Tokens => &[WatchKey::Tokens],
         Table::Intentions => &[WatchKey::Intentions],
         Table::Revocations => &[WatchKey::Revocations],
+        Table::RevokedIssuers => &[WatchKey::RevokedIssuers],
     }
 }
 
@@ -76,6 +77,9 @@ pub fn next(state: &State, table: Table, from: &Cursor) -> Option<Next> {
         Table::Tokens => records::<Token>(state, from),
         Table::Intentions => records::<Intention>(state, from),
         Table::Revocations => records::<Revocation>(state, from),
+        Table::RevokedIssuers => whole(state, table, from, || {
+            Change::RevokedIssuers(state.revoked_issuers().all().map(|it| RevokedIssuer::clone(it)).collect())
+        }),
     }
 }
 

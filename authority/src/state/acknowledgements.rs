@@ -9,9 +9,10 @@ use crate::{
 };
 
 impl State {
-    /// The revision of what verifiers trust: the last change of a root, of the mesh CA or of the server CA.
+    /// The revision of what verifiers trust: the last change of a root, of the mesh CA or of the server CA, or of a revoked issuer.
     pub fn bundle_revision(&self) -> Revision {
-        self.modified(&WatchKey::Roots(Ca::Mesh)).max(self.modified(&WatchKey::Roots(Ca::Server)))
+        let tables = [WatchKey::Roots(Ca::Mesh), WatchKey::Roots(Ca::Server), WatchKey::RevokedIssuers];
+        tables.iter().map(|key| self.modified(key)).max().unwrap_or_default()
     }
 
     /// What a server said of its agents.

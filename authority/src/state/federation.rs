@@ -106,7 +106,7 @@ impl State {
             Table::Tokens => self.histories.tokens.last(),
             Table::Intentions => self.histories.intentions.last(),
             Table::Revocations => self.histories.revocations.last(),
-            Table::Ca | Table::Datacenters => {
+            Table::Ca | Table::Datacenters | Table::RevokedIssuers => {
                 table_keys(table).iter().map(|key| self.modified(key)).max().unwrap_or_default()
             }
         }

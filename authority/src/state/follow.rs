@@ -60,6 +60,7 @@ impl State {
                 self.follow_intentions(change, page.as_ref(), put, deleted)
             }
             federation::Change::Revocations { put, .. } => self.follow_revocations(change, put),
+            federation::Change::RevokedIssuers(all) => self.follow_revoked_issuers(change, all),
         }
         // A part says nothing of what is missing: a token that was deleted may be in the rest.
         let heard_at = if *is_all { change.now } else { progress.heard_at };
@@ -110,6 +111,7 @@ impl State {
             }
             (federation::Change::Intentions { put, .. }, Table::Intentions) => self.check_followed_intentions(put),
             (federation::Change::Revocations { put, .. }, Table::Revocations) => self.check_followed_revocations(put),
+            (federation::Change::RevokedIssuers(all), Table::RevokedIssuers) => self.check_followed_issuers(all),
             _ => Err(check::invalid(format!("what was followed of the table `{table}`"), "it is of another table")),
         }
     }
@@ -156,6 +158,7 @@ impl State {
         for id in pruned {
             self.mesh.roots.remove(&id);
             change.touch(WatchKey::Roots(Ca::Mesh));
+            self.forget_revoked_issuers_under(change, &id);
         }
         for heard in &ca.roots {
             let found = self.mesh.find(&heard.made.id).cloned();

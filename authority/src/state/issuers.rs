@@ -114,6 +114,11 @@ impl State {
         self.retire_issuers(change, |issuer| issuer.node == node);
     }
 
+    /// One that is revoked signs nothing more, and its server asks for another one.
+    pub(super) fn retire_issuer(&mut self, change: &mut Change, id: &KeyId) {
+        self.retire_issuers(change, |issuer| issuer.id == *id);
+    }
+
     fn retire_issuers(&mut self, change: &mut Change, is_meant: impl Fn(&Issuer) -> bool) {
         let live = self.issuers.values().filter(|issuer| issuer.phase == IssuerPhase::Live && is_meant(issuer));
         let live: Vec<_> = live.cloned().collect();

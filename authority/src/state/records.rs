@@ -18,7 +18,7 @@ use crate::{
     member::{JoinToken, Member, RemovedMember},
     outcome::WatchKey,
     planted::{self, Bug},
-    revocation::Revocation,
+    revocation::{Revocation, RevokedIssuer},
     root::{Ca, Root, RootPhase},
     spiffe::Name,
     time::Timestamp,
@@ -105,6 +105,8 @@ pub enum StateRecord {
     Revocation(Arc<Revocation>),
     /// What a server said of the bundles that its agents have.
     Acknowledgement(Acknowledgement),
+    /// A revoked issuer.
+    RevokedIssuer(Arc<RevokedIssuer>),
 }
 
 /// Records that are no state.
@@ -169,6 +171,7 @@ impl State {
             .chain(self.revocations.all().cloned().map(StateRecord::Revocation))
             .chain(self.intentions.all().cloned().map(StateRecord::Intention))
             .chain(self.acknowledgements.values().cloned().map(StateRecord::Acknowledgement))
+            .chain(self.revoked_issuers.all().cloned().map(StateRecord::RevokedIssuer))
     }
 
     /// The state that these records are of.
@@ -254,6 +257,7 @@ impl State {
             StateRecord::AgentToken(token) => once("an agent token", self.agent_tokens.insert(token.secret, token)),
             StateRecord::Intention(intention) => self.put_intention_record(intention),
             StateRecord::Acknowledgement(told) => self.put_acknowledgement_record(told),
+            StateRecord::RevokedIssuer(revoked) => once("a revoked issuer", self.revoked_issuers.put(revoked)),
         }
     }
 

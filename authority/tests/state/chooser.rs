@@ -134,7 +134,9 @@ impl<'a> Chooser<'a> {
         let expected = self.expected(None);
         let remove = Command::RemoveAgent { node, expected };
         let acknowledge = self.acknowledgement();
-        self.of(&[raise, begin, Command::CreateAgentToken(token), admit, remove, acknowledge])
+        let issuer = key_id(self.of(&["issuer a", "issuer b", "x"]));
+        let revoke = Command::RevokeIssuer { issuer, reason: String::new(), is_forced: self.once_in(2) };
+        self.of(&[raise, begin, Command::CreateAgentToken(token), admit, remove, acknowledge, revoke])
     }
 
     fn acknowledgement(&mut self) -> Command {

@@ -13,6 +13,7 @@ mod intentions;
 mod model;
 mod revisions;
 mod revocations;
+mod revoked_issuers;
 mod snapshots;
 mod stories;
 mod transcript;

@@ -25,8 +25,13 @@ const TRY_AGAIN: Duration = Duration::from_secs(1);
 /// Without any change it is looked again this soon.
 const LOOK_AGAIN: Duration = Duration::from_secs(60);
 /// What the plan looks at.
-const WATCHED: [WatchKey; 4] =
-    [WatchKey::Roots(Ca::Mesh), WatchKey::Roots(Ca::Server), WatchKey::Acknowledgements, WatchKey::Agents];
+const WATCHED: [WatchKey; 5] = [
+    WatchKey::Roots(Ca::Mesh),
+    WatchKey::Roots(Ca::Server),
+    WatchKey::RevokedIssuers,
+    WatchKey::Acknowledgements,
+    WatchKey::Agents,
+];
 
 /// What one process knows of its time.
 struct Memory {

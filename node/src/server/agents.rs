@@ -36,8 +36,13 @@ pub struct ToldToAll {
 }
 
 /// The tables that it is made of.
-const WATCHED: [WatchKey; 4] =
-    [WatchKey::Roots(Ca::Mesh), WatchKey::Roots(Ca::Server), WatchKey::Members, WatchKey::Policies];
+const WATCHED: [WatchKey; 5] = [
+    WatchKey::Roots(Ca::Mesh),
+    WatchKey::Roots(Ca::Server),
+    WatchKey::RevokedIssuers,
+    WatchKey::Members,
+    WatchKey::Policies,
+];
 
 /// Keeps what every agent is told current until `stopped` turns true.
 pub(super) async fn tell(
@@ -67,7 +72,7 @@ pub(super) async fn tell(
 fn publish(told: &watch::Sender<Arc<ToldToAll>>, state: &State, default_policy: DefaultPolicy) {
     let policies = state.modified(&WatchKey::Policies);
     let bundle = bundle(state, default_policy).map(|bundle| Arc::new(bundle_to_wire(&bundle)));
-    let revision = WATCHED[..3].iter().map(|key| state.modified(key)).max().unwrap_or_default();
+    let revision = WATCHED[..4].iter().map(|key| state.modified(key)).max().unwrap_or_default();
     let bundle = bundle.map(|bundle| (revision, bundle));
     told.send_if_modified(|told| {
         // The revision is that of the tables, so that every server says the same of the same bundle: an agent that comes from another
@@ -98,6 +103,7 @@ pub fn bundle(state: &State, default_policy: DefaultPolicy) -> Option<BundleTold
         roots: state.roots(Ca::Mesh).bundle().iter().map(bare).collect(),
         server_roots: state.roots(Ca::Server).bundle().iter().map(|root| root.made.certificate.clone()).collect(),
         servers: state.members().map(|member| member.addresses.grpc.clone()).collect(),
+        revoked_issuers: state.revoked_issuers().clone(),
     })
 }
 

@@ -8,6 +8,7 @@ use carrack_authority::{
     id::{Revision, Serial},
     intention::{Action, DefaultPolicy, Intention},
     key::Der,
+    revocation::{RevokedIssuer, RevokedIssuers},
     root::{Bridge, NewRoot, Root, RootPhase},
     spiffe::{Name, TrustDomain},
     time::Timestamp,
@@ -19,7 +20,8 @@ use uuid::Uuid;
 use super::wan::{
     BadMessage, bad, der_from_wire, der_to_wire,
     intentions::{intention_from_wire, intention_to_wire},
-    name_from_wire, rule_from_wire, rule_to_wire, uuid_from_wire, uuid_to_wire,
+    name_from_wire, revoked_issuer_from_wire, revoked_issuer_to_wire, rule_from_wire, rule_to_wire, uuid_from_wire,
+    uuid_to_wire,
 };
 use crate::{agent, wan};
 
@@ -40,6 +42,8 @@ pub struct BundleTold {
     pub servers: Vec<String>,
     /// What holds between services where no intention decides.
     pub default_policy: DefaultPolicy,
+    /// The issuers whose leaves are refused.
+    pub revoked_issuers: RevokedIssuers,
 }
 
 /// What a token may do in the datacenter.
@@ -73,6 +77,7 @@ pub fn bundle_to_wire(bundle: &BundleTold) -> agent::Bundle {
             DefaultPolicy::Acl(_) => agent::DefaultPolicy::AclDeny,
         }
         .into(),
+        revoked_issuers: bundle.revoked_issuers.all().map(|revoked| revoked_issuer_to_agents(revoked)).collect(),
     }
 }
 
@@ -91,7 +96,18 @@ pub fn bundle_from_wire(bundle: agent::Bundle) -> Result<BundleTold, BadMessage>
         roots: bundle.roots.into_iter().map(root_from_wire).collect::<Result<_, _>>()?,
         server_roots: bundle.server_roots.iter().map(|der| der_from_wire(der)).collect(),
         servers: bundle.servers,
+        revoked_issuers: bundle.revoked_issuers.into_iter().map(revoked_issuer_of_server).collect::<Result<_, _>>()?,
     })
+}
+
+fn revoked_issuer_to_agents(revoked: &RevokedIssuer) -> agent::RevokedIssuer {
+    let wan::RevokedIssuer { issuer, root, until_ms, reason, revoked_at_ms } = revoked_issuer_to_wire(revoked);
+    agent::RevokedIssuer { issuer, root, until_ms, reason, revoked_at_ms }
+}
+
+fn revoked_issuer_of_server(revoked: agent::RevokedIssuer) -> Result<RevokedIssuer, BadMessage> {
+    let agent::RevokedIssuer { issuer, root, until_ms, reason, revoked_at_ms } = revoked;
+    revoked_issuer_from_wire(wan::RevokedIssuer { issuer, root, until_ms, reason, revoked_at_ms })
 }
 
 fn root_to_wire(root: &Root) -> agent::Root {

@@ -15,7 +15,7 @@ use carrack_authority::{
     id::{Digest, KeyId, NodeId, Revision, Serial},
     intention::IntentionKey,
     key::Der,
-    revocation::Revocation,
+    revocation::{Revocation, RevokedIssuer},
     root::{Bridge, NewRoot, Root, RootPhase},
     spiffe::Name,
     time::Timestamp,
@@ -48,6 +48,7 @@ pub const fn table_to_wire(table: Table) -> wan::Table {
         Table::Tokens => wan::Table::Tokens,
         Table::Intentions => wan::Table::Intentions,
         Table::Revocations => wan::Table::Revocations,
+        Table::RevokedIssuers => wan::Table::RevokedIssuers,
     }
 }
 
@@ -60,6 +61,7 @@ pub fn table_from_wire(number: i32) -> Result<Table, BadMessage> {
         Ok(wan::Table::Tokens) => Ok(Table::Tokens),
         Ok(wan::Table::Intentions) => Ok(Table::Intentions),
         Ok(wan::Table::Revocations) => Ok(Table::Revocations),
+        Ok(wan::Table::RevokedIssuers) => Ok(Table::RevokedIssuers),
         Ok(wan::Table::Unspecified) | Err(_) => Err(bad("table", format!("there is no table {number}"))),
     }
 }
@@ -111,6 +113,10 @@ pub fn heard_to_wire(change: &Change, to: &Cursor, is_all: bool, primary_revisio
             page: page.as_ref().map(page_to_wire),
             put: put.iter().map(revocation_to_wire).collect(),
         })),
+        Change::RevokedIssuers(all) => {
+            let all = all.iter().map(revoked_issuer_to_wire).collect();
+            Some(wan::follow_response::Change::RevokedIssuers(wan::RevokedIssuersChange { all }))
+        }
         Change::Intentions { page, put, deleted } => {
             Some(wan::follow_response::Change::Intentions(wan::IntentionsChange {
                 page: page.as_ref().map(page_to_wire),
@@ -146,6 +152,9 @@ pub fn heard_from_wire(response: wan::FollowResponse) -> Result<(Change, Cursor,
             page: change.page.as_ref().map(page_from_wire).transpose()?,
             put: change.put.into_iter().map(revocation_from_wire).collect::<Result<_, _>>()?,
         },
+        Some(wan::follow_response::Change::RevokedIssuers(change)) => {
+            Change::RevokedIssuers(change.all.into_iter().map(revoked_issuer_from_wire).collect::<Result<_, _>>()?)
+        }
         Some(wan::follow_response::Change::Intentions(change)) => Change::Intentions {
             page: change.page.as_ref().map(page_from_wire).transpose()?,
             put: change.put.into_iter().map(intention_from_wire).collect::<Result<_, _>>()?,
@@ -374,6 +383,28 @@ fn revocation_from_wire(revocation: wan::Revocation) -> Result<Revocation, BadMe
         revoked_at: Timestamp(revocation.revoked_at_ms),
         created: Revision(0),
         modified: Revision(0),
+    })
+}
+
+/// A revoked issuer as it is sent.
+pub fn revoked_issuer_to_wire(revoked: &RevokedIssuer) -> wan::RevokedIssuer {
+    wan::RevokedIssuer {
+        issuer: Bytes::copy_from_slice(&revoked.issuer.0),
+        root: Bytes::copy_from_slice(&revoked.root.0),
+        until_ms: revoked.until.0,
+        reason: revoked.reason.clone(),
+        revoked_at_ms: revoked.revoked_at.0,
+    }
+}
+
+/// The revoked issuer that was sent.
+pub fn revoked_issuer_from_wire(revoked: wan::RevokedIssuer) -> Result<RevokedIssuer, BadMessage> {
+    Ok(RevokedIssuer {
+        issuer: key_id_from_wire("revoked issuer", &revoked.issuer)?,
+        root: key_id_from_wire("root of a revoked issuer", &revoked.root)?,
+        until: Timestamp(revoked.until_ms),
+        reason: revoked.reason,
+        revoked_at: Timestamp(revoked.revoked_at_ms),
     })
 }
 

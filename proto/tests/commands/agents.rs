@@ -6,8 +6,8 @@ use carrack_authority::{
     Command, WatchKey,
     agent::{Acknowledgement, Agent, AgentToken, LaggingAgents},
     federation::{Change, Cursor, Followed, Table},
-    id::{Digest, NodeId, Revision, Serial},
-    revocation::Revocation,
+    id::{Digest, KeyId, NodeId, Revision, Serial},
+    revocation::{Revocation, RevokedIssuer},
     state::StateRecord,
     time::Timestamp,
 };
@@ -65,4 +65,24 @@ pub(crate) fn acknowledgement_records() -> [StateRecord; 2] {
     let (node, bundle, told_at) = (NodeId(195), Revision(196), Timestamp(197));
     let told = Acknowledgement { node, bundle, lagging: lagging(), told_at, modified: Revision(198) };
     [StateRecord::Acknowledgement(told), StateRecord::Modified(WatchKey::Acknowledgements, Revision(199))]
+}
+
+fn revoked_issuer() -> RevokedIssuer {
+    let (issuer, root, reason) = (KeyId([200; 20]), KeyId([201; 20]), "lost machine".to_owned());
+    RevokedIssuer { issuer, root, until: Timestamp(202), reason, revoked_at: Timestamp(203) }
+}
+
+pub(crate) fn revoked_issuers() -> [Command; 2] {
+    let RevokedIssuer { issuer, reason, .. } = revoked_issuer();
+    let (primary, table, at) = (Uuid::from_u128(204), Table::RevokedIssuers, Cursor::default());
+    let change = Change::RevokedIssuers(vec![revoked_issuer()]);
+    [
+        Command::RevokeIssuer { issuer, reason, is_forced: true },
+        Command::FollowPrimary(Box::new(Followed { primary, table, from: at, to: at, change, is_all: true })),
+    ]
+}
+
+pub(crate) fn revoked_issuer_records() -> [StateRecord; 2] {
+    let modified = StateRecord::Modified(WatchKey::RevokedIssuers, Revision(205));
+    [StateRecord::RevokedIssuer(Arc::new(revoked_issuer())), modified]
 }

@@ -271,6 +271,7 @@ fn commands() -> Vec<Command> {
     commands.extend(federation_commands());
     commands.extend(intentions::commands());
     commands.push(agents::acknowledgement());
+    commands.extend(agents::revoked_issuers());
     commands
 }
 
@@ -474,6 +475,7 @@ fn records() -> Vec<StateRecord> {
     let (table, at) = (Table::Intentions, Revision(192));
     records.extend([StateRecord::Changed(table, at, Uuid::from_u128(193)), StateRecord::Forgotten(table, at)]);
     records.extend(agents::acknowledgement_records());
+    records.extend(agents::revoked_issuer_records());
     records
 }
 
@@ -515,7 +517,7 @@ fn outcomes() -> Vec<Outcome> {
 #[test]
 fn commands_of_schema_1() {
     check("commands", Kind::Commands, &commands());
-    assert_eq!(names(&commands()).len(), 38, "a new command needs its golden bytes");
+    assert_eq!(names(&commands()).len(), 40, "a new command needs its golden bytes");
 }
 
 #[test]
@@ -527,7 +529,7 @@ fn an_entry_of_schema_1() {
 #[test]
 fn records_of_schema_1() {
     check("records", Kind::SnapshotRecords, &records());
-    assert_eq!(names(&records()).len(), 25, "a new kind of record needs its golden bytes");
+    assert_eq!(names(&records()).len(), 27, "a new kind of record needs its golden bytes");
 }
 
 #[test]

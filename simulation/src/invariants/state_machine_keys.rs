@@ -12,7 +12,7 @@ use super::{
 /// The invariant's name.
 const NAME: &str = "state_machine_keys";
 /// The tables of a state.
-const TABLES: [WatchKey; 18] = [
+const TABLES: [WatchKey; 20] = [
     WatchKey::Cluster,
     WatchKey::Members,
     WatchKey::JoinTokens,
@@ -31,6 +31,8 @@ const TABLES: [WatchKey; 18] = [
     WatchKey::AgentTokens,
     WatchKey::Intentions,
     WatchKey::Revocations,
+    WatchKey::Acknowledgements,
+    WatchKey::RevokedIssuers,
 ];
 
 /// See the module.

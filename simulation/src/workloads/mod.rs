@@ -252,6 +252,14 @@ pub(crate) fn what_differs(primary: &State, secondary: &State, table: Table) -> 
             };
             other_key(&revoked(primary), &revoked(secondary)).map(|serial| format!("the revocation of {serial}"))
         }
+        Table::RevokedIssuers => {
+            let now = primary.now().max(secondary.now());
+            let revoked = |state: &State| -> BTreeMap<_, _> {
+                let revoked = state.revoked_issuers().all().filter(|revoked| revoked.until >= now);
+                revoked.map(|it| (it.issuer, it.clone())).collect()
+            };
+            other_key(&revoked(primary), &revoked(secondary)).map(|issuer| format!("the revoked issuer {issuer}"))
+        }
         Table::Intentions => {
             let intentions = |state: &State| -> BTreeMap<_, _> {
                 let intentions = state.intentions().all();

@@ -107,7 +107,14 @@ async fn a_stream_that_ends_is_silent_or_brings_what_is_refused_is_opened_again_
         assert_eq!(machine.status().streams[&Table::Tokens].trouble.as_deref(), Some("cut"));
         let due = now + Duration::from_millis(pause);
         assert!(verdict.wake_at.is_some_and(|wake| wake <= due));
-        for table in [Table::Ca, Table::Datacenters, Table::Policies, Table::Intentions, Table::Revocations] {
+        for table in [
+            Table::Ca,
+            Table::Datacenters,
+            Table::Policies,
+            Table::Intentions,
+            Table::Revocations,
+            Table::RevokedIssuers,
+        ] {
             machine.take(&state, START, now, Input::Heard(table, alive(1)));
         }
         assert_eq!(opened(&machine.look(&state, due - Duration::from_millis(1))), [], "before the pause is over");

@@ -134,6 +134,7 @@ async fn nothing_is_fresh_before_the_bundle_was_told_and_after_a_sleep() {
         server_roots: Vec::new(),
         servers: Vec::new(),
         default_policy: carrack_authority::intention::DefaultPolicy::Acl(carrack_authority::intention::Action::Deny),
+        revoked_issuers: carrack_authority::revocation::RevokedIssuers::default(),
     };
     assert!(followed.not_fresh().is_some());
     assert!(followed.told_bundle(Revision(5), told()));

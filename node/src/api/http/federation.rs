@@ -330,14 +330,14 @@ mod tests {
 
     #[test]
     fn what_ends_all_streams_is_one_problem() {
-        let problem = |troubles: [Option<&str>; 6]| {
+        let problem = |troubles: [Option<&str>; 7]| {
             let streams = Table::ALL.iter().zip(troubles).map(|(table, trouble)| stream(*table, trouble));
             streams_problem(&streams.collect::<Vec<_>>())
         };
-        assert_eq!(problem([None; 6]), None);
-        let all = "tables of the primary are not followed: `ca`, `datacenters`, `policies`, `tokens`, `intentions`, `revocations`: cut";
-        assert_eq!(problem([Some("cut"); 6]).as_deref(), Some(all));
+        assert_eq!(problem([None; 7]), None);
+        let all = "tables of the primary are not followed: `ca`, `datacenters`, `policies`, `tokens`, `intentions`, `revocations`, `revoked-issuers`: cut";
+        assert_eq!(problem([Some("cut"); 7]).as_deref(), Some(all));
         let two = "tables of the primary are not followed: `ca`, `policies`: cut; `tokens`: refused";
-        assert_eq!(problem([Some("cut"), None, Some("cut"), Some("refused"), None, None]).as_deref(), Some(two));
+        assert_eq!(problem([Some("cut"), None, Some("cut"), Some("refused"), None, None, None]).as_deref(), Some(two));
     }
 }

@@ -14,7 +14,7 @@ use tonic::Status;
 
 use crate::server::admission::Admission;
 
-/// A datacenter's leader follows six tables; while leadership moves there, the former one's streams are still open.
+/// A datacenter's leader follows seven tables; while leadership moves there, the former one's streams are still open.
 const STREAMS_MAX: usize = 32;
 /// Each signature takes about a millisecond of the root's key.
 const SIGNATURES_MAX: usize = 4;
