@@ -18,7 +18,7 @@ use carrack_tests::{
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-const ROOTS: &str = "/v1/agent/connect/ca/roots";
+pub(crate) const ROOTS: &str = "/v1/agent/connect/ca/roots";
 
 pub(crate) fn agent_token(cluster: &Cluster, node: &str) -> String {
     let made = cluster
@@ -33,11 +33,11 @@ pub(crate) fn leaf_path(service: &str) -> String {
     format!("/v1/agent/connect/ca/leaf/{service}")
 }
 
-fn get(client: &Http, path: &str) -> Answer {
+pub(crate) fn get(client: &Http, path: &str) -> Answer {
     client.send("GET", path, None).unwrap_or_else(|error| panic!("{path}: {error}"))
 }
 
-fn expect_leaf(client: &Http, service: &str) -> Value {
+pub(crate) fn expect_leaf(client: &Http, service: &str) -> Value {
     let answer = get(client, &leaf_path(service));
     assert_eq!(answer.status, 200, "{}", answer.body);
     answer.json()

@@ -2,6 +2,7 @@
 
 mod acl;
 mod agent;
+mod agent_answers;
 mod agent_in_trouble;
 mod bad_input;
 mod clocks;

@@ -45,6 +45,7 @@ pub struct Http {
     client: reqwest::Client,
     base: String,
     token: Option<String>,
+    headers: Vec<(String, String)>,
 }
 
 impl Http {
@@ -62,12 +63,19 @@ impl Http {
             .timeout(TIMEOUT)
             .build();
         let client = client.expect("an HTTP client can be made");
-        Self { client, base: format!("http://{address}"), token: None }
+        Self { client, base: format!("http://{address}"), token: None, headers: Vec::new() }
     }
 
     /// The same client with a token.
     pub fn with_token(&self, token: &str) -> Self {
         Self { token: Some(token.into()), ..self.clone() }
+    }
+
+    /// The same client with a header of its own.
+    pub fn with_header(&self, name: &str, value: &str) -> Self {
+        let mut client = self.clone();
+        client.headers.push((name.into(), value.into()));
+        client
     }
 
     /// Sends a request from any thread that is not async.
@@ -81,6 +89,9 @@ impl Http {
         let mut request = self.client.request(method, format!("{}{path}", self.base));
         if let Some(token) = &self.token {
             request = request.header("X-Consul-Token", token);
+        }
+        for (name, value) in &self.headers {
+            request = request.header(name, value);
         }
         if let Some(body) = body {
             request = request.json(body);

@@ -1,7 +1,7 @@
 //! Whether a connection may be: the answer of Consul's `authorize`, with the checks that it leaves out. One pure function, for servers
 //! and agents alike.
 
-use super::{DefaultPolicy, Intention, decide};
+use super::{Decider, DefaultPolicy, Intention, decide};
 use crate::{
     id::Serial,
     revocation::Revocation,
@@ -36,11 +36,47 @@ pub struct Known<'a> {
     pub now: Timestamp,
 }
 
+/// What an answer rests on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ground {
+    /// The client is of another trust domain.
+    TrustDomain,
+    /// The client's leaf is revoked.
+    Revoked,
+    /// The client's certificate is not what was said, or does not hold now.
+    Certificate,
+    /// The client is no service.
+    NoService,
+    /// An intention about connections.
+    L4Intention,
+    /// An intention about requests.
+    L7Intention,
+    /// No intention is about both.
+    Default,
+}
+
+impl Ground {
+    /// A stable name.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::TrustDomain => "trust_domain",
+            Self::Revoked => "revoked",
+            Self::Certificate => "certificate",
+            Self::NoService => "no_service",
+            Self::L4Intention => "l4_intention",
+            Self::L7Intention => "l7_intention",
+            Self::Default => "default",
+        }
+    }
+}
+
 /// The answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Authorized {
     /// Whether it may be.
     pub is_allowed: bool,
+    /// What that rests on.
+    pub ground: Ground,
     /// Why, in Consul's words where it has some.
     pub reason: String,
 }
@@ -51,16 +87,19 @@ pub fn authorize<'a>(
     asked: &Connection<'_>,
     known: &Known<'_>,
 ) -> Authorized {
-    match refusal(asked, known) {
-        Some(reason) => Authorized { is_allowed: false, reason },
-        None => {
-            let SpiffePath::Service { service: source, .. } = &asked.client.path else {
-                return Authorized { is_allowed: false, reason: no_service(asked.client) };
-            };
-            let decision = decide(intentions, source, asked.target, None, known.default);
-            Authorized { is_allowed: decision.is_allowed, reason: decision.decider.to_string() }
-        }
+    if let Some((ground, reason)) = refusal(asked, known) {
+        return Authorized { is_allowed: false, ground, reason };
     }
+    let SpiffePath::Service { service: source, .. } = &asked.client.path else {
+        return Authorized { is_allowed: false, ground: Ground::NoService, reason: no_service(asked.client) };
+    };
+    let decision = decide(intentions, source, asked.target, None, known.default);
+    let ground = match decision.decider {
+        Decider::L4(_) => Ground::L4Intention,
+        Decider::L7(..) => Ground::L7Intention,
+        Decider::Default(_) => Ground::Default,
+    };
+    Authorized { is_allowed: decision.is_allowed, ground, reason: decision.decider.to_string() }
 }
 
 fn no_service(client: &SpiffeId) -> String {
@@ -68,31 +107,36 @@ fn no_service(client: &SpiffeId) -> String {
 }
 
 /// What speaks against the client, whatever the intentions say.
-fn refusal(asked: &Connection<'_>, known: &Known<'_>) -> Option<String> {
+fn refusal(asked: &Connection<'_>, known: &Known<'_>) -> Option<(Ground, String)> {
     let (client, ours) = (asked.client, known.trust_domain);
     if client.trust_domain != *ours {
-        return Some(format!(
-            "the client's certificate is of the trust domain {}, this one is {ours}",
-            client.trust_domain
-        ));
+        let theirs = &client.trust_domain;
+        let reason = format!("the client's certificate is of the trust domain {theirs}, this one is {ours}");
+        return Some((Ground::TrustDomain, reason));
     }
     if let Some(revocation) = known.revocation {
         let why = match revocation.reason.as_str() {
             "" => String::new(),
             reason => format!(": {reason}"),
         };
-        return Some(format!("the client's certificate {} is revoked{why}", revocation.serial));
+        let reason = format!("the client's certificate {} is revoked{why}", revocation.serial);
+        return Some((Ground::Revoked, reason));
     }
-    let facts = asked.certificate?;
+    wrong_certificate(asked, asked.certificate?, known.now).map(|reason| (Ground::Certificate, reason))
+}
+
+/// What speaks against the certificate that was shown.
+fn wrong_certificate(asked: &Connection<'_>, facts: &CertificateFacts, now: Timestamp) -> Option<String> {
+    let client = asked.client;
     if facts.uris != [client.to_string()] {
         return Some(format!("ClientCert does not name exactly {client}"));
     }
     if asked.serial.is_some_and(|serial| serial != facts.serial) {
         return Some(format!("ClientCert has the serial {}, not the ClientCertSerial", facts.serial));
     }
-    if known.now < facts.not_before || known.now > facts.not_after {
+    if now < facts.not_before || now > facts.not_after {
         let (from, to) = (facts.not_before, facts.not_after);
-        return Some(format!("the client's certificate is valid from {from} to {to}, and it is {} now", known.now));
+        return Some(format!("the client's certificate is valid from {from} to {to}, and it is {now} now"));
     }
     None
 }
@@ -144,7 +188,9 @@ mod tests {
         let allowed = ask("spiffe://example.org/ns/default/dc/dc1/svc/web", None);
         let reason = "Matched L4 intention: default/web => default/db (Precedence: 9, Action: ALLOW)";
         assert_eq!((allowed.is_allowed, allowed.reason.as_str()), (true, reason));
+        assert_eq!(allowed.ground, Ground::L4Intention);
         let denied = ask("spiffe://example.org/ns/default/dc/dc1/svc/other", None);
+        assert_eq!(denied.ground, Ground::Default);
         assert_eq!((denied.is_allowed, denied.reason.as_str()), (false, "Default behavior configured by ACLs"));
     }
 
@@ -164,5 +210,7 @@ mod tests {
         };
         let revoked = ask("spiffe://example.org/ns/default/dc/dc1/svc/web", Some(&revocation));
         assert!(!revoked.is_allowed && revoked.reason.ends_with("is revoked: lost laptop"), "{}", revoked.reason);
+        let grounds = [foreign.ground, agent.ground, revoked.ground];
+        assert_eq!(grounds, [Ground::TrustDomain, Ground::NoService, Ground::Revoked]);
     }
 }

@@ -15,7 +15,7 @@ mod request;
 mod store;
 mod verify;
 
-pub use authorize::{Authorized, Connection, Known, authorize};
+pub use authorize::{Authorized, Connection, Ground, Known, authorize};
 pub use canonical::{Ambiguous, canonical_path};
 pub use decide::{Decider, Decision, DefaultPolicy, L7Verdict, decide};
 pub use draft::{

@@ -122,7 +122,6 @@ impl AgentSource {
             root,
             index: signed.revision,
             key,
-            kept_since: self.now(),
         })
     }
 }

@@ -27,6 +27,8 @@ use tokio::{
 };
 use uuid::Uuid;
 
+use crate::telemetry::labels::TopicKind;
+
 /// The most tokens and destinations that are known at a time: each has workloads on this host.
 pub const TOPICS_MAX: usize = 4_000;
 /// An agent that was stopped or suspended for longer than this fetches the bundle before it serves: the servers did not wait for it.
@@ -180,6 +182,15 @@ impl Followed {
         self.heard.borrow().clone()
     }
 
+    /// For how long what is known here may have changed unheard: not at all while a server is followed, else since its last word.
+    pub fn staleness(&self) -> Duration {
+        let heard = self.heard.borrow();
+        match (&heard.server, heard.at) {
+            (Some(_), _) | (None, None) => Duration::ZERO,
+            (None, Some(at)) => at.elapsed(),
+        }
+    }
+
     /// Now.
     pub fn now(&self) -> Timestamp {
         self.clock.now()
@@ -295,6 +306,17 @@ impl Followed {
     /// How many tokens are known.
     pub fn token_count(&self) -> usize {
         self.lock().by_accessor.len()
+    }
+
+    /// What is followed, by its kind.
+    pub fn topic_counts(&self) -> [(TopicKind, usize); 3] {
+        let topics = self.lock();
+        let count = |is_one: fn(&Topic) -> bool| topics.slots.keys().filter(|topic| is_one(topic)).count();
+        [
+            (TopicKind::Token, count(|topic| matches!(topic, Topic::Token(_)))),
+            (TopicKind::Destination, count(|topic| matches!(topic, Topic::Destination(_)))),
+            (TopicKind::Revoked, count(|topic| matches!(topic, Topic::Revoked))),
+        ]
     }
 
     fn look_at(&self, topic: &Topic, secret: Option<Uuid>) -> watch::Receiver<Known> {

@@ -15,7 +15,13 @@ use tokio::{
 };
 
 use super::leaf_source::{KeptLeaf, LeafSource, RootStanding};
-use crate::server::desk::IssueError;
+use crate::{
+    server::desk::IssueError,
+    telemetry::{
+        labels::{EvictionReason, LeafRequest, RenewalOutcome},
+        metrics::Metrics,
+    },
+};
 
 /// The most leaves that one server keeps: about 4 KiB each, so 40 MiB.
 pub const LEAVES_MAX: usize = 10_000;
@@ -67,8 +73,8 @@ struct Kept {
 pub struct Served {
     /// The leaf.
     pub leaf: Arc<KeptLeaf>,
-    /// How long it has been here; `None`: it was fetched for this request.
-    pub age: Option<Duration>,
+    /// Whether it was here already; else it was fetched for this request.
+    pub is_hit: bool,
 }
 
 /// A leaf in the cache, for whoever looks at it.
@@ -91,12 +97,13 @@ pub struct LeafCache {
     source: Arc<dyn LeafSource>,
     kept: Mutex<Kept>,
     woken: Notify,
+    metrics: Arc<Metrics>,
 }
 
 impl LeafCache {
     /// An empty cache.
-    pub fn new(source: Arc<dyn LeafSource>) -> Self {
-        Self { source, kept: Mutex::default(), woken: Notify::new() }
+    pub fn new(source: Arc<dyn LeafSource>, metrics: Arc<Metrics>) -> Self {
+        Self { source, kept: Mutex::default(), woken: Notify::new(), metrics }
     }
 
     /// The leaf of a token for a service. The caller has checked, on the state of this moment, that the token may be it.
@@ -104,14 +111,15 @@ impl LeafCache {
         let key = LeafKey { token, service: service.clone() };
         let slot = self.slot(&key);
         if let Some(leaf) = self.servable(&slot) {
-            return Ok(self.aged(leaf));
+            return Ok(self.hit(leaf));
         }
         let _turn = slot.fetching.lock().await;
         if let Some(leaf) = self.servable(&slot) {
-            return Ok(self.aged(leaf));
+            return Ok(self.hit(leaf));
         }
+        self.metrics.count_leaf_request(LeafRequest::Miss);
         match self.source.issue(token, service).await {
-            Ok(leaf) => Ok(Served { leaf: self.keep(&slot, leaf), age: None }),
+            Ok(leaf) => Ok(Served { leaf: self.keep(&slot, leaf), is_hit: false }),
             Err(error) => {
                 self.forget(&key);
                 Err(error)
@@ -153,6 +161,13 @@ impl LeafCache {
         self.len() == 0
     }
 
+    /// Shows how many leaves are kept, and when the next is renewed.
+    pub fn show(&self) {
+        let now = self.source.now();
+        let due: Vec<Timestamp> = self.all().iter().filter_map(|(_, slot)| self.due_at(slot, now)).collect();
+        self.metrics.show_leaves(due.len(), due.into_iter().min());
+    }
+
     /// Renews what is due, until the future is dropped.
     pub async fn keep_fresh(&self) {
         loop {
@@ -187,18 +202,24 @@ impl LeafCache {
 
     async fn renew(&self, key: &LeafKey, slot: &Slot) {
         let now = self.source.now();
-        if !self.source.entitled(key.token, &key.service) || now.since(slot.plan().used_at) >= IDLE_MAX {
-            self.forget(key);
-            return;
+        if !self.source.entitled(key.token, &key.service) {
+            return self.evict(key, EvictionReason::NotEntitled);
+        }
+        if now.since(slot.plan().used_at) >= IDLE_MAX {
+            return self.evict(key, EvictionReason::Idle);
         }
         let _turn = slot.fetching.lock().await;
         if self.due_at(slot, now).is_none_or(|due| due > now) {
             return;
         }
         match self.source.issue(key.token, &key.service).await {
-            Ok(leaf) => drop(self.keep(slot, leaf)),
-            Err(IssueError::PermissionDenied(_)) => self.forget(key),
+            Ok(leaf) => {
+                self.keep(slot, leaf);
+                self.metrics.count_renewal(RenewalOutcome::Done);
+            }
+            Err(IssueError::PermissionDenied(_)) => self.evict(key, EvictionReason::NotEntitled),
             Err(error) => {
+                self.metrics.count_renewal(RenewalOutcome::Failed);
                 tracing::warn!(service = %key.service, token = %key.token, "a leaf could not be renewed: {error}");
                 slot.postpone(now, self.source.spread());
             }
@@ -209,6 +230,7 @@ impl LeafCache {
         let now = self.source.now();
         let renew_at = renew_at(leaf.not_before, leaf.not_after, &[self.source.spread()]);
         slot.change_plan(|plan| (plan.renew_at, plan.failures) = (renew_at.max(now), 0));
+        self.metrics.count_leaf_made();
         let leaf = Arc::new(leaf);
         slot.leaf.send_replace(Some(leaf.clone()));
         leaf
@@ -223,9 +245,9 @@ impl LeafCache {
         (is_valid && is_trusted).then_some(leaf)
     }
 
-    fn aged(&self, leaf: Arc<KeptLeaf>) -> Served {
-        let age = self.source.now().since(leaf.kept_since);
-        Served { leaf, age: Some(age) }
+    fn hit(&self, leaf: Arc<KeptLeaf>) -> Served {
+        self.metrics.count_leaf_request(LeafRequest::Hit);
+        Served { leaf, is_hit: true }
     }
 
     /// The slot of a key, as the one that was used last; the one that was not used for longest makes room.
@@ -235,8 +257,14 @@ impl LeafCache {
         let slot = kept.touch(key, now);
         if kept.slots.len() > LEAVES_MAX {
             kept.drop_oldest();
+            self.metrics.count_eviction(EvictionReason::Full);
         }
         slot
+    }
+
+    fn evict(&self, key: &LeafKey, reason: EvictionReason) {
+        self.forget(key);
+        self.metrics.count_eviction(reason);
     }
 
     fn forget(&self, key: &LeafKey) {

@@ -48,8 +48,6 @@ pub struct KeptLeaf {
     pub index: u64,
     /// Its private key.
     pub key: SecretKey,
-    /// When it came.
-    pub kept_since: Timestamp,
 }
 
 /// How an issuer stands in the bundle.
@@ -113,21 +111,8 @@ impl LeafSource for DeskSource {
             let issued = self.0.desk.issue(request).await?;
             let Issued { issuance, certificate, chain, index, .. } = issued;
             let Issuance { serial, identity, not_before, not_after, issuer, .. } = issuance;
-            let kept_since = self.now();
             let root = self.0.replica.state().state.issuer(&issuer).map_or(issuer, |issuer| issuer.root);
-            Ok(KeptLeaf {
-                certificate,
-                chain,
-                serial,
-                identity,
-                not_before,
-                not_after,
-                issuer,
-                root,
-                index,
-                key,
-                kept_since,
-            })
+            Ok(KeptLeaf { certificate, chain, serial, identity, not_before, not_after, issuer, root, index, key })
         }
         .boxed()
     }

@@ -36,6 +36,7 @@ use crate::{
         grpc_client::{connect, reason, within},
         task::chain_of,
     },
+    telemetry::metrics::Metrics,
     tls::{
         client::{ClientDialer, ServerRoots},
         clock::TlsClock,
@@ -69,6 +70,7 @@ pub struct Link {
     clock: TlsClock,
     shown: Arc<ServerIdentity>,
     followed: Arc<Followed>,
+    metrics: Arc<Metrics>,
     contacts: Mutex<Contacts>,
     current: watch::Sender<Option<Channel>>,
     /// Counts the agent's sleeps: the stream of before is left.
@@ -82,10 +84,11 @@ impl Link {
         clock: TlsClock,
         shown: Arc<ServerIdentity>,
         followed: Arc<Followed>,
+        metrics: Arc<Metrics>,
         contacts: Contacts,
     ) -> Self {
         let (contacts, current, slept) = (Mutex::new(contacts), watch::Sender::new(None), watch::Sender::new(0));
-        Self { network, entropy, clock, shown, followed, contacts, current, slept }
+        Self { network, entropy, clock, shown, followed, metrics, contacts, current, slept }
     }
 
     /// Where the servers are, as they told last.
@@ -156,6 +159,7 @@ impl Link {
             Ok(Err(status)) => return status,
             Err(_) => return Status::deadline_exceeded("it opened no stream in time"),
         };
+        self.metrics.count_stream_opened();
         let mut session = Session {
             server,
             channel,

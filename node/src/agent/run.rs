@@ -154,12 +154,14 @@ impl Agent {
         let shown = Arc::new(ServerIdentity::default());
         shown.show(&directory.credential(&*ports.key_maker)?)?;
         let followed = Arc::new(Followed::new(ports.wall_clock.clone()));
+        let metrics = Arc::new(Metrics::of_agent());
         let link = Link::new(
             ports.network.clone(),
             ports.entropy.clone(),
             clock,
             shown.clone(),
             followed.clone(),
+            metrics.clone(),
             contacts.clone(),
         );
         let link = Arc::new(link);
@@ -170,8 +172,7 @@ impl Agent {
             key_maker: ports.key_maker.clone(),
             entropy: ports.entropy.clone(),
         };
-        let leaves = Arc::new(LeafCache::new(Arc::new(source)));
-        let metrics = Arc::new(Metrics::new());
+        let leaves = Arc::new(LeafCache::new(Arc::new(source), metrics.clone()));
         let edge = Arc::new(HostEdge {
             identity: identity.clone(),
             followed: followed.clone(),

@@ -2,7 +2,10 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 use carrack_authority::{
@@ -130,6 +133,8 @@ pub struct ConnectedAgents {
     by_key: Mutex<BTreeMap<Digest, ConnectedAgent>>,
     /// One came or went, or has another bundle.
     changed: Notify,
+    /// What all of them follow beside the bundle.
+    topics: AtomicUsize,
 }
 
 impl ConnectedAgents {
@@ -171,7 +176,17 @@ impl ConnectedAgents {
         }
         drop(agents);
         self.changed.notify_one();
-        AgentPresence { agents: self.clone(), public_key }
+        AgentPresence { agents: self.clone(), public_key, topics: AtomicUsize::new(0) }
+    }
+
+    /// How many streams are open.
+    pub fn stream_count(&self) -> usize {
+        self.lock().values().map(|agent| agent.streams).sum()
+    }
+
+    /// How much they follow beside the bundle.
+    pub fn topic_count(&self) -> usize {
+        self.topics.load(Ordering::Relaxed)
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<Digest, ConnectedAgent>> {
@@ -184,6 +199,7 @@ impl ConnectedAgents {
 pub struct AgentPresence {
     agents: Arc<ConnectedAgents>,
     public_key: Digest,
+    topics: AtomicUsize,
 }
 
 impl AgentPresence {
@@ -194,10 +210,18 @@ impl AgentPresence {
         }
         self.agents.changed.notify_one();
     }
+
+    /// The stream follows so much beside the bundle.
+    pub fn follows(&self, topics: usize) {
+        let former = self.topics.swap(topics, Ordering::Relaxed);
+        self.agents.topics.fetch_add(topics, Ordering::Relaxed);
+        self.agents.topics.fetch_sub(former, Ordering::Relaxed);
+    }
 }
 
 impl Drop for AgentPresence {
     fn drop(&mut self) {
+        self.follows(0);
         let mut agents = self.agents.lock();
         if let Some(agent) = agents.get_mut(&self.public_key) {
             agent.streams -= 1;

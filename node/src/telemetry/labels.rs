@@ -108,6 +108,97 @@ label_values!(
     }
 );
 
+label_values!(
+    /// How a request for a kept leaf was answered.
+    LeafRequest {
+        /// By the leaf that was kept.
+        Hit = "hit",
+        /// A leaf had to be made.
+        Miss = "miss",
+    }
+);
+
+label_values!(
+    /// What became of a renewal.
+    RenewalOutcome {
+        /// There is a newer leaf.
+        Done = "done",
+        /// There is none; it is tried again.
+        Failed = "failed",
+    }
+);
+
+label_values!(
+    /// Why a leaf is kept no more.
+    EvictionReason {
+        /// There were too many.
+        Full = "full",
+        /// Nobody asked for it.
+        Idle = "idle",
+        /// Its token may not be the service any more.
+        NotEntitled = "not_entitled",
+    }
+);
+
+label_values!(
+    /// What an agent follows.
+    TopicKind {
+        /// What a token may do.
+        Token = "token",
+        /// The intentions of a destination.
+        Destination = "destination",
+        /// The revoked leaves.
+        Revoked = "revoked",
+    }
+);
+
+label_values!(
+    /// What was decided on a connection.
+    Verdict {
+        /// It may be.
+        Allowed = "allowed",
+        /// It may not.
+        Denied = "denied",
+    }
+);
+
+/// One label `result`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct OfLeafRequest {
+    /// How it was answered.
+    pub(super) result: LeafRequest,
+}
+
+/// One label `outcome`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct OfRenewal {
+    /// The outcome.
+    pub(super) outcome: RenewalOutcome,
+}
+
+/// One label `reason`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct OfEviction {
+    /// Why.
+    pub(super) reason: EvictionReason,
+}
+
+/// One label `kind`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct OfTopicKind {
+    /// What is followed.
+    pub(super) kind: TopicKind,
+}
+
+/// Labels `verdict` and `ground`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct OfDecision {
+    /// What was decided.
+    pub(super) verdict: Verdict,
+    /// What it rests on, a constant of the code.
+    pub(super) ground: &'static str,
+}
+
 /// One label `port`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(super) struct OfPort {

@@ -1,4 +1,6 @@
-//! The metrics of one server, in a registry of its own: several servers can live in one process.
+//! The metrics of one server or agent, in a registry of its own: several can live in one process.
+
+mod host;
 
 use std::{
     fmt,
@@ -19,6 +21,8 @@ use prometheus_client::{
     registry::Registry,
 };
 
+pub use self::host::AgentReading;
+use self::host::{AgentMetrics, AgentsMetrics, HostMetrics};
 use super::{
     expiry::WatchedCertificate,
     labels::{
@@ -31,7 +35,7 @@ use super::{
 const LATENCY_FIRST: f64 = 50e-6;
 const LATENCY_BUCKETS: u16 = 19;
 
-/// What a server counts and measures. Cloning the values inside is cheap; one `Metrics` belongs to one server.
+/// What a server or agent counts and measures. Cloning the values inside is cheap; one `Metrics` belongs to one of them.
 pub struct Metrics {
     registry: Registry,
     issuances: Family<OfOutcome, Counter>,
@@ -57,6 +61,9 @@ pub struct Metrics {
     expired_peers_accepted: Counter,
     queue_depth: Family<OfQueue, Gauge>,
     expiry: Expiry,
+    host: HostMetrics,
+    agent: AgentMetrics,
+    agents: AgentsMetrics,
 }
 
 /// The replicated log as one server sees it.
@@ -123,11 +130,40 @@ impl Default for Metrics {
 }
 
 impl Metrics {
-    /// Metrics that are all zero, named `carrack_...`.
+    /// A server's metrics, all zero, named `carrack_...`.
     pub fn new() -> Self {
-        let mut registry = Registry::with_prefix("carrack");
+        let (mut metrics, mut registry) = (Self::unregistered(), Registry::with_prefix("carrack"));
+        metrics.register_issuing(&mut registry);
+        metrics.register_raft(&mut registry);
+        metrics.register_federation(&mut registry);
+        metrics.register_edges(&mut registry);
+        registry.register("queue_depth", "What waits in a bounded queue", metrics.queue_depth.clone());
+        metrics.host.register(&mut registry);
+        metrics.agents.register(&mut registry);
+        metrics.take(registry);
+        metrics.show_zeros();
+        metrics
+    }
+
+    /// An agent's metrics.
+    pub fn of_agent() -> Self {
+        let (mut metrics, mut registry) = (Self::unregistered(), Registry::with_prefix("carrack"));
+        metrics.register_edges(&mut registry);
+        metrics.host.register(&mut registry);
+        metrics.agent.register(&mut registry);
+        metrics.take(registry);
+        metrics
+    }
+
+    fn take(&mut self, mut registry: Registry) {
+        let version = vec![("version", env!("CARGO_PKG_VERSION"))];
+        registry.register("build", "The version that runs", Info::new(version));
+        self.registry = registry;
+    }
+
+    fn unregistered() -> Self {
         let latency = || Histogram::new(exponential_buckets(LATENCY_FIRST, 2.0, LATENCY_BUCKETS));
-        let mut metrics = Self {
+        Self {
             registry: Registry::default(),
             issuances: Family::default(),
             issuance_rejections: Family::default(),
@@ -152,16 +188,10 @@ impl Metrics {
             expired_peers_accepted: Counter::default(),
             queue_depth: Family::default(),
             expiry: Expiry { watched: Mutex::default(), timestamp: Family::default(), remaining: Family::default() },
-        };
-        metrics.register_issuing(&mut registry);
-        metrics.register_raft(&mut registry);
-        metrics.register_federation(&mut registry);
-        metrics.register_edges(&mut registry);
-        let version = vec![("version", env!("CARGO_PKG_VERSION"))];
-        registry.register("build", "The version that runs", Info::new(version));
-        metrics.registry = registry;
-        metrics.show_zeros();
-        metrics
+            host: HostMetrics::default(),
+            agent: AgentMetrics::default(),
+            agents: AgentsMetrics::default(),
+        }
     }
 
     fn register_issuing(&self, registry: &mut Registry) {
@@ -214,7 +244,6 @@ impl Metrics {
         );
         let help = "Peers accepted by their recorded key although their certificate had expired: an alarm";
         registry.register("expired_peers_accepted", help, self.expired_peers_accepted.clone());
-        registry.register("queue_depth", "What waits in a bounded queue", self.queue_depth.clone());
     }
 
     /// What may alarm is there from the start, so that a query finds a zero and not nothing.

@@ -2,6 +2,7 @@
 //! tell: core dumps and debuggers are shut out.
 
 pub mod expiry;
+pub mod exposition;
 pub mod hardening;
 pub mod labels;
 pub mod logs;

@@ -57,7 +57,6 @@ impl Model {
             root: KeyId([2; 20]),
             index: number,
             key,
-            kept_since: now,
         }
     }
 }
@@ -117,7 +116,7 @@ async fn keep_fresh_for(cache: &LeafCache, span: Duration) {
 #[tokio::test(start_paused = true)]
 async fn a_leaf_is_fetched_once_for_each_token_and_service() {
     let model = Model::new();
-    let cache = LeafCache::new(model.clone());
+    let cache = LeafCache::new(model.clone(), Arc::new(Metrics::new()));
     let (one, two) = (token(1), token(2));
     let first = futures::future::join_all((0..20).map(|_| index(&cache, one, "web"))).await;
     assert_eq!(first, [1; 20]);
@@ -126,13 +125,13 @@ async fn a_leaf_is_fetched_once_for_each_token_and_service() {
     assert_eq!(index(&cache, one, "web").await, 1);
     assert_eq!((cache.len(), model.issued()), (3, 3));
     let served = cache.leaf(one, &name("web")).await.unwrap();
-    assert_eq!(served.age, Some(Duration::ZERO));
+    assert!(served.is_hit);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_leaf_is_renewed_between_45_and_55_percent_of_its_life() {
     let model = Model::new();
-    let cache = LeafCache::new(model.clone());
+    let cache = LeafCache::new(model.clone(), Arc::new(Metrics::new()));
     assert_eq!(index(&cache, token(1), "web").await, 1);
     keep_fresh_for(&cache, LIFE * 45 / 100).await;
     assert_eq!(index(&cache, token(1), "web").await, 1);
@@ -143,7 +142,7 @@ async fn a_leaf_is_renewed_between_45_and_55_percent_of_its_life() {
 #[tokio::test(start_paused = true)]
 async fn whoever_waits_for_a_newer_leaf_gets_it_when_it_comes() {
     let model = Model::new();
-    let cache = LeafCache::new(model.clone());
+    let cache = LeafCache::new(model.clone(), Arc::new(Metrics::new()));
     assert_eq!(index(&cache, token(1), "web").await, 1);
     let deadline = Instant::now() + LIFE;
     let accessor = token(1);
@@ -162,7 +161,7 @@ async fn whoever_waits_for_a_newer_leaf_gets_it_when_it_comes() {
 #[tokio::test(start_paused = true)]
 async fn what_has_ended_or_lost_its_root_is_never_served() {
     let model = Model::new();
-    let cache = LeafCache::new(model.clone());
+    let cache = LeafCache::new(model.clone(), Arc::new(Metrics::new()));
     assert_eq!(index(&cache, token(1), "web").await, 1);
     tokio::time::advance(LIFE).await;
     assert_eq!(index(&cache, token(1), "web").await, 2);
@@ -176,7 +175,7 @@ async fn what_has_ended_or_lost_its_root_is_never_served() {
 #[tokio::test(start_paused = true)]
 async fn a_leaf_under_a_root_that_leaves_is_served_until_its_renewal_comes() {
     let model = Model::new();
-    let cache = LeafCache::new(model.clone());
+    let cache = LeafCache::new(model.clone(), Arc::new(Metrics::new()));
     assert_eq!(index(&cache, token(1), "web").await, 1);
     model.standing.store(1, Ordering::Relaxed);
     assert_eq!(index(&cache, token(1), "web").await, 1);
@@ -192,7 +191,7 @@ async fn a_leaf_under_a_root_that_leaves_is_served_until_its_renewal_comes() {
 #[tokio::test(start_paused = true)]
 async fn failing_renewals_are_tried_again_more_and_more_slowly() {
     let model = Model::new();
-    let cache = LeafCache::new(model.clone());
+    let cache = LeafCache::new(model.clone(), Arc::new(Metrics::new()));
     assert_eq!(index(&cache, token(1), "web").await, 1);
     tokio::time::advance(LIFE / 2).await;
     model.is_failing.store(true, Ordering::Relaxed);
@@ -208,7 +207,7 @@ async fn failing_renewals_are_tried_again_more_and_more_slowly() {
 #[tokio::test(start_paused = true)]
 async fn a_failed_first_fetch_is_told_and_keeps_no_place() {
     let model = Model::new();
-    let cache = LeafCache::new(model.clone());
+    let cache = LeafCache::new(model.clone(), Arc::new(Metrics::new()));
     model.is_failing.store(true, Ordering::Relaxed);
     assert!(cache.leaf(token(1), &name("web")).await.is_err());
     assert!(cache.is_empty());
@@ -217,7 +216,7 @@ async fn a_failed_first_fetch_is_told_and_keeps_no_place() {
 #[tokio::test(start_paused = true)]
 async fn the_leaf_of_a_token_that_lost_its_right_goes_instead_of_being_renewed() {
     let model = Model::new();
-    let cache = LeafCache::new(model.clone());
+    let cache = LeafCache::new(model.clone(), Arc::new(Metrics::new()));
     assert_eq!(index(&cache, token(1), "web").await, 1);
     model.is_entitled.store(false, Ordering::Relaxed);
     keep_fresh_for(&cache, LIFE * 60 / 100).await;
@@ -227,7 +226,7 @@ async fn the_leaf_of_a_token_that_lost_its_right_goes_instead_of_being_renewed()
 #[tokio::test(start_paused = true)]
 async fn what_nobody_asks_for_any_more_is_not_renewed_for_ever() {
     let model = Model::new();
-    let cache = LeafCache::new(model.clone());
+    let cache = LeafCache::new(model.clone(), Arc::new(Metrics::new()));
     assert_eq!(index(&cache, token(1), "web").await, 1);
     keep_fresh_for(&cache, IDLE_MAX * 2).await;
     assert!(cache.is_empty());
@@ -237,7 +236,7 @@ async fn what_nobody_asks_for_any_more_is_not_renewed_for_ever() {
 #[tokio::test(start_paused = true)]
 async fn the_least_recently_used_leaf_makes_room() {
     let model = Model::new();
-    let cache = LeafCache::new(model.clone());
+    let cache = LeafCache::new(model.clone(), Arc::new(Metrics::new()));
     for number in 0..LEAVES_MAX {
         index(&cache, token(number as u128), "web").await;
     }

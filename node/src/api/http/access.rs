@@ -6,6 +6,7 @@ use std::{sync::Arc, time::Duration};
 use carrack_authority::{
     State,
     acl::{AccessorId, Token, resolve::Authorizer, token::secret_digest},
+    spiffe::Name,
     time::Timestamp,
 };
 use subtle::ConstantTimeEq;
@@ -39,6 +40,8 @@ pub enum Right {
     AclRead,
     /// `acl:write`
     AclWrite,
+    /// `agent:read` on the machine that is asked.
+    AgentRead,
 }
 
 impl Right {
@@ -54,6 +57,7 @@ impl Right {
             Self::OperatorWrite => "operator:write",
             Self::AclRead => "acl:read",
             Self::AclWrite => "acl:write",
+            Self::AgentRead => "agent:read",
         }
     }
 
@@ -62,17 +66,20 @@ impl Right {
         matches!(self, Self::ServiceWrite | Self::IntentionRead | Self::IntentionWrite | Self::ServiceRead)
     }
 
-    fn is_given(self, authorizer: &Authorizer, service: Option<&str>) -> bool {
+    /// `on`: the service or machine that it is on.
+    fn is_given(self, authorizer: &Authorizer, on: Option<&str>) -> bool {
+        let is_on = |may: fn(&Authorizer, &str) -> bool| on.is_some_and(|on| may(authorizer, on));
         match self {
             Self::Public | Self::AnyToken => true,
-            Self::ServiceWrite => service.is_some_and(|service| authorizer.service_write(service)),
-            Self::IntentionRead => service.is_some_and(|service| authorizer.intention_read(service)),
-            Self::IntentionWrite => service.is_some_and(|service| authorizer.intention_write(service)),
-            Self::ServiceRead => service.is_some_and(|service| authorizer.service_read(service)),
+            Self::ServiceWrite => is_on(Authorizer::service_write),
+            Self::IntentionRead => is_on(Authorizer::intention_read),
+            Self::IntentionWrite => is_on(Authorizer::intention_write),
+            Self::ServiceRead => is_on(Authorizer::service_read),
             Self::OperatorRead => authorizer.operator_read(),
             Self::OperatorWrite => authorizer.operator_write(),
             Self::AclRead => authorizer.acl_read(),
             Self::AclWrite => authorizer.acl_write(),
+            Self::AgentRead => is_on(Authorizer::agent_read),
         }
     }
 }
@@ -138,9 +145,11 @@ impl Caller {
     }
 }
 
-/// When a right is looked at, and how old what is known of the primary's tokens may be then.
+/// Where and when a right is looked at, and how old what is known of the primary's tokens may be then.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Moment {
+pub struct Moment<'a> {
+    /// The name of the machine that is asked.
+    pub node: &'a Name,
     /// The log's time.
     pub now: Timestamp,
     /// How long ago a secondary may have heard the primary; `None`: any time.
@@ -154,7 +163,7 @@ impl Right {
         parameters: &Parameters,
         variable: Option<&str>,
         state: &State,
-        moment: Moment,
+        moment: Moment<'_>,
     ) -> Result<Caller, HttpError> {
         if self == Self::Public {
             return Ok(Caller::Anonymous);
@@ -165,8 +174,11 @@ impl Right {
         {
             return Err(HttpError::PermissionDenied(TOKEN_IS_STALE.trim_start_matches("Permission denied: ").into()));
         }
-        let service = variable.filter(|_| self.is_on_one());
-        caller.expect(self, service, state)?;
+        let on = match self {
+            Self::AgentRead => Some(moment.node.as_str()),
+            _ => variable.filter(|_| self.is_on_one()),
+        };
+        caller.expect(self, on, state)?;
         Ok(caller)
     }
 }

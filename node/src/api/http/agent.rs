@@ -1,11 +1,23 @@
 //! The routes that Consul's agent answers for the workloads of its own machine. A server plays the agent until there is one.
 
+use std::time::Duration;
+
 use axum::response::Response;
-use carrack_authority::{spiffe::Identity, x509::pem};
+use carrack_authority::{
+    key::Der,
+    spiffe::{Identity, Name},
+    x509::pem,
+};
 use serde::Serialize;
 use tokio::time::Instant;
 
-use super::{answer::Answer, call::Call, dispatch::is_loopback, error::HttpError};
+use super::{
+    answer::{Answer, content_hash},
+    call::Call,
+    dispatch::is_loopback,
+    error::HttpError,
+    parameters::Parameters,
+};
 use crate::{agent::leaf_source::KeptLeaf, server::desk::IssueError};
 
 /// Consul's answer for a leaf: the only one of all routes that holds a private key.
@@ -39,51 +51,58 @@ pub(super) async fn leaf(call: Call) -> Result<Response, HttpError> {
         let view = call.local_view()?;
         let token = view.token()?;
         let served = call.edge.leaves.leaf(token.accessor, &service).await.map_err(of_issue)?;
-        let index = served.leaf.index;
-        if call.parameters.index == 0 || index > call.parameters.index || Instant::now() >= deadline {
+        let leaf = LeafAnswer::new(&service, &served.leaf);
+        if leaf.is_news(&call.parameters) || Instant::now() >= deadline {
             // Issuing took its time: the token is looked at again before anything is handed out.
-            call.local_view()?;
-            return leaf_answer(&call, service.as_str(), &served.leaf, served.age);
+            let age = call.local_view()?.freshness.staleness();
+            return leaf.respond(&call.parameters, served.is_hit.then_some(age));
         }
-        let accessor = token.accessor;
+        let (accessor, index) = (token.accessor, served.leaf.index);
         tokio::select! {
-            () = call.edge.leaves.wait_newer(accessor, &service, call.parameters.index, deadline) => {}
+            () = call.edge.leaves.wait_newer(accessor, &service, index, deadline) => {}
             changed = call.token_changed(&view, deadline) => changed?,
         }
     }
 }
 
-fn leaf_answer(
-    call: &Call,
-    service: &str,
-    leaf: &KeptLeaf,
-    age: Option<std::time::Duration>,
-) -> Result<Response, HttpError> {
-    with_leaf(service, leaf, age, call.parameters.is_pretty)
+/// A leaf with its key, as Consul's agents answer it.
+pub(super) struct LeafAnswer<'a> {
+    service: &'a Name,
+    leaf: &'a KeptLeaf,
+    /// Of what is public in it.
+    hash: String,
 }
 
-/// A leaf with its key, as Consul's agents answer it.
-pub(super) fn with_leaf(
-    service: &str,
-    leaf: &KeptLeaf,
-    age: Option<std::time::Duration>,
-    is_pretty: bool,
-) -> Result<Response, HttpError> {
-    let certificates = std::iter::once(&leaf.certificate).chain(&leaf.chain);
-    let key = leaf.key.to_pem();
-    let body = Leaf {
-        serial_number: leaf.serial.to_string(),
-        cert_pem: pem::encode_certificates(certificates),
-        private_key_pem: &key,
-        service: service.to_owned(),
-        service_uri: uri(&leaf.identity),
-        valid_after: leaf.not_before.to_string(),
-        valid_before: leaf.not_after.to_string(),
-        create_index: leaf.index,
-        modify_index: leaf.index,
-    };
-    let answer = Answer::json(&body, is_pretty)?;
-    Ok(answer.with_index(leaf.index).with_cache(age).with_secret().into_response())
+impl<'a> LeafAnswer<'a> {
+    pub(super) fn new(service: &'a Name, leaf: &'a KeptLeaf) -> Self {
+        let certificates = std::iter::once(&leaf.certificate).chain(&leaf.chain);
+        Self { service, leaf, hash: content_hash(certificates.map(Der::as_bytes)) }
+    }
+
+    /// Whether the request waits for it no longer.
+    pub(super) fn is_news(&self, parameters: &Parameters) -> bool {
+        parameters.is_newer(self.leaf.index) && parameters.is_other(&self.hash)
+    }
+
+    /// The answer. `age`: for how long it may have changed unheard; `None`: it was made for this request.
+    pub(super) fn respond(&self, parameters: &Parameters, age: Option<Duration>) -> Result<Response, HttpError> {
+        let leaf = self.leaf;
+        let certificates = std::iter::once(&leaf.certificate).chain(&leaf.chain);
+        let key = leaf.key.to_pem();
+        let body = Leaf {
+            serial_number: leaf.serial.to_string(),
+            cert_pem: pem::encode_certificates(certificates),
+            private_key_pem: &key,
+            service: self.service.to_string(),
+            service_uri: uri(&leaf.identity),
+            valid_after: leaf.not_before.to_string(),
+            valid_before: leaf.not_after.to_string(),
+            create_index: leaf.index,
+            modify_index: leaf.index,
+        };
+        let answer = Answer::json(&body, parameters.is_pretty)?;
+        Ok(answer.with_index(leaf.index).with_hash(&self.hash).with_cache(age).with_secret().into_response())
+    }
 }
 
 fn uri(identity: &Identity) -> String {

@@ -8,6 +8,7 @@ use axum::{
     response::Response,
 };
 use serde::Serialize;
+use sha2::{Digest, Sha256};
 
 use super::{error::HttpError, parameters::Consistency};
 
@@ -19,6 +20,11 @@ const EFFECTIVE_CONSISTENCY: HeaderName = HeaderName::from_static("x-consul-effe
 const FILTERED: HeaderName = HeaderName::from_static("x-consul-results-filtered-by-acls");
 const DEFAULT_POLICY: HeaderName = HeaderName::from_static("x-consul-default-acl-policy");
 const CACHE: HeaderName = HeaderName::from_static("x-cache");
+
+/// The hash that a blocking query names next, of what has no index or is asked by its content.
+pub const CONTENT_HASH: HeaderName = HeaderName::from_static("x-consul-contenthash");
+/// How many hexadecimal digits a content's hash has: as Consul's.
+const HASH_DIGITS: usize = 16;
 
 /// JSON that clients print for people has this indent in Consul.
 const INDENT: &[u8] = b"    ";
@@ -36,6 +42,13 @@ pub struct Freshness {
     pub is_leader_known: bool,
     /// How long ago this server heard from it.
     pub last_contact: Duration,
+}
+
+impl Freshness {
+    /// For how long something may have changed unheard: not at all while a leader is heard.
+    pub fn staleness(&self) -> Duration {
+        if self.is_leader_known { Duration::ZERO } else { self.last_contact }
+    }
 }
 
 impl Answer {
@@ -66,6 +79,11 @@ impl Answer {
     /// The index of what was read. It is never zero: a client would not block on it.
     pub fn with_index(self, index: u64) -> Self {
         self.with(INDEX, HeaderValue::from(index.max(1)))
+    }
+
+    /// The hash of its content.
+    pub fn with_hash(self, hash: &str) -> Self {
+        self.with(CONTENT_HASH, HeaderValue::from_str(hash).expect("hexadecimal digits are a header's value"))
     }
 
     /// How fresh it is.
@@ -105,6 +123,13 @@ impl Answer {
         self.0.headers_mut().insert(name, value);
         self
     }
+}
+
+/// The hash of a content.
+pub fn content_hash<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> String {
+    let digest = parts.into_iter().fold(Sha256::new(), |digest, part| digest.chain_update(part)).finalize();
+    let digits: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+    digits[..HASH_DIGITS].to_owned()
 }
 
 /// What every answer says: nothing is allowed by default.

@@ -80,7 +80,7 @@ pub(super) struct Answered {
 }
 
 impl From<Authorized> for Answered {
-    fn from(Authorized { is_allowed, reason }: Authorized) -> Self {
+    fn from(Authorized { is_allowed, reason, .. }: Authorized) -> Self {
         Self { authorized: is_allowed, reason }
     }
 }
@@ -103,5 +103,6 @@ pub(super) async fn answer(call: Call) -> Result<Response, HttpError> {
         None => Vec::new(),
     };
     let answered = decide(rows.iter().map(|row| &***row), &question.connection(), &known);
+    call.edge.context.metrics.count_decision(answered.is_allowed, answered.ground);
     Ok(call.json(&Answered::from(answered))?.with_freshness(view.freshness).into_response())
 }

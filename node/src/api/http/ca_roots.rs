@@ -1,5 +1,7 @@
 //! The bundle: what verifiers trust, in Consul's form. Public, as every verifier needs it.
 
+use std::time::Duration;
+
 use axum::{body::Body, response::Response};
 use carrack_authority::{
     State, WatchKey,
@@ -7,13 +9,19 @@ use carrack_authority::{
     x509::{CertificateFacts, pem},
 };
 use serde::Serialize;
+use tokio::time::Instant;
 
-use super::{answer::Answer, call::Call, error::HttpError};
+use super::{
+    answer::{Answer, content_hash},
+    call::Call,
+    error::HttpError,
+    parameters::Parameters,
+};
 
 /// Consul's answer for the roots.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "PascalCase")]
-pub(super) struct Roots {
+struct Roots {
     #[serde(rename = "ActiveRootID")]
     active_root_id: String,
     trust_domain: String,
@@ -43,6 +51,7 @@ struct RootEntry {
     modify_index: u64,
 }
 
+const PEM_CHAIN: &str = "application/pem-certificate-chain";
 const KEY: WatchKey = WatchKey::Roots(Ca::Mesh);
 
 /// `GET /v1/connect/ca/roots`
@@ -51,37 +60,95 @@ pub(super) async fn read(call: Call) -> Result<Response, HttpError> {
         return call.read(KEY, |view| roots(view.state())).await;
     }
     let (view, index) = call.watched(KEY).await?;
-    let answer = Answer::of("application/pem-certificate-chain", Body::from(bundle_pem(view.state())?));
+    let answer = Answer::of(PEM_CHAIN, Body::from(bundle_pem(view.state())?));
     Ok(answer.with_index(index).with_freshness(view.freshness).into_response())
 }
 
 /// `GET /v1/agent/connect/ca/roots`: from what this server has applied, which follows the log without being asked.
 pub(super) async fn read_as_agent(call: Call) -> Result<Response, HttpError> {
-    let (view, index) = call.watched_locally(KEY).await?;
-    let age = view.freshness.last_contact;
-    Ok(call.json(&roots(view.state())?)?.with_index(index).with_cache(Some(age)).into_response())
+    let deadline = Instant::now() + call.wait();
+    loop {
+        let view = call.local_view()?;
+        let (state, index) = (view.state(), view.state().modified(&KEY));
+        let (trust_domain, cluster) = names(state);
+        let roots = state.roots(Ca::Mesh).bundle();
+        let bundle = AgentBundle {
+            trust_domain,
+            cluster,
+            roots: roots.iter().map(|root| &**root).collect(),
+            index: index.0,
+            age: view.freshness.staleness(),
+        };
+        if let Some(answer) = bundle.answer(&call.parameters, Instant::now() >= deadline)? {
+            return Ok(answer);
+        }
+        call.wait_for(KEY, index, deadline).await?;
+    }
+}
+
+/// What an agent answers about the bundle, and a server that plays one.
+pub(super) struct AgentBundle<'a> {
+    pub(super) trust_domain: String,
+    pub(super) cluster: String,
+    pub(super) roots: Vec<&'a Root>,
+    pub(super) index: u64,
+    /// For how long it may have changed unheard.
+    pub(super) age: Duration,
+}
+
+impl AgentBundle<'_> {
+    /// The answer; `None` while the request waits for another one.
+    pub(super) fn answer(self, parameters: &Parameters, is_late: bool) -> Result<Option<Response>, HttpError> {
+        if !is_late && !parameters.is_newer(self.index) {
+            return Ok(None);
+        }
+        if self.roots.is_empty() {
+            return Err(no_root());
+        }
+        let roots = roots_of(self.trust_domain, &self.cluster, self.roots.iter().copied())?;
+        let json = serde_json::to_vec(&roots).map_err(|error| HttpError::Internal(error.to_string()))?;
+        let hash = content_hash([json.as_slice()]);
+        if !is_late && !parameters.is_other(&hash) {
+            return Ok(None);
+        }
+        let answer = match parameters.flag("pem")? {
+            true => {
+                Answer::of(PEM_CHAIN, pem::encode_certificates(self.roots.iter().map(|root| &root.made.certificate)))
+            }
+            false => Answer::json(&roots, parameters.is_pretty)?,
+        };
+        Ok(Some(answer.with_index(self.index).with_hash(&hash).with_cache(Some(self.age)).into_response()))
+    }
 }
 
 /// The roots as PEM. None is an error: an empty file that looks like a bundle would trust nobody, silently.
 pub(super) fn bundle_pem(state: &State) -> Result<String, HttpError> {
     let roots = state.roots(Ca::Mesh).bundle();
     if roots.is_empty() {
-        let text = "CA is uninitialized and unable to sign certificates yet: there is no root";
-        return Err(HttpError::Unavailable(text.into()));
+        return Err(no_root());
     }
     Ok(pem::encode_certificates(roots.iter().map(|root| &root.made.certificate)))
 }
 
+fn no_root() -> HttpError {
+    HttpError::Unavailable("CA is uninitialized and unable to sign certificates yet: there is no root".into())
+}
+
 fn roots(state: &State) -> Result<Roots, HttpError> {
-    let cluster = state.cluster();
-    let trust_domain = cluster.map(|cluster| cluster.trust_domain.to_string()).unwrap_or_default();
-    let cluster = cluster.map(|cluster| cluster.id.to_string()).unwrap_or_default();
+    let (trust_domain, cluster) = names(state);
     let bundle = state.roots(Ca::Mesh).bundle();
     roots_of(trust_domain, &cluster, bundle.iter().map(|root| &**root))
 }
 
+/// The trust domain and the cluster's id.
+fn names(state: &State) -> (String, String) {
+    let cluster = state.cluster();
+    let trust_domain = cluster.map(|cluster| cluster.trust_domain.to_string());
+    (trust_domain.unwrap_or_default(), cluster.map(|cluster| cluster.id.to_string()).unwrap_or_default())
+}
+
 /// The answer for these roots of a trust domain and a cluster.
-pub(super) fn roots_of<'a>(
+fn roots_of<'a>(
     trust_domain: String,
     cluster: &str,
     roots: impl Iterator<Item = &'a Root> + Clone,

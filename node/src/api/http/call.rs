@@ -94,7 +94,9 @@ impl Call {
 
     /// The state as this server has applied it: needs no quorum.
     pub fn local_view(&self) -> Result<View, HttpError> {
-        self.checked(self.edge.context.replica.state(), Consistency::Stale)
+        let view = self.checked(self.edge.context.replica.state(), Consistency::Stale)?;
+        self.parameters.take_staleness(view.freshness.staleness(), || "no leader is heard".into())?;
+        Ok(view)
     }
 
     /// The committed state, whatever the request asks for: what a write is decided on.
@@ -167,18 +169,6 @@ impl Call {
             if index > self.parameters.index {
                 return Ok((view, index));
             }
-        }
-    }
-
-    /// The same from what this server has applied: needs no quorum.
-    pub async fn watched_locally(&self, key: WatchKey) -> Result<(View, u64), HttpError> {
-        let deadline = Instant::now() + self.wait();
-        loop {
-            let view = self.local_view()?;
-            if let Some(index) = self.index_to_answer(&view, &[key], deadline) {
-                return Ok((view, index));
-            }
-            self.sleep_until_change(&view, &[key], deadline).await?;
         }
     }
 

@@ -1,10 +1,14 @@
-//! For monitoring: whether the process runs, whether it can issue, and its metrics. Without token, without quorum.
+//! For monitoring: whether the process runs, whether it can issue, and its metrics. Without quorum, and but for Consul's form of the
+//! metrics without token.
 
 use axum::{body::Body, http::StatusCode, response::Response};
-use carrack_authority::{State, root::Ca};
+use carrack_authority::{State, root::Ca, time::Timestamp};
 
-use super::{answer::Answer, call::Call, error::HttpError, standing::Standing};
-use crate::server::{context::Context, desk::lacks_issuer};
+use super::{Edge, agent_metrics, answer::Answer, call::Call, error::HttpError, standing::Standing};
+use crate::{
+    server::{context::Context, desk::lacks_issuer},
+    telemetry::metrics::Metrics,
+};
 
 /// The format that `prometheus-client` writes.
 pub(super) const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -31,9 +35,30 @@ pub(super) async fn ready(call: Call) -> Result<Response, HttpError> {
 
 /// `GET /metrics`
 pub(super) async fn metrics(call: Call) -> Result<Response, HttpError> {
-    let text = call.edge.context.metrics.encode(call.now());
-    let text = text.map_err(|error| HttpError::Internal(format!("the metrics cannot be written: {error}")))?;
-    Ok(Answer::of(OPEN_METRICS, Body::from(text)).into_response())
+    show(&call.edge);
+    metrics_answer(&call.edge.context.metrics, call.now())
+}
+
+/// `GET /v1/agent/metrics`
+pub(super) async fn agent_metrics(call: Call) -> Result<Response, HttpError> {
+    show(&call.edge);
+    agent_metrics::answer(&call.edge.context.metrics, call.now(), &call.parameters)
+}
+
+/// Shows what is read only when somebody looks.
+fn show(edge: &Edge) {
+    let agents = &edge.context.agents;
+    edge.context.metrics.show_agents(agents.stream_count(), agents.topic_count());
+    edge.leaves.show();
+}
+
+/// Metrics as their registry writes them.
+pub(super) fn metrics_answer(metrics: &Metrics, now: Timestamp) -> Result<Response, HttpError> {
+    Ok(Answer::of(OPEN_METRICS, Body::from(metrics_text(metrics, now)?)).into_response())
+}
+
+pub(super) fn metrics_text(metrics: &Metrics, now: Timestamp) -> Result<String, HttpError> {
+    metrics.encode(now).map_err(|error| HttpError::Internal(format!("the metrics cannot be written: {error}")))
 }
 
 /// Why this server cannot issue now; none: it can.

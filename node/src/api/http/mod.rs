@@ -8,6 +8,7 @@ mod acl_policies;
 mod acl_shapes;
 mod acl_tokens;
 mod agent;
+mod agent_metrics;
 mod agents;
 pub mod answer;
 mod authorize;
@@ -79,14 +80,18 @@ pub struct Edge {
 impl Edge {
     /// The edge of one server.
     pub fn new(context: Arc<Context>) -> Arc<Self> {
-        let leaves = LeafCache::new(Arc::new(DeskSource::new(context.clone())));
+        let leaves = LeafCache::new(Arc::new(DeskSource::new(context.clone())), context.metrics.clone());
         let look_ups = Semaphore::new(LOOK_UPS_MAX);
         Arc::new(Self { context, leaves, look_ups, forwarding: forward::Forwarding::default() })
     }
 
-    /// Now, as rights are looked at.
-    fn moment(&self) -> Moment {
-        Moment { now: self.context.replica.log_time(), token_staleness_max: self.context.token_staleness_max }
+    /// Here and now, as rights are looked at.
+    fn moment(&self) -> Moment<'_> {
+        Moment {
+            node: &self.context.identity.name,
+            now: self.context.replica.log_time(),
+            token_staleness_max: self.context.token_staleness_max,
+        }
     }
 
     /// Renews the leaves that are kept for local clients, until the future is dropped.

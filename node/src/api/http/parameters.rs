@@ -73,12 +73,17 @@ pub fn parse_uuid(text: &str) -> Option<Uuid> {
 pub struct Parameters {
     /// Answer when the index is above this one; zero: at once.
     pub index: u64,
+    /// Answer when the content has another hash than this one, whatever its index.
+    pub hash: Option<String>,
     /// How long to wait for that.
     pub wait: Option<Duration>,
     /// How fresh the answer must be.
     pub consistency: Consistency,
     /// With `stale`: how old the last word of the leader may be.
     pub max_stale: Option<Duration>,
+    /// Of what an agent knows: for how long no server may have been heard. The only directive of `Cache-Control` that means something
+    /// here: what is followed needs neither `max-age` nor `must-revalidate`, and Consul too ignores them for it.
+    pub stale_if_error: Option<Duration>,
     /// Whether JSON is indented.
     pub is_pretty: bool,
     /// The token.
@@ -113,6 +118,8 @@ impl Parameters {
             read.text("max_stale").map(|text| span::parse(text).ok_or_else(|| bad("Invalid max_stale value")));
         read.max_stale = max_stale.transpose()?;
         read.consistency = read.read_consistency()?;
+        read.hash = read.text("hash").map(str::to_owned);
+        read.stale_if_error = stale_if_error(headers)?;
         read.is_pretty = read.has("pretty");
         read.secret = read.take_secret(headers);
         Ok(read)
@@ -169,6 +176,29 @@ impl Parameters {
         Some(PresentedSecret(if is_possible { secret } else { Zeroizing::default() }))
     }
 
+    /// Whether a blocking query waits no longer, as far as its index says: who asks by hash says nothing by it.
+    pub fn is_newer(&self, index: u64) -> bool {
+        self.hash.is_some() || self.index == 0 || index > self.index
+    }
+
+    /// The same by the hash.
+    pub fn is_other(&self, hash: &str) -> bool {
+        self.hash.as_deref().is_none_or(|asked| asked != hash)
+    }
+
+    /// Refuses an answer that is staler than the request takes.
+    pub fn take_staleness(&self, staleness: Duration, why: impl FnOnce() -> String) -> Result<(), HttpError> {
+        match self.stale_if_error {
+            Some(most) if staleness > most => Err(HttpError::Unavailable(format!(
+                "what is known here is {} s old, and stale-if-error takes {} s; {}",
+                staleness.as_secs(),
+                most.as_secs(),
+                why()
+            ))),
+            _ => Ok(()),
+        }
+    }
+
     /// The first value of a parameter; an empty one counts as none.
     pub fn text(&self, name: &str) -> Option<&str> {
         let found = self.others.iter().find(|(other, _)| other == name);
@@ -203,6 +233,17 @@ impl Parameters {
         let parse = |text: &str| text.parse().map_err(|_| HttpError::BadRequest(format!("Invalid {name}")));
         self.text(name).map(parse).transpose()
     }
+}
+
+/// Directives are parted by commas, in Consul's examples also by spaces alone.
+fn stale_if_error(headers: &HeaderMap) -> Result<Option<Duration>, HttpError> {
+    let values = headers.get_all(header::CACHE_CONTROL).iter().filter_map(|value| value.to_str().ok());
+    let directives = values.flat_map(|value| value.split([',', ' '])).filter_map(|directive| directive.split_once('='));
+    let mut found = directives.filter(|(name, _)| name.eq_ignore_ascii_case("stale-if-error"));
+    let Some((_, seconds)) = found.next() else { return Ok(None) };
+    let seconds = seconds.trim_matches('"').parse();
+    let bad = |_| HttpError::BadRequest("Invalid stale-if-error in Cache-Control: write a number of seconds".into());
+    seconds.map(Duration::from_secs).map(Some).map_err(bad)
 }
 
 fn secret_text(value: &axum::http::HeaderValue) -> Zeroizing<String> {

@@ -7,8 +7,8 @@ use futures::future::BoxFuture;
 
 use super::{
     access::Right::{
-        self, AclRead, AclWrite, AnyToken, IntentionRead, IntentionWrite, OperatorRead, OperatorWrite, Public,
-        ServiceWrite,
+        self, AclRead, AclWrite, AgentRead, AnyToken, IntentionRead, IntentionWrite, OperatorRead, OperatorWrite,
+        Public, ServiceWrite,
     },
     acl_bootstrap, acl_policies, acl_tokens, agent, agents, authorize, body, ca_configuration, ca_roots,
     call::Call,
@@ -148,6 +148,7 @@ pub static ROUTES: &[Route] = &[
     // py-consul's method for it.
     put("/v1/agent/connect/authorize", AnyToken, |call| Box::pin(authorize::answer(call))).here(),
     get("/v1/agent/self", AnyToken, |call| Box::pin(agent::about(call))).here(),
+    get("/v1/agent/metrics", AgentRead, |call| Box::pin(health::agent_metrics(call))).here(),
     // Consul's: tokens and policies.
     put("/v1/acl/bootstrap", Public, |call| Box::pin(acl_bootstrap::bootstrap(call))).writes(Table::Tokens),
     get("/v1/acl/tokens", AclRead, |call| Box::pin(acl_tokens::list(call))),

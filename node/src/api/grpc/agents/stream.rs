@@ -93,6 +93,7 @@ impl Follower {
             following.waits.push(self.agent_changes());
             let mut alive_at = Instant::now();
             loop {
+                presence.follows(following.items.len());
                 tokio::select! {
                     message = asked.next() => match message {
                         None => return,

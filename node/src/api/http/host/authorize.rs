@@ -48,6 +48,7 @@ pub(super) async fn answer(call: HostCall) -> Result<Response, HttpError> {
         now: followed.now(),
     };
     let answered = authorize(intentions.iter(), &question.connection(), &known);
+    call.edge.metrics.count_decision(answered.is_allowed, answered.ground);
     let answer = Answer::json(&Answered::from(answered), call.parameters.is_pretty)?;
     Ok(answer.with_cache(Some(call.age())).into_response())
 }

@@ -82,13 +82,7 @@ pub(super) async fn read(call: HostCall) -> Result<Response, HttpError> {
     let edge = &call.edge;
     // What it knows is shown also while nothing is served: that is when it is looked for.
     if edge.followed.not_fresh().is_none() {
-        let rights = call.rights().await?;
-        if !rights.authorizer.agent_read(edge.identity.node.as_str()) {
-            let (accessor, node) = (rights.accessor, &edge.identity.node);
-            return Err(HttpError::PermissionDenied(format!(
-                "token with AccessorID '{accessor}' lacks permission 'agent:read' on \"{node}\""
-            )));
-        }
+        call.expect_agent_read().await?;
     }
     let (heard, bundle) = (edge.followed.heard(), edge.followed.bundle());
     let not_serving = edge.followed.not_fresh();

@@ -6,7 +6,7 @@ use tokio::time::Instant;
 
 use super::HostCall;
 use crate::api::http::{
-    agent::{of_issue, with_leaf},
+    agent::{LeafAnswer, of_issue},
     error::HttpError,
 };
 
@@ -14,17 +14,18 @@ use crate::api::http::{
 pub(super) async fn read(call: HostCall) -> Result<Response, HttpError> {
     let service = call.variable.as_deref().unwrap_or_default();
     let service = Name::parse("service", service).map_err(|error| HttpError::BadRequest(error.to_string()))?;
-    let (deadline, asked) = (Instant::now() + call.wait(), call.parameters.index);
+    let deadline = Instant::now() + call.wait();
     loop {
         let token = entitled(&call, &service).await?;
         let served = call.edge.leaves.leaf(token, &service).await.map_err(of_issue)?;
-        if asked == 0 || served.leaf.index > asked || Instant::now() >= deadline {
+        let leaf = LeafAnswer::new(&service, &served.leaf);
+        if leaf.is_news(&call.parameters) || Instant::now() >= deadline {
             // Issuing took its time: the token is looked at again before anything is handed out.
             entitled(&call, &service).await?;
-            return with_leaf(service.as_str(), &served.leaf, served.age, call.parameters.is_pretty);
+            return leaf.respond(&call.parameters, served.is_hit.then(|| call.age()));
         }
         tokio::select! {
-            () = call.edge.leaves.wait_newer(token, &service, asked, deadline) => {}
+            () = call.edge.leaves.wait_newer(token, &service, served.leaf.index, deadline) => {}
             () = call.rights_change() => {}
         }
     }

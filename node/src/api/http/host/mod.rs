@@ -71,6 +71,7 @@ static ROUTES: &[Route] = &[
     (&[Method::GET], "/v1/connect/ca/roots", |call| Box::pin(roots::read(call))),
     (&[Method::GET], "/v1/agent/connect/ca/leaf/{service}", |call| Box::pin(leaf::read(call))),
     (&[Method::GET], "/v1/agent/self", |call| Box::pin(cache::about(call))),
+    (&[Method::GET], "/v1/agent/metrics", |call| Box::pin(health::agent_metrics(call))),
     (&[Method::GET], "/v1/carrack/agent/cache", |call| Box::pin(cache::read(call))),
     (&[Method::GET], "/metrics", |call| Box::pin(health::metrics(call))),
     (&[Method::GET], "/livez", |call| Box::pin(health::live(call))),
@@ -140,9 +141,16 @@ fn of_unknown(error: UnknownError) -> HttpError {
 }
 
 impl HostCall {
-    /// Refuses to answer while what is known here may be of before the agent started or slept.
+    /// Refuses to answer while what is known here may be of before the agent started or slept, or staler than the request takes.
     fn fresh(&self) -> Result<(), HttpError> {
-        self.edge.followed.not_fresh().map_or(Ok(()), |reason| Err(HttpError::Unavailable(reason)))
+        let followed = &self.edge.followed;
+        if let Some(reason) = followed.not_fresh() {
+            return Err(HttpError::Unavailable(reason));
+        }
+        self.parameters.take_staleness(followed.staleness(), || {
+            let trouble = followed.heard().trouble.unwrap_or_else(|| "they are silent".into());
+            format!("no server is heard: {trouble}")
+        })
     }
 
     /// What the caller's token may do.
@@ -174,8 +182,20 @@ impl HostCall {
         wait + wait / WAIT_JITTER_PART / u32::from(u16::MAX) * u32::from(u16::from_be_bytes(random))
     }
 
-    /// How long ago a server was heard.
+    /// How stale an answer may be, as Consul's agents say it: for how long no server was heard.
     fn age(&self) -> Duration {
-        self.edge.followed.heard().at.map_or(Duration::ZERO, |at| at.elapsed())
+        self.edge.followed.staleness()
+    }
+
+    /// Refuses who may not read this agent.
+    async fn expect_agent_read(&self) -> Result<(), HttpError> {
+        let (rights, node) = (self.rights().await?, &self.edge.identity.node);
+        if rights.authorizer.agent_read(node.as_str()) {
+            return Ok(());
+        }
+        let accessor = rights.accessor;
+        Err(HttpError::PermissionDenied(format!(
+            "token with AccessorID '{accessor}' lacks permission 'agent:read' on \"{node}\""
+        )))
     }
 }
