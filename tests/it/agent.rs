@@ -298,3 +298,67 @@ fn an_agent_that_does_not_take_a_new_bundle_over_is_named_until_it_does() {
     let shown = cluster.any().command(&token, &["status"]).run().expect_output();
     assert!(shown.contains("every agent has it") && !shown.contains("have not taken over"), "{shown}");
 }
+
+/// A revoked issuer signs nothing more: its leaves are renewed under another one, and whoever shows one of it is denied.
+#[test]
+fn leaves_of_a_revoked_issuer_are_renewed_and_those_that_are_left_are_denied() {
+    let cluster = Cluster::form(1);
+    let directory = TempDir::new().expect("a temporary directory");
+    let agent = agent(&cluster, "n1", &directory);
+    let client = agent.client().with_token(&cluster.token);
+    let server = cluster.any();
+    server.command(&cluster.token, &["intention", "create", "--allow", "web", "db"]).run().expect_output();
+    let before = expect_leaf(&client, "web");
+    let ask = |leaf: &Value, is_shown: bool| {
+        let mut question = json!({
+            "Target": "db", "ClientCertURI": leaf["ServiceURI"], "ClientCertSerial": leaf["SerialNumber"],
+        });
+        if is_shown {
+            question["ClientCert"] = leaf["CertPEM"].clone();
+        }
+        let answer = client.send("POST", "/v1/agent/connect/authorize", Some(&question)).expect("an answer");
+        assert_eq!(answer.status, 200, "{}", answer.body);
+        (answer.json()["Authorized"] == true, answer.json()["Reason"].as_str().expect("a reason").to_owned())
+    };
+    assert!(ask(&before, false).0 && ask(&before, true).0);
+
+    let status = server.status(&cluster.token).expect("a status");
+    let issuer = status["Ca"]["Issuers"][0]["Id"].as_str().expect("an issuer").to_owned();
+    let revoke = |more: &[&str]| {
+        let arguments = [&["ca", "revoke", "--issuer", &issuer, "--reason", "lost disk"], more].concat();
+        server.carrack(&cluster.token, &arguments)
+    };
+    let in_use = revoke(&[]);
+    assert_eq!(in_use.code, Some(1));
+    assert!(
+        in_use.errors.contains("leaves under it are in use") && in_use.errors.contains("--force"),
+        "{}",
+        in_use.errors
+    );
+    assert!(revoke(&["--force"]).expect_output().contains("is revoked in every datacenter"));
+
+    let after = wait::until("a leaf of another issuer", || {
+        let leaf = client.send("GET", &leaf_path("web"), None)?;
+        wait::holds(leaf.status == 200, || leaf.body.clone())?;
+        let leaf = leaf.json();
+        wait::holds(leaf["SerialNumber"] != before["SerialNumber"], || "the same leaf".into()).map(|()| leaf)
+    });
+    expect_verified(&client, &after);
+    for (leaf, is_shown, is_allowed, reason) in [
+        (&before, true, false, "it has issued the client's certificate"),
+        (&before, false, false, "without ClientCert nothing shows"),
+        (&after, false, false, "without ClientCert nothing shows"),
+        (&after, true, true, "Action: ALLOW"),
+    ] {
+        let (allowed, why) = ask(leaf, is_shown);
+        assert!(allowed == is_allowed && why.contains(reason), "{allowed}: {why}");
+    }
+    let on_server =
+        json!({ "Target": "db", "ClientCertURI": after["ServiceURI"], "ClientCertSerial": after["SerialNumber"] });
+    let on_server =
+        server.client().with_token(&cluster.token).send("POST", "/v1/agent/connect/authorize", Some(&on_server));
+    let on_server = on_server.expect("an answer").json();
+    assert!(on_server["Reason"].as_str().is_some_and(|why| why.contains("is revoked: lost disk")), "{on_server}");
+    let shown = server.command(&cluster.token, &["ca", "revoked"]).run().expect_output();
+    assert!(shown.contains(&issuer) && shown.contains("lost disk"), "{shown}");
+}

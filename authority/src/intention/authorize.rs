@@ -3,8 +3,8 @@
 
 use super::{Decider, DefaultPolicy, Intention, decide};
 use crate::{
-    id::Serial,
-    revocation::Revocation,
+    id::{KeyId, Serial},
+    revocation::{Revocation, RevokedIssuer, RevokedIssuers},
     spiffe::{Name, SpiffeId, SpiffePath, TrustDomain},
     time::Timestamp,
     x509::CertificateFacts,
@@ -32,6 +32,8 @@ pub struct Known<'a> {
     pub default: DefaultPolicy,
     /// The revocation of the certificate with that serial, if there is one.
     pub revocation: Option<&'a Revocation>,
+    /// The revoked issuers whose roots are trusted.
+    pub revoked_issuers: &'a RevokedIssuers,
     /// Now.
     pub now: Timestamp,
 }
@@ -43,6 +45,8 @@ pub enum Ground {
     TrustDomain,
     /// The client's leaf is revoked.
     Revoked,
+    /// The client's leaf is of a revoked issuer, or nothing shows that it is not.
+    RevokedIssuer,
     /// The client's certificate is not what was said, or does not hold now.
     Certificate,
     /// The client is no service.
@@ -61,6 +65,7 @@ impl Ground {
         match self {
             Self::TrustDomain => "trust_domain",
             Self::Revoked => "revoked",
+            Self::RevokedIssuer => "revoked_issuer",
             Self::Certificate => "certificate",
             Self::NoService => "no_service",
             Self::L4Intention => "l4_intention",
@@ -115,14 +120,32 @@ fn refusal(asked: &Connection<'_>, known: &Known<'_>) -> Option<(Ground, String)
         return Some((Ground::TrustDomain, reason));
     }
     if let Some(revocation) = known.revocation {
-        let why = match revocation.reason.as_str() {
-            "" => String::new(),
-            reason => format!(": {reason}"),
-        };
+        let why = why(&revocation.reason);
         let reason = format!("the client's certificate {} is revoked{why}", revocation.serial);
         return Some((Ground::Revoked, reason));
     }
+    if let Some(reason) = revoked_issuer(asked.certificate.map(|facts| facts.authority_key_id), known.revoked_issuers) {
+        return Some((Ground::RevokedIssuer, reason));
+    }
     wrong_certificate(asked, asked.certificate?, known.now).map(|reason| (Ground::Certificate, reason))
+}
+
+fn why(reason: &str) -> String {
+    if reason.is_empty() { String::new() } else { format!(": {reason}") }
+}
+
+/// What speaks against the client while issuers are revoked: its certificate names one of them, or is not shown, so that nothing says who
+/// has issued it. `shown`: what the certificate says of its issuer, if there is one.
+fn revoked_issuer(shown: Option<Option<KeyId>>, revoked: &RevokedIssuers) -> Option<String> {
+    let refused = |RevokedIssuer { issuer, reason, .. }: &RevokedIssuer, how: &str| {
+        Some(format!("the issuer {issuer} is revoked{}; {how}", why(reason)))
+    };
+    let first = revoked.all().next()?;
+    match shown {
+        None => refused(first, "without ClientCert nothing shows that another one has issued the client's certificate"),
+        Some(None) => refused(first, "and ClientCert does not name its issuer"),
+        Some(Some(issuer)) => refused(revoked.find(&issuer)?, "it has issued the client's certificate"),
+    }
 }
 
 /// What speaks against the certificate that was shown.
@@ -179,8 +202,33 @@ mod tests {
         let asked = Connection { target: &target, client: &client, serial: None, certificate: None };
         let trust_domain = "example.org".parse().unwrap();
         let default = DefaultPolicy::Acl(Action::Deny);
-        let known = Known { trust_domain: &trust_domain, default, revocation, now: NOW };
+        let revoked_issuers = RevokedIssuers::default();
+        let known =
+            Known { trust_domain: &trust_domain, default, revocation, revoked_issuers: &revoked_issuers, now: NOW };
         authorize([&allow("web", "db")], &asked, &known)
+    }
+
+    #[test]
+    fn while_an_issuer_is_revoked_whoever_does_not_show_another_one_is_denied() {
+        let (id, other) = (KeyId([1; 20]), KeyId([2; 20]));
+        let revoked = RevokedIssuer {
+            issuer: id,
+            root: KeyId([3; 20]),
+            until: NOW,
+            reason: "lost machine".into(),
+            revoked_at: NOW,
+        };
+        let revoked: RevokedIssuers = std::iter::once(revoked).collect();
+        for (shown, reason) in [
+            (None, "without ClientCert nothing shows"),
+            (Some(None), "does not name its issuer"),
+            (Some(Some(id)), "it has issued the client's certificate"),
+        ] {
+            let said = revoked_issuer(shown, &revoked).unwrap_or_default();
+            assert!(said.contains("is revoked: lost machine; ") && said.contains(reason), "{said}");
+            assert_eq!(revoked_issuer(shown, &RevokedIssuers::default()), None);
+        }
+        assert_eq!(revoked_issuer(Some(Some(other)), &revoked), None);
     }
 
     #[test]

@@ -64,7 +64,7 @@ impl State {
         let refused = |reason: String| Err(check::invalid(format!("the revocation of issuer {issuer}"), reason));
         if let Some(datacenter) = of {
             return refused(format!(
-                "its leaves are in the log of {datacenter} and cannot be counted here; they are refused from then on until they are renewed: it must be forced"
+                "its leaves are in the log of {datacenter} and cannot be counted here; they are refused from then on until they are renewed; `--force` does it all the same"
             ));
         }
         let count = self.issuances.counts(issuer).current;
@@ -74,7 +74,7 @@ impl State {
         let current = self.issuances.of_issuer(*issuer).filter(|record| record.superseded_by.is_none());
         let named: Vec<String> = current.take(NAMED_MAX).map(|it| it.issuance.identity.to_string()).collect();
         refused(format!(
-            "{count} leaves under it are in use, of {} for example; they are refused from then on until they are renewed: it must be forced",
+            "{count} leaves under it are in use, of {} for example; they are refused from then on until they are renewed; `--force` does it all the same",
             named.join(", ")
         ))
     }

@@ -138,10 +138,11 @@ impl LeafSource for AgentSource {
 
     fn standing(&self, leaf: &KeptLeaf) -> RootStanding {
         let Some(bundle) = self.followed.bundle() else { return RootStanding::Gone };
+        let is_revoked = bundle.told.revoked_issuers.find(&leaf.issuer).is_some();
         let root = bundle.roots().iter().find(|known| known.made.id == leaf.root);
         match root.map(|root| root.phase) {
-            Some(RootPhase::Active) => RootStanding::Active,
-            Some(RootPhase::Prepared | RootPhase::Retired) => RootStanding::Leaving,
+            Some(RootPhase::Active) if !is_revoked => RootStanding::Active,
+            Some(_) => RootStanding::Leaving,
             None => RootStanding::Gone,
         }
     }

@@ -55,7 +55,7 @@ pub struct KeptLeaf {
 pub enum RootStanding {
     /// Its root is the active one.
     Active,
-    /// Its root is in the bundle, but leaves are not issued under it any more.
+    /// Its root is in the bundle, but leaves are not issued under it any more: the root is not the active one, or the issuer is revoked.
     Leaving,
     /// Its root has left the bundle, or the issuer is unknown.
     Gone,
@@ -126,11 +126,12 @@ impl LeafSource for DeskSource {
 
     fn standing(&self, leaf: &KeptLeaf) -> RootStanding {
         let applied = self.0.replica.state();
+        let is_revoked = applied.state.revoked_issuers().find(&leaf.issuer).is_some();
         let root =
             applied.state.issuer(&leaf.issuer).and_then(|issuer| applied.state.roots(Ca::Mesh).find(&issuer.root));
         match root.map(|root| root.phase) {
-            Some(RootPhase::Active) => RootStanding::Active,
-            Some(RootPhase::Prepared | RootPhase::Retired) => RootStanding::Leaving,
+            Some(RootPhase::Active) if !is_revoked => RootStanding::Active,
+            Some(_) => RootStanding::Leaving,
             None => RootStanding::Gone,
         }
     }

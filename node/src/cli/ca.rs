@@ -1,8 +1,9 @@
-//! `carrack ca roots|config|inspect|halt|unhalt`: the mesh's CA.
+//! `carrack ca roots|config|inspect|halt|unhalt|revoke|revoked`: the mesh's CA.
 
 use std::path::PathBuf;
 
 use clap::Subcommand;
+use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{
@@ -17,6 +18,20 @@ use super::{
 const ROOTS: &str = "/v1/connect/ca/roots";
 const CONFIGURATION: &str = "/v1/connect/ca/configuration";
 const HALT: &str = "/v1/carrack/halt";
+const ISSUER_REVOCATION: &str = "/v1/carrack/issuer-revocation";
+const ISSUER_REVOCATIONS: &str = "/v1/carrack/issuer-revocations";
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct RevokedIssuer {
+    #[serde(rename = "IssuerID")]
+    issuer: String,
+    #[serde(rename = "RootID")]
+    root: String,
+    until: String,
+    reason: String,
+    revoked_at: String,
+}
 
 /// Shows and steers the CA.
 #[derive(Clone, Debug, Subcommand)]
@@ -43,6 +58,20 @@ pub enum CaCommand {
     Halt,
     /// Issue again
     Unhalt,
+    /// Revoke an issuer in every datacenter: it signs nothing more, and its leaves are refused and renewed
+    Revoke {
+        /// Its id, as `carrack status` shows it
+        #[arg(long, value_name = "ID")]
+        issuer: String,
+        /// Why, for people
+        #[arg(long, value_name = "TEXT", default_value = "")]
+        reason: String,
+        /// Also while leaves under it are in use
+        #[arg(long)]
+        force: bool,
+    },
+    /// List the revoked issuers
+    Revoked,
 }
 
 fn key_value(text: &str) -> Result<(String, String), String> {
@@ -72,6 +101,8 @@ impl CaCommand {
             Self::Inspect { .. } => self.run_local(output),
             Self::Halt => halt(true, client, output).await,
             Self::Unhalt => halt(false, client, output).await,
+            Self::Revoke { issuer, reason, force } => revoke(issuer, reason, *force, client, output).await,
+            Self::Revoked => revoked(client, output).await,
         }
     }
 
@@ -145,6 +176,34 @@ async fn halt(halted: bool, client: &Client, output: &mut Output<'_>) -> Result<
         }
         (Format::Table, false) => output.line("Issuing goes on."),
     }
+}
+
+async fn revoke(
+    issuer: &str,
+    reason: &str,
+    force: bool,
+    client: &Client,
+    output: &mut Output<'_>,
+) -> Result<(), CliError> {
+    client.write(ISSUER_REVOCATION, &json!({ "IssuerID": issuer, "Reason": reason, "Force": force })).await?;
+    match output.format() {
+        Format::Json => output.json(&json!({ "Revoked": issuer })),
+        Format::Table => output.line(&format!(
+            "The issuer {} is revoked in every datacenter: it signs nothing more, its server makes another one, and agents renew its leaves.\n\
+             Until its root is replaced, `authorize` denies whoever comes without ClientCert.",
+            visible(issuer)
+        )),
+    }
+}
+
+async fn revoked(client: &Client, output: &mut Output<'_>) -> Result<(), CliError> {
+    let answer = client.read(ISSUER_REVOCATIONS, &[]).await?;
+    if output.format() == Format::Json {
+        return output.json(&answer);
+    }
+    let all: Vec<RevokedIssuer> = client.typed(ISSUER_REVOCATIONS, &answer)?;
+    let rows = all.into_iter().map(|it| [it.issuer, it.root, it.revoked_at, it.until, it.reason]);
+    output.table(["Issuer", "Root", "Revoked at", "Ends", "Reason"], rows)
 }
 
 fn print(certificates: &[Certificate], output: &mut Output<'_>) -> Result<(), CliError> {

@@ -96,6 +96,7 @@ pub(super) async fn answer(call: Call) -> Result<Response, HttpError> {
         trust_domain,
         default: call.edge.context.default_policy,
         revocation: question.serial.and_then(|serial| state.revocations().of_serial(&serial)).map(|found| &**found),
+        revoked_issuers: state.revoked_issuers(),
         now: call.now(),
     };
     let rows: Vec<_> = match question.source() {

@@ -30,6 +30,7 @@ mod intention_shapes;
 mod intention_writes;
 mod intentions;
 mod issuance;
+mod issuers;
 mod leaves;
 mod members;
 mod not_here;
@@ -43,9 +44,13 @@ mod status;
 #[cfg(test)]
 mod tests;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
-use tokio::sync::Semaphore;
+use carrack_authority::{WatchKey, root::Ca};
+use tokio::{
+    sync::Semaphore,
+    time::{Instant, sleep_until},
+};
 
 use self::access::Moment;
 use crate::{
@@ -68,6 +73,9 @@ pub enum Listener {
     /// Servers of other datacenters pass on what their clients ask of this one.
     Wan,
 }
+
+/// How long it is waited for a change of the bundle at once.
+const LOOK_AGAIN: Duration = Duration::from_secs(60);
 
 /// What the HTTP listeners of one server share.
 pub struct Edge {
@@ -96,7 +104,26 @@ impl Edge {
 
     /// Renews the leaves that are kept for local clients, until the future is dropped.
     pub async fn keep_leaves_fresh(&self) {
-        self.leaves.keep_fresh().await;
+        tokio::join!(self.leaves.keep_fresh(), self.look_again_with_the_bundle());
+    }
+
+    /// Leaves whose root or issuer is to be left are renewed at once.
+    async fn look_again_with_the_bundle(&self) {
+        let replica = &self.context.replica;
+        loop {
+            let (state, deadline) = (replica.state().state.clone(), Instant::now() + LOOK_AGAIN);
+            let wait = |key: WatchKey| replica.wait_for(key, state.modified(&key), deadline);
+            let (roots, revoked) = (wait(WatchKey::Roots(Ca::Mesh)), wait(WatchKey::RevokedIssuers));
+            let changed = tokio::select! {
+                changed = roots => changed,
+                changed = revoked => changed,
+            };
+            if changed.is_err() {
+                // Too many wait already: it is looked again in time.
+                sleep_until(deadline).await;
+            }
+            self.leaves.look_again();
+        }
     }
 }
 

@@ -14,7 +14,7 @@ use super::{
     call::Call,
     cluster, config_entries,
     error::HttpError,
-    federation, health, intention_writes, intentions, issuance, leaves, members, sign, status,
+    federation, health, intention_writes, intentions, issuance, issuers, leaves, members, sign, status,
 };
 
 /// What answers a request.
@@ -211,6 +211,9 @@ pub static ROUTES: &[Route] = &[
     get("/v1/carrack/leaves", OperatorRead, |call| Box::pin(leaves::list(call))),
     get("/v1/carrack/revocations", OperatorRead, |call| Box::pin(leaves::revocations(call))),
     put("/v1/carrack/revocation", OperatorWrite, |call| Box::pin(leaves::revoke(call))).writes(Table::Revocations),
+    get("/v1/carrack/issuer-revocations", OperatorRead, |call| Box::pin(issuers::revocations(call))),
+    put("/v1/carrack/issuer-revocation", OperatorWrite, |call| Box::pin(issuers::revoke(call)))
+        .writes(Table::RevokedIssuers),
     get("/v1/carrack/issuance", OperatorRead, |call| Box::pin(issuance::read(call))),
     // For monitoring: without token and without quorum.
     get("/metrics", Public, |call| Box::pin(health::metrics(call))).here(),

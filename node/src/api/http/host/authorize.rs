@@ -45,6 +45,7 @@ pub(super) async fn answer(call: HostCall) -> Result<Response, HttpError> {
         trust_domain: &call.edge.identity.trust_domain,
         default: bundle.told.default_policy,
         revocation: revocation.as_ref(),
+        revoked_issuers: &bundle.told.revoked_issuers,
         now: followed.now(),
     };
     let answered = authorize(intentions.iter(), &question.connection(), &known);
