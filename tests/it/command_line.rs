@@ -28,6 +28,35 @@ fn every_mistake_of_a_configuration_is_told_at_once() {
 }
 
 #[test]
+fn an_agent_is_told_its_mistakes_at_once_too_before_it_begins() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = "data_dri = \"x\"\ndatacenter = \"dc1\"\n[listen]\nhttp = \"0.0.0.0:8500\"\n";
+    fs::write(directory.path().join("agent.toml"), file).expect("the file is written");
+    for command in [&["agent"][..], &["config", "validate", "--agent"], &["config", "show", "--agent"]] {
+        let command = Carrack::new(command.iter().chain(&["--config", "agent.toml", "--log-level", "a=b=c"]));
+        let ended = command.directory(directory.path()).env("CARRACK_AGENT_LOG_FORMAT", "xml").run();
+        assert_eq!((ended.code, ended.output.as_str()), (Some(1), ""), "{}", ended.errors);
+        for key in ["data_dri", "datacenter", "listen.http", "log.format", "log.level"] {
+            assert!(ended.errors.contains(&format!("\n  {key} ")), "{key} in {}", ended.errors);
+        }
+        assert!(ended.errors.contains("did you mean data_dir?"), "{}", ended.errors);
+        assert!(ended.errors.contains("use 127.0.0.1:8500"), "{}", ended.errors);
+        assert!(ended.errors.contains("`carrack config show --agent`"), "{}", ended.errors);
+    }
+    let servers = Carrack::new(["config", "show", "--agent", "--node-name", "a"]).run();
+    assert_eq!(servers.code, Some(2));
+    assert!(servers.errors.contains("node_name is a setting of servers alone"), "{}", servers.errors);
+
+    fs::write(directory.path().join("agent.toml"), "[listen]\nhttp = \"127.0.0.1:8600\"\n").expect("it is written");
+    let show = Carrack::new(["config", "show", "--agent"]).env("CARRACK_CONFIG", "agent.toml");
+    let shown = show.env("CARRACK_AGENT_DATA_DIR", "agent").directory(directory.path()).run().expect_output();
+    assert!(shown.contains("# CARRACK_AGENT_DATA_DIR\n") && shown.contains("# file\n"), "{shown}");
+    fs::write(directory.path().join("agent.toml"), shown).expect("it is written");
+    let agent = Carrack::new(["agent", "--config", "agent.toml"]).directory(directory.path()).run();
+    assert!(agent.errors.contains("the data directory agent holds no agent yet"), "{}", agent.errors);
+}
+
+#[test]
 fn a_configuration_that_is_shown_is_a_file_that_validates() {
     let directory = tempfile::tempdir().expect("a directory");
     let show = ["config", "show", "--data-dir", "data", "--listen-address", "127.0.0.1", "--datacenter", "dc7"];

@@ -1,7 +1,5 @@
 //! `carrack agent`: runs the agent of this host, shows what it knows, and lists and removes those of a datacenter.
 
-use std::{net::SocketAddr, path::PathBuf};
-
 use clap::{Args, Subcommand};
 use serde::Deserialize;
 use serde_json::json;
@@ -12,8 +10,13 @@ use super::{
     error::CliError,
     output::{Format, Output, or_dash, visible, yes_or_no},
     server::token_text,
+    settings::{AgentFlags, ConfigArgs},
 };
-use crate::{agent::AgentOptions, server::token_text::BadToken};
+use crate::{
+    agent::AgentOptions,
+    config::{Loaded, agent::AgentConfig},
+    server::token_text::BadToken,
+};
 
 const ROUTE: &str = "/v1/carrack/agents";
 const CACHE_ROUTE: &str = "/v1/carrack/agent/cache";
@@ -28,12 +31,9 @@ pub struct AgentArgs {
     /// The first time: the token that lets this host's agent in (`carrack token agent --node <name>`), or `@FILE` that holds it
     #[arg(long, value_name = "TOKEN", env = "CARRACK_AGENT_TOKEN", hide_env_values = true)]
     pub join: Option<String>,
-    /// Directory for the agent's key and certificate
-    #[arg(long, value_name = "DIR", env = "CARRACK_AGENT_DATA_DIR", default_value = "/var/lib/carrack-agent")]
-    pub data_dir: PathBuf,
-    /// Where the agent answers the workloads of this host; loopback only
-    #[arg(long, value_name = "ADDRESS:PORT", env = "CARRACK_AGENT_LISTEN_HTTP", default_value = "127.0.0.1:8500")]
-    pub listen_http: SocketAddr,
+    /// The configuration.
+    #[command(flatten)]
+    pub config: ConfigArgs<AgentFlags>,
 }
 
 /// What to ask about agents.
@@ -52,14 +52,16 @@ pub enum AgentCommand {
 }
 
 impl AgentArgs {
-    /// How the agent runs.
-    pub fn options(&self) -> Result<AgentOptions, CliError> {
+    /// The validated configuration, and how the agent runs with it.
+    pub fn resolve(&self) -> Result<(Loaded<AgentConfig>, AgentOptions), CliError> {
         let next = "make one with `carrack token agent --node <name>` on a server of the datacenter";
         let parse = |text: &String| {
             token_text(text)?.parse().map_err(|error: BadToken| CliError::usage(error.to_string(), next))
         };
         let join = self.join.as_ref().map(parse).transpose()?;
-        Ok(AgentOptions { data_dir: self.data_dir.clone(), http: self.listen_http, join })
+        let loaded = self.config.load()?;
+        let options = AgentOptions { data_dir: loaded.config.data_dir.clone(), http: loaded.config.http, join };
+        Ok((loaded, options))
     }
 }
 

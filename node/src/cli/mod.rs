@@ -97,7 +97,7 @@ pub enum Command {
     /// Read the issuance log
     #[command(subcommand)]
     Issuance(issuance::IssuanceCommand),
-    /// Check and show a server's configuration
+    /// Check and show the configuration of a server or agent
     #[command(subcommand)]
     Config(config::ConfigCommand),
 }

@@ -56,13 +56,16 @@ pub(super) fn server(arguments: &ServerArgs, output: &mut (dyn Write + Send)) ->
 
 /// Runs the agent of this host until it is asked to stop.
 pub(super) fn agent(arguments: &AgentArgs, output: &mut (dyn Write + Send)) -> Result<(), CliError> {
-    let options = arguments.options()?;
-    start_logs(&LogSettings { format: LogFormat::Auto, level: "info".into() })?;
+    let (loaded, options) = arguments.resolve()?;
+    start_logs(&loaded.config.log)?;
+    for warning in &loaded.warnings {
+        tracing::warn!("{warning}");
+    }
     harden_process();
     allow_open_files();
     runtime()?.block_on(async {
         let agent = Agent::start(options, AgentPorts::of_machine()).await?;
-        let (identity, http) = (agent.identity(), arguments.listen_http);
+        let (identity, http) = (agent.identity(), loaded.config.http);
         let text = format!(
             "agent of {} in datacenter {}, trust domain {}\nHTTP API on http://{http}\n",
             identity.node, identity.datacenter, identity.trust_domain

@@ -4,7 +4,10 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::{error::CliError, settings::ConfigArgs};
+use super::{
+    error::CliError,
+    settings::{ConfigArgs, ServerFlags},
+};
 use crate::{
     config::{Loaded, Purpose},
     dev::{DATACENTERS_MAX, SERVERS_MAX},
@@ -37,7 +40,7 @@ pub struct ServerArgs {
     pub join_primary: Option<String>,
     /// The configuration.
     #[command(flatten)]
-    pub config: ConfigArgs,
+    pub config: ConfigArgs<ServerFlags>,
 }
 
 /// Runs datacenters of servers in one process, for a first look and for development.

@@ -1,4 +1,5 @@
-//! Every setting of a server, once: its key in the file, its flag, its default, what it is for. File, environment, flags and `config show` follow it.
+//! Every setting of a server and of an agent, once: its key in the file, its flag, its default, what it is for. File, environment, flags and
+//! `config show` follow it.
 
 /// One setting.
 #[derive(Clone, Copy, Debug)]
@@ -15,12 +16,56 @@ pub struct Key {
     pub about: &'static str,
 }
 
-impl Key {
-    /// The environment variable: `CARRACK_LISTEN_RAFT`.
-    pub fn variable(&self) -> String {
-        format!("{VARIABLE_PREFIX}{}", self.name.replace('.', "_").to_uppercase())
+/// The settings of one kind of process.
+#[derive(Debug)]
+pub struct Schema {
+    /// Each of them, in the order of `config show`.
+    pub keys: &'static [Key],
+    /// How their environment variables begin.
+    prefix: &'static str,
+    /// The command that prints all of them.
+    pub show: &'static str,
+}
+
+/// The settings of a server.
+pub static SERVER: Schema = Schema { keys: KEYS, prefix: VARIABLE_PREFIX, show: "carrack config show" };
+/// The settings of an agent. Each name is a server's too, so that the same flag says it.
+pub static AGENT: Schema = Schema { keys: AGENT_KEYS, prefix: "CARRACK_AGENT_", show: "carrack config show --agent" };
+
+impl Schema {
+    /// The environment variable of a setting: `CARRACK_LISTEN_RAFT`.
+    pub fn variable(&self, key: &Key) -> String {
+        format!("{}{}", self.prefix, key.name.replace('.', "_").to_uppercase())
     }
 
+    /// The setting of this name.
+    pub fn find(&self, name: &str) -> Option<&'static Key> {
+        self.keys.iter().find(|key| key.name == name)
+    }
+
+    /// The setting whose name is most like this one, for "did you mean"; `None` if none is close.
+    pub fn closest(&self, name: &str) -> Option<&'static Key> {
+        if name.len() > NAME_BYTES_MAX {
+            return None;
+        }
+        let last = |name: &'static str| name.rsplit('.').next().unwrap_or(name);
+        let distance = |key: &&Key| edits(name, key.name).min(edits(name, last(key.name)));
+        self.keys.iter().min_by_key(distance).filter(|key| distance(key) <= EDITS_MAX)
+    }
+
+    /// Whether there is a table of this name.
+    pub fn is_table(&self, name: &str) -> bool {
+        self.keys.iter().any(|key| key.name.split_once('.').is_some_and(|(table, _)| table == name))
+    }
+}
+
+/// Whether a variable that begins like one of ours is one: of a server, of an agent, or of the command line.
+pub fn is_known_variable(name: &str) -> bool {
+    let is_of = |schema: &Schema| schema.keys.iter().any(|key| schema.variable(key) == name);
+    OTHER_VARIABLES.contains(&name) || is_of(&SERVER) || is_of(&AGENT)
+}
+
+impl Key {
     /// Whether the flag stands without a value.
     pub fn is_switch(&self) -> bool {
         self.form == SWITCH
@@ -33,7 +78,8 @@ pub const VARIABLE_PREFIX: &str = "CARRACK_";
 const SWITCH: &str = "true|false";
 
 /// Variables that begin like settings and are read by the command line itself.
-pub const OTHER_VARIABLES: [&str; 7] = [
+pub const OTHER_VARIABLES: [&str; 8] = [
+    "CARRACK_AGENT_TOKEN",
     "CARRACK_CACERT",
     "CARRACK_CONFIG",
     "CARRACK_FORMAT",
@@ -44,14 +90,26 @@ pub const OTHER_VARIABLES: [&str; 7] = [
 ];
 
 macro_rules! keys {
-    ($($name:literal, $flag:literal, $form:expr, $default:literal: $about:literal;)*) => {
-        /// Every setting, in the order of `config show`.
-        pub const KEYS: &[Key] =
+    ($keys:ident: $($name:literal, $flag:literal, $form:expr, $default:literal: $about:literal;)*) => {
+        const $keys: &[Key] =
             &[$(Key { name: $name, flag: $flag, form: $form, default: $default, about: $about }),*];
     };
 }
 
 keys! {
+    AGENT_KEYS:
+    "data_dir", "data-dir", "DIR", "/var/lib/carrack-agent":
+        "Directory for the agent's key and certificate; made if missing, private to this user";
+    "listen.http", "listen-http", "IP:PORT", "127.0.0.1:8500":
+        "Where the agent answers the workloads of this host; loopback only";
+    "log.format", "log-format", "auto|pretty|json", "auto":
+        "Form of log lines; auto: pretty on a terminal, JSON otherwise";
+    "log.level", "log-level", "FILTER", "info":
+        "Least level of log lines, or a filter such as info,carrack=debug";
+}
+
+keys! {
+    KEYS:
     "data_dir", "data-dir", "DIR", "":
         "Directory for keys, log and snapshots; made if missing, private to this user";
     "datacenter", "datacenter", "NAME", "dc1":
@@ -120,21 +178,6 @@ keys! {
         "Least level of log lines, or a filter such as info,carrack_raft=debug";
 }
 
-/// The setting of this name.
-pub fn find(name: &str) -> Option<&'static Key> {
-    KEYS.iter().find(|key| key.name == name)
-}
-
-/// The setting whose name is most like this one, for "did you mean"; `None` if none is close.
-pub fn closest(name: &str) -> Option<&'static Key> {
-    if name.len() > NAME_BYTES_MAX {
-        return None;
-    }
-    let last = |name: &'static str| name.rsplit('.').next().unwrap_or(name);
-    let distance = |key: &&Key| edits(name, key.name).min(edits(name, last(key.name)));
-    KEYS.iter().min_by_key(distance).filter(|key| distance(key) <= EDITS_MAX)
-}
-
 /// More edits than this and a suggestion is a guess.
 const EDITS_MAX: usize = 3;
 /// Longer names are not compared: no setting is near, and comparing is quadratic.
@@ -163,18 +206,31 @@ mod tests {
 
     #[test]
     fn names_flags_and_variables_are_unique_and_no_setting_shadows_a_variable_of_the_command_line() {
-        let names: BTreeSet<_> = KEYS.iter().map(|key| key.name).collect();
-        let flags: BTreeSet<_> = KEYS.iter().map(|key| key.flag).collect();
-        let variables: BTreeSet<_> = KEYS.iter().map(Key::variable).collect();
-        assert_eq!([names.len(), flags.len(), variables.len()], [KEYS.len(); 3]);
+        let mut variables = BTreeSet::new();
+        for schema in [&SERVER, &AGENT] {
+            let names: BTreeSet<_> = schema.keys.iter().map(|key| key.name).collect();
+            let flags: BTreeSet<_> = schema.keys.iter().map(|key| key.flag).collect();
+            assert_eq!([names.len(), flags.len()], [schema.keys.len(); 2]);
+            variables.extend(schema.keys.iter().map(|key| schema.variable(key)));
+        }
+        assert_eq!(variables.len(), KEYS.len() + AGENT_KEYS.len());
         assert!(OTHER_VARIABLES.iter().all(|other| !variables.contains(*other)));
     }
 
     #[test]
+    fn a_setting_of_an_agent_has_the_name_and_flag_of_a_servers() {
+        for key in AGENT.keys {
+            assert_eq!(SERVER.find(key.name).map(|of_server| of_server.flag), Some(key.flag), "{}", key.name);
+        }
+    }
+
+    #[test]
     fn a_misspelt_name_finds_the_one_that_was_meant() {
-        assert_eq!(closest("datacentre").map(|key| key.name), Some("datacenter"));
-        assert_eq!(closest("listen.htps").map(|key| key.name), Some("listen.https"));
-        assert_eq!(closest("leaf_cert_tll").map(|key| key.name), Some("ca.leaf_cert_ttl"));
+        let closest = |name: &str| SERVER.closest(name).map(|key| key.name);
+        assert_eq!(closest("datacentre"), Some("datacenter"));
+        assert_eq!(closest("listen.htps"), Some("listen.https"));
+        assert_eq!(closest("leaf_cert_tll"), Some("ca.leaf_cert_ttl"));
         assert!(closest("completely_unknown").is_none());
+        assert_eq!(AGENT.closest("data_dri").map(|key| key.name), Some("data_dir"));
     }
 }

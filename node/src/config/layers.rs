@@ -8,7 +8,7 @@ use std::{
 };
 
 use super::{
-    key::{self, KEYS, Key, OTHER_VARIABLES, VARIABLE_PREFIX},
+    key::{Key, Schema, VARIABLE_PREFIX, is_known_variable},
     problem::{ConfigError, Problem, Source},
 };
 
@@ -44,8 +44,9 @@ pub(super) struct Setting {
 }
 
 /// Every value that was set, the problems met in reading them, and what looks like a mistake but is none for certain.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Overlay {
+    pub(super) schema: &'static Schema,
     pub(super) settings: BTreeMap<&'static str, Setting>,
     pub(super) problems: Vec<Problem>,
     pub(super) warnings: Vec<String>,
@@ -53,13 +54,14 @@ pub(super) struct Overlay {
 
 impl Overlay {
     /// Reads all three layers.
-    pub(super) fn read(layers: &Layers) -> Result<Self, ConfigError> {
-        let mut overlay = Self::default();
+    pub(super) fn read(layers: &Layers, schema: &'static Schema) -> Result<Self, ConfigError> {
+        let (settings, problems, warnings) = (BTreeMap::new(), Vec::new(), Vec::new());
+        let mut overlay = Self { schema, settings, problems, warnings };
         if let Some(path) = &layers.file {
             overlay.add_table("", &read_table(path)?);
         }
-        for key in KEYS {
-            let variable = key.variable();
+        for key in schema.keys {
+            let variable = schema.variable(key);
             if let Some(value) = layers.environment.get(&variable) {
                 overlay.set(key, value.clone(), Source::Variable(variable));
             }
@@ -78,8 +80,8 @@ impl Overlay {
     fn add_table(&mut self, prefix: &str, table: &toml::Table) {
         for (name, value) in table {
             let name = format!("{prefix}{name}");
-            match (key::find(&name), value) {
-                (None, toml::Value::Table(inner)) if prefix.is_empty() && is_table(&name) => {
+            match (self.schema.find(&name), value) {
+                (None, toml::Value::Table(inner)) if prefix.is_empty() && self.schema.is_table(&name) => {
                     self.add_table(&format!("{name}."), inner);
                 }
                 (None, _) => self.add_unknown(name, value),
@@ -98,9 +100,9 @@ impl Overlay {
     }
 
     fn add_unknown(&mut self, key: String, value: &toml::Value) {
-        let remedy = match key::closest(&key) {
+        let remedy = match self.schema.closest(&key) {
             Some(closest) => format!("did you mean {}?", closest.name),
-            None => "remove it; `carrack config show` prints every setting".into(),
+            None => format!("remove it; `{}` prints every setting", self.schema.show),
         };
         let value = Some(scalar(value).unwrap_or_else(|| value.to_string()));
         self.problems.push(Problem {
@@ -114,15 +116,10 @@ impl Overlay {
 
     /// Only a warning: an orchestrator sets variables of this form for a service that is named carrack.
     fn warn_of_unknown_variables(&mut self, environment: &BTreeMap<String, String>) {
-        let is_known = |name: &str| OTHER_VARIABLES.contains(&name) || KEYS.iter().any(|key| key.variable() == name);
         let ours = environment.keys().filter(|name| name.starts_with(VARIABLE_PREFIX));
-        let unknown = ours.filter(|name| !is_known(name));
+        let unknown = ours.filter(|name| !is_known_variable(name));
         self.warnings.extend(unknown.map(|name| format!("{name} is set, but there is no such setting: it is ignored")));
     }
-}
-
-fn is_table(name: &str) -> bool {
-    KEYS.iter().any(|key| key.name.split_once('.').is_some_and(|(table, _)| table == name))
 }
 
 fn scalar(value: &toml::Value) -> Option<String> {

@@ -1,6 +1,7 @@
-//! What a server is told: a TOML file, `CARRACK_*` variables and flags, laid over each other and validated as a whole.
+//! What a server or agent is told: a TOML file, `CARRACK_*` variables and flags, laid over each other and validated as a whole.
 //! What the replicated state holds afterwards (the CA configuration, the trust domain) is set from here at bootstrap only.
 
+pub mod agent;
 pub mod duration;
 pub mod key;
 pub mod layers;
@@ -195,15 +196,17 @@ pub enum Purpose {
 
 /// A configuration with what is worth telling about it.
 #[derive(Clone, Debug)]
-pub struct Loaded {
+pub struct Loaded<C = Config> {
     /// The configuration.
-    pub config: Config,
+    pub config: C,
     /// What looks like a mistake but is none for certain.
     pub warnings: Vec<String>,
     sources: BTreeMap<&'static str, Source>,
+    /// The value of each setting in the form of the file; settings without a value are absent.
+    values: Vec<(&'static str, toml::Value)>,
 }
 
-impl Loaded {
+impl<C> Loaded<C> {
     /// Where the value of a setting comes from.
     pub fn source(&self, name: &str) -> Source {
         self.sources.get(name).cloned().unwrap_or(Source::Default)
@@ -212,13 +215,25 @@ impl Loaded {
 
 /// Reads and validates a configuration; every problem is in the error.
 pub fn load(layers: &Layers, purpose: Purpose) -> Result<Loaded, ConfigError> {
-    let overlay = layers::Overlay::read(layers)?;
+    load_as(layers, &key::SERVER, |reader| validate::config(reader, purpose), Config::values)
+}
+
+/// Reads what is told by the settings of a schema. `read` gives `None` only if the reader has problems.
+fn load_as<C>(
+    layers: &Layers,
+    schema: &'static key::Schema,
+    read: impl FnOnce(&mut read::Reader) -> Option<C>,
+    values: impl FnOnce(&C) -> Vec<(&'static str, toml::Value)>,
+) -> Result<Loaded<C>, ConfigError> {
+    let overlay = layers::Overlay::read(layers, schema)?;
     let sources = overlay.settings.iter().map(|(name, setting)| (*name, setting.source.clone())).collect();
     let warnings = overlay.warnings;
-    let mut reader = read::Reader::new(overlay.settings, overlay.problems);
-    let config = validate::config(&mut reader, purpose);
-    match config {
-        Some(config) if reader.problems.is_empty() => Ok(Loaded { config, warnings, sources }),
+    let mut reader = read::Reader::new(schema, overlay.settings, overlay.problems);
+    match read(&mut reader) {
+        Some(config) if reader.problems.is_empty() => {
+            let values = values(&config);
+            Ok(Loaded { config, warnings, sources, values })
+        }
         _ => Err(ConfigError::Problems(reader.problems)),
     }
 }

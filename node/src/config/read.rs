@@ -4,26 +4,31 @@ use std::{collections::BTreeMap, fmt::Display, time::Duration};
 
 use super::{
     duration,
-    key::{self, Key},
+    key::{Key, Schema},
     layers::Setting,
     problem::{Problem, Source},
 };
 
 /// Reads the values of an overlay and gathers the problems.
 pub(super) struct Reader {
+    schema: &'static Schema,
     settings: BTreeMap<&'static str, Setting>,
     pub(super) problems: Vec<Problem>,
 }
 
 impl Reader {
-    pub(super) fn new(settings: BTreeMap<&'static str, Setting>, problems: Vec<Problem>) -> Self {
-        Self { settings, problems }
+    pub(super) fn new(
+        schema: &'static Schema,
+        settings: BTreeMap<&'static str, Setting>,
+        problems: Vec<Problem>,
+    ) -> Self {
+        Self { schema, settings, problems }
     }
 
     /// The text of a setting, or of its default; `None` if both are empty.
     pub(super) fn text(&self, name: &'static str) -> Option<&str> {
         let given = self.settings.get(name).map(|setting| setting.value.as_str());
-        Some(given.unwrap_or(known(name).default)).filter(|text| !text.is_empty())
+        Some(given.unwrap_or(self.known(name).default)).filter(|text| !text.is_empty())
     }
 
     /// Reads a setting that has a value; a value that cannot be read is a problem.
@@ -81,7 +86,7 @@ impl Reader {
     /// Adds a problem about a setting.
     pub(super) fn refuse(&mut self, name: &'static str, why: &str, remedy: &str) {
         let setting = self.settings.get(name);
-        let default = Some(known(name).default).filter(|default| !default.is_empty());
+        let default = Some(self.known(name).default).filter(|default| !default.is_empty());
         self.problems.push(Problem {
             key: name.into(),
             value: setting.map(|setting| setting.value.as_str()).or(default).map(str::to_owned),
@@ -95,10 +100,10 @@ impl Reader {
     pub(super) fn source(&self, name: &str) -> Source {
         self.settings.get(name).map_or(Source::Default, |setting| setting.source.clone())
     }
-}
 
-/// # Panics
-/// Panics if no such setting exists: names are written in this module only, and each is read in every test that loads.
-fn known(name: &'static str) -> &'static Key {
-    key::find(name).expect("the name of a setting is in the list of keys")
+    /// # Panics
+    /// Panics if no such setting exists: names are written in this module only, and each is read in every test that loads.
+    fn known(&self, name: &'static str) -> &'static Key {
+        self.schema.find(name).expect("the name of a setting is in the list of keys")
+    }
 }

@@ -1,11 +1,11 @@
 //! The effective configuration, in the form of the file that would give it, with where each value comes from.
 
-use super::{Config, HostPort, Loaded, Recovery, Source, duration, key::KEYS, validate::UNLIMITED};
+use super::{Config, HostPort, Loaded, Recovery, Source, duration, key::SERVER, validate::UNLIMITED};
 
 impl Config {
     /// The value of each setting in the form of the file; settings without a value are absent.
     pub fn values(&self) -> Vec<(&'static str, toml::Value)> {
-        let found = KEYS.iter().map(|key| (key.name, self.value(key.name)));
+        let found = SERVER.keys.iter().map(|key| (key.name, self.value(key.name)));
         found.filter_map(|(name, value)| Some((name, value?))).collect()
     }
 
@@ -62,12 +62,12 @@ impl Config {
     }
 }
 
-impl Loaded {
+impl<C> Loaded<C> {
     /// The configuration as a TOML file with comments; read again, it gives the same configuration.
     pub fn to_toml(&self) -> String {
         let mut text = String::new();
         let mut table = "";
-        for (name, value) in self.config.values() {
+        for (name, value) in &self.values {
             let (of, key) = name.split_once('.').unwrap_or(("", name));
             if of != table {
                 text.push_str(&format!("\n[{of}]\n"));
@@ -85,7 +85,7 @@ impl Loaded {
     /// The configuration as nested objects.
     pub fn to_table(&self) -> toml::Table {
         let mut root = toml::Table::new();
-        for (name, value) in self.config.values() {
+        for (name, value) in self.values.clone() {
             match name.split_once('.') {
                 None => {
                     root.insert(name.into(), value);

@@ -55,7 +55,7 @@ pub(super) fn config(reader: &mut Reader, purpose: Purpose) -> Option<Config> {
     })
 }
 
-fn data_dir(reader: &mut Reader) -> Option<PathBuf> {
+pub(super) fn data_dir(reader: &mut Reader) -> Option<PathBuf> {
     let remedy = "name a directory, for example --data-dir /var/lib/carrack";
     reader.require("data_dir", remedy, |text| {
         let path = PathBuf::from(text);
@@ -200,7 +200,7 @@ fn raft(reader: &mut Reader) -> Option<RaftSettings> {
     })
 }
 
-fn log(reader: &mut Reader) -> Option<LogSettings> {
+pub(super) fn log(reader: &mut Reader) -> Option<LogSettings> {
     let format = reader.read("log.format", "write auto, pretty or json", |text| match text {
         "auto" => Ok(LogFormat::Auto),
         "pretty" => Ok(LogFormat::Pretty),

@@ -9,7 +9,6 @@ const NOT_HERE: &[(&str, &str)] = &[
     ("/v1/agent/health", "health checks"),
     ("/v1/agent/join", "gossip membership; servers join with `carrack server --join`"),
     ("/v1/agent/members", "gossip membership; servers are listed at /v1/carrack/members"),
-    ("/v1/agent/metrics", "Consul's metrics; carrack's are at /metrics"),
     ("/v1/agent", "this part of Consul's agent"),
     ("/v1/catalog", "the service catalog"),
     ("/v1/health", "health checks"),
