@@ -362,3 +362,30 @@ fn leaves_of_a_revoked_issuer_are_renewed_and_those_that_are_left_are_denied() {
     let shown = server.command(&cluster.token, &["ca", "revoked"]).run().expect_output();
     assert!(shown.contains(&issuer) && shown.contains("lost disk"), "{shown}");
 }
+
+/// Nothing that still works stands under the issuer of a removed server for long.
+#[test]
+fn leaves_of_a_removed_server_are_renewed_by_the_others() {
+    let mut cluster = Cluster::form(3);
+    let directory = TempDir::new().expect("a temporary directory");
+    let agent = agent(&cluster, "n1", &directory);
+    let client = agent.client().with_token(&cluster.token);
+    let services: Vec<String> = (0..8).map(|number| format!("service-{number}")).collect();
+    let serials: Vec<Value> =
+        services.iter().map(|service| expect_leaf(&client, service)["SerialNumber"].clone()).collect();
+    let shown = agent.command(&cluster.token, &["agent", "cache", "--format", "json"]).run().expect_json();
+    let spoken_to = shown["Server"].as_str().expect("a server").to_owned();
+    let signer = cluster.servers.iter_mut().find(|server| server.grpc.to_string() == spoken_to).expect("one of them");
+    signer.kill();
+    let name = signer.name.clone();
+    wait::until("the removal", || {
+        cluster.any().carrack(&cluster.token, &["members", "remove", &name]).output_or_reason()
+    });
+    wait::until("a leaf to be renewed", || {
+        let renewed = services
+            .iter()
+            .zip(&serials)
+            .find(|(service, serial)| get(&client, &leaf_path(service)).json()["SerialNumber"] != **serial);
+        wait::holds(renewed.is_some(), || agent.log())
+    });
+}

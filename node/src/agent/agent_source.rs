@@ -147,6 +147,10 @@ impl LeafSource for AgentSource {
         }
     }
 
+    fn renew_within(&self, leaf: &KeptLeaf) -> Option<Duration> {
+        self.followed.bundle()?.told.leaving.get(&leaf.issuer).copied()
+    }
+
     fn now(&self) -> Timestamp {
         self.followed.now()
     }

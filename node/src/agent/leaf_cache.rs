@@ -59,6 +59,8 @@ struct Plan {
     renew_at: Timestamp,
     failures: u32,
     used_at: Timestamp,
+    /// Whether it is renewed because a server has told so.
+    is_told: bool,
 }
 
 #[derive(Default)]
@@ -171,11 +173,24 @@ impl LeafCache {
     /// Renews what is due, until the future is dropped.
     pub async fn keep_fresh(&self) {
         loop {
+            self.plan_what_is_told();
             let due = self.due();
             let renewals = stream::iter(due).map(|(key, slot)| async move { self.renew(&key, &slot).await });
             renewals.for_each_concurrent(RENEWALS_AT_ONCE, |renewal| renewal).await;
             // An error means that the pause is over.
             drop(timeout(self.pause(), self.woken.notified()).await);
+        }
+    }
+
+    /// What a server has told to renew is renewed in the time that it gave, each leaf at a moment of its own.
+    fn plan_what_is_told(&self) {
+        let now = self.source.now();
+        for (_, slot) in self.all().into_iter().filter(|(_, slot)| !slot.plan().is_told) {
+            let within = slot.leaf.borrow().as_ref().and_then(|leaf| self.source.renew_within(leaf));
+            if let Some(within) = within {
+                let at = now.plus(within / u32::from(u8::MAX) * u32::from(self.source.spread()));
+                slot.change_plan(|plan| (plan.is_told, plan.renew_at) = (true, plan.renew_at.min(at)));
+            }
         }
     }
 
@@ -229,7 +244,7 @@ impl LeafCache {
     fn keep(&self, slot: &Slot, leaf: KeptLeaf) -> Arc<KeptLeaf> {
         let now = self.source.now();
         let renew_at = renew_at(leaf.not_before, leaf.not_after, &[self.source.spread()]);
-        slot.change_plan(|plan| (plan.renew_at, plan.failures) = (renew_at.max(now), 0));
+        slot.change_plan(|plan| (plan.renew_at, plan.failures, plan.is_told) = (renew_at.max(now), 0, false));
         self.metrics.count_leaf_made();
         let leaf = Arc::new(leaf);
         slot.leaf.send_replace(Some(leaf.clone()));
@@ -310,7 +325,7 @@ impl Kept {
 
 impl Slot {
     fn new(now: Timestamp) -> Self {
-        let plan = Plan { renew_at: now, failures: 0, used_at: now };
+        let plan = Plan { renew_at: now, failures: 0, used_at: now, is_told: false };
         Self { leaf: watch::Sender::new(None), fetching: tokio::sync::Mutex::default(), plan: Mutex::new(plan) }
     }
 

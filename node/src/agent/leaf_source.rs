@@ -1,6 +1,6 @@
 //! Where kept leaves come from: a key made here, a CSR, the issuing desk of this server.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use carrack_authority::{
     acl::{AccessorId, Token},
@@ -71,6 +71,11 @@ pub trait LeafSource: Send + Sync {
 
     /// How the root of a leaf stands.
     fn standing(&self, leaf: &KeptLeaf) -> RootStanding;
+
+    /// In what time a server has told to renew it, although it has not ended; `None`: it has not.
+    fn renew_within(&self, _leaf: &KeptLeaf) -> Option<Duration> {
+        None
+    }
 
     /// The log's time.
     fn now(&self) -> Timestamp;

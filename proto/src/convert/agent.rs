@@ -1,11 +1,14 @@
 //! What servers tell agents, as values of the domain.
 
-use std::collections::BTreeSet;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use carrack_authority::{
     acl::{AccessorId, resolve::Authorizer, rules::Resource},
-    id::{Revision, Serial},
+    id::{KeyId, Revision, Serial},
     intention::{Action, DefaultPolicy, Intention},
     key::Der,
     revocation::{RevokedIssuer, RevokedIssuers},
@@ -44,6 +47,8 @@ pub struct BundleTold {
     pub default_policy: DefaultPolicy,
     /// The issuers whose leaves are refused.
     pub revoked_issuers: RevokedIssuers,
+    /// The issuers whose leaves agents renew, and in what time from when they hear of it.
+    pub leaving: BTreeMap<KeyId, Duration>,
 }
 
 /// What a token may do in the datacenter.
@@ -78,7 +83,18 @@ pub fn bundle_to_wire(bundle: &BundleTold) -> agent::Bundle {
         }
         .into(),
         revoked_issuers: bundle.revoked_issuers.all().map(|revoked| revoked_issuer_to_agents(revoked)).collect(),
+        leaving: bundle.leaving.iter().map(leaving_to_wire).collect(),
     }
+}
+
+fn leaving_to_wire((issuer, within): (&KeyId, &Duration)) -> agent::Leaving {
+    let within_ms = u64::try_from(within.as_millis()).unwrap_or(u64::MAX);
+    agent::Leaving { issuer: Bytes::copy_from_slice(&issuer.0), within_ms }
+}
+
+fn leaving_from_wire(leaving: &agent::Leaving) -> Result<(KeyId, Duration), BadMessage> {
+    let issuer = <[u8; 20]>::try_from(&*leaving.issuer).map_err(|error| bad("issuer", error))?;
+    Ok((KeyId(issuer), Duration::from_millis(leaving.within_ms)))
 }
 
 /// The bundle that a server told.
@@ -95,6 +111,7 @@ pub fn bundle_from_wire(bundle: agent::Bundle) -> Result<BundleTold, BadMessage>
         primary: name_from_wire("primary", &bundle.primary)?,
         roots: bundle.roots.into_iter().map(root_from_wire).collect::<Result<_, _>>()?,
         server_roots: bundle.server_roots.iter().map(|der| der_from_wire(der)).collect(),
+        leaving: bundle.leaving.iter().map(leaving_from_wire).collect::<Result<_, _>>()?,
         servers: bundle.servers,
         revoked_issuers: bundle.revoked_issuers.into_iter().map(revoked_issuer_of_server).collect::<Result<_, _>>()?,
     })

@@ -133,6 +133,7 @@ async fn nothing_is_fresh_before_the_bundle_was_told_and_after_a_sleep() {
         roots: Vec::new(),
         server_roots: Vec::new(),
         servers: Vec::new(),
+        leaving: Default::default(),
         default_policy: carrack_authority::intention::DefaultPolicy::Acl(carrack_authority::intention::Action::Deny),
         revoked_issuers: carrack_authority::revocation::RevokedIssuers::default(),
     };

@@ -25,6 +25,7 @@ struct Model {
     is_failing: AtomicBool,
     is_entitled: AtomicBool,
     standing: AtomicU8,
+    is_told: AtomicBool,
 }
 
 impl Model {
@@ -35,6 +36,7 @@ impl Model {
             is_failing: AtomicBool::new(false),
             is_entitled: AtomicBool::new(true),
             standing: AtomicU8::new(0),
+            is_told: AtomicBool::new(false),
         })
     }
 
@@ -85,6 +87,11 @@ impl LeafSource for Model {
             1 => RootStanding::Leaving,
             _ => RootStanding::Gone,
         }
+    }
+
+    fn renew_within(&self, leaf: &KeptLeaf) -> Option<Duration> {
+        // Only those of before stand under the issuer that leaves.
+        (self.is_told.load(Ordering::Relaxed) && leaf.index <= 2).then_some(HOUR)
     }
 
     fn now(&self) -> Timestamp {
@@ -186,6 +193,27 @@ async fn a_leaf_under_a_root_that_leaves_is_served_until_its_renewal_comes() {
         () = cache.keep_fresh() => {}
     }
     assert!(Instant::now() < deadline, "it was renewed at once");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_server_tells_to_renew_is_renewed_once_within_its_time() {
+    let model = Model::new();
+    let cache = LeafCache::new(model.clone(), Arc::new(Metrics::new()));
+    assert_eq!((index(&cache, token(1), "web").await, index(&cache, token(2), "web").await), (1, 2));
+    keep_fresh_for(&cache, HOUR).await;
+    assert_eq!(model.issued(), 2, "nothing is due");
+    model.is_told.store(true, Ordering::Relaxed);
+    cache.look_again();
+    keep_fresh_for(&cache, HOUR / 4).await;
+    assert_eq!(model.issued(), 2, "not at once");
+    // That it is told again does not put it off.
+    for _ in 0..3 {
+        cache.look_again();
+        keep_fresh_for(&cache, HOUR / 8).await;
+    }
+    assert_eq!(model.issued(), 4);
+    keep_fresh_for(&cache, HOUR).await;
+    assert_eq!(model.issued(), 4, "the new ones stand under another issuer");
 }
 
 #[tokio::test(start_paused = true)]
