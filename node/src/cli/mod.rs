@@ -63,7 +63,7 @@ pub struct Cli {
 /// What to do.
 #[derive(Subcommand)]
 pub enum Command {
-    /// Run two datacenters of three servers in this process: a first look, and a place to develop against
+    /// Run two datacenters of three servers and an agent each in this process: a first look, and a place to develop against
     Dev(server::DevArgs),
     /// Run a server
     Server(Box<server::ServerArgs>),

@@ -82,3 +82,31 @@ fn flags_are_read_as_go_does() {
     assert_eq!(read("limit=5").unwrap().number("limit"), Ok(Some(5)));
     assert!(read("limit=five").unwrap().number("limit").is_err());
 }
+
+#[test]
+fn who_asks_by_hash_waits_for_another_content_and_who_asks_by_index_for_a_newer_one() {
+    let by_index = read("index=7").unwrap();
+    assert_eq!([by_index.is_newer(7), by_index.is_newer(8), by_index.is_other("any")], [false, true, true]);
+    let by_hash = read("index=7&hash=abc").unwrap();
+    assert_eq!([by_hash.is_newer(7), by_hash.is_other("abc"), by_hash.is_other("abd")], [true, false, true]);
+    let at_once = read("").unwrap();
+    assert!(at_once.is_newer(0) && at_once.is_other(""));
+}
+
+#[test]
+fn only_the_staleness_that_is_taken_is_read_of_cache_control() {
+    let taken = |values: &[&'static str]| {
+        let headers = values.iter().map(|value| (header::CACHE_CONTROL, HeaderValue::from_static(value))).collect();
+        Parameters::read(&"/".parse().unwrap(), &headers, "dc1").map(|read| read.stale_if_error)
+    };
+    assert_eq!(taken(&[]), Ok(None));
+    assert_eq!(taken(&["max-age=30 stale-if-error=259200"]), Ok(Some(Duration::from_secs(259_200))));
+    assert_eq!(taken(&["must-revalidate", "max-age=0, Stale-If-Error=\"7\""]), Ok(Some(Duration::from_secs(7))));
+    assert_eq!(taken(&["max-age=soon"]), Ok(None));
+    for wrong in ["stale-if-error=", "stale-if-error=-1", "stale-if-error=1h"] {
+        assert!(taken(&[wrong]).is_err_and(|error| error.to_string().starts_with("Invalid stale-if-error")), "{wrong}");
+    }
+    let parameters = Parameters { stale_if_error: Some(Duration::from_secs(5)), ..Parameters::default() };
+    assert_eq!(parameters.take_staleness(Duration::from_secs(5), String::new), Ok(()));
+    assert!(parameters.take_staleness(Duration::from_secs(6), || "none is heard".into()).is_err());
+}
