@@ -1,9 +1,16 @@
 //! `cargo run --release -p carrack-tests --bin bench -- <what>`: real server processes under a closed-loop client, beside the raw
 //! limits of the same machine in the same run. It prints figures and judges none.
 
+mod agents;
+mod authorize;
 mod client;
+mod follower;
+mod http_load;
+mod intentions;
+mod latencies;
 mod leaves;
 mod limits;
+mod memory;
 mod process;
 mod tokens;
 
@@ -24,11 +31,23 @@ enum What {
     Leaves(leaves::LeavesArguments),
     /// How fast secondaries take over the primary's tokens, and how soon a deleted one ends there
     Tokens(tokens::TokensArguments),
+    /// Decisions on connections: alone, and over HTTP on an agent and on a server
+    Authorize(authorize::AuthorizeArguments),
+    /// Writes of intentions on three servers, and whom they wake
+    Intentions(intentions::IntentionsArguments),
+    /// Many agents' streams on one server: what they cost, and how soon a change has come in all
+    Agents(agents::AgentsArguments),
+    /// What an agent keeps for a cached service, and a server for a blocked query
+    Memory(memory::MemoryArguments),
 }
 
 fn main() -> anyhow::Result<()> {
     match Arguments::parse().what {
         What::Leaves(arguments) => leaves::run(&arguments),
         What::Tokens(arguments) => tokens::run(&arguments),
+        What::Authorize(arguments) => authorize::run(&arguments),
+        What::Intentions(arguments) => intentions::run(&arguments),
+        What::Agents(arguments) => agents::run(&arguments),
+        What::Memory(arguments) => memory::run(&arguments),
     }
 }

@@ -44,6 +44,14 @@ impl Agent {
         arguments
     }
 
+    /// The process's id.
+    ///
+    /// # Panics
+    /// Panics if it does not run.
+    pub fn process_id(&self) -> u32 {
+        self.child.as_ref().expect("the agent runs").id()
+    }
+
     /// Its data directory.
     pub fn data_directory(&self) -> PathBuf {
         self.directory.join("data")

@@ -6,7 +6,10 @@ use std::{
     sync::OnceLock,
 };
 
-/// The path of the `carrack` binary, built from the sources as they are now.
+/// Names a binary that is measured in place of the one that the sources make: another build, for a comparison on one machine.
+const OTHER_BUILD: &str = "CARRACK_BENCH_BINARY";
+
+/// The path of the `carrack` binary, built from the sources as they are now. Benches may be pointed at another one.
 ///
 /// # Panics
 /// Panics if it cannot be built: no black-box test means anything then.
@@ -22,6 +25,9 @@ pub fn target_directory() -> PathBuf {
 }
 
 fn build() -> PathBuf {
+    if let Some(other) = std::env::var_os(OTHER_BUILD).filter(|_| !is_test()) {
+        return other.into();
+    }
     let mut cargo = Command::new(env!("CARGO"));
     cargo.args(["build", "--locked", "--quiet", "--bin", "carrack"]);
     if is_test() {
