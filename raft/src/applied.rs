@@ -9,7 +9,10 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
-use crate::watch::{TooManyWatchers, Watchers};
+use crate::{
+    changes::{Changes, Changing},
+    watch::{TooManyWatchers, Watchers},
+};
 
 /// One version of the state. Nothing changes it; clones of it are cheap.
 #[derive(Debug)]
@@ -36,12 +39,15 @@ pub(crate) struct Published {
     current: ArcSwap<AppliedState>,
     index: watch::Sender<u64>,
     watchers: Watchers,
+    changing: Changing,
 }
 
 impl Published {
     pub(crate) fn new(index: u64, term: u64, state: State) -> Self {
         let first = AppliedState { index, term, state, published_at: Instant::now() };
-        Self { current: ArcSwap::from_pointee(first), index: watch::Sender::new(index), watchers: Watchers::default() }
+        let current = ArcSwap::from_pointee(first);
+        let (index, watchers, changing) = (watch::Sender::new(index), Watchers::default(), Changing::new());
+        Self { current, index, watchers, changing }
     }
 
     pub(crate) fn current(&self) -> Arc<AppliedState> {
@@ -62,6 +68,12 @@ impl Published {
             Some(touched) => self.watchers.wake(touched),
             None => self.watchers.wake_all(),
         }
+        self.changing.tell(touched);
+    }
+
+    /// Tells what changes from now on.
+    pub(crate) fn changes(&self) -> Changes {
+        self.changing.follow()
     }
 
     /// The first version seen that includes entry `index`; `None` at the deadline.

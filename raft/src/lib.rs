@@ -1,6 +1,7 @@
 //! The replicated log of one datacenter: openraft on sled behind one handle, [`Replica`].
 
 mod applied;
+mod changes;
 mod directory;
 pub mod engine;
 mod high_water;
@@ -21,6 +22,7 @@ mod type_config;
 mod watch;
 
 pub use applied::AppliedState;
+pub use changes::{Changed, Changes};
 pub use directory::Directory;
 pub use high_water::HighWaterError;
 pub use leader_clock::ClockStatus;

@@ -25,6 +25,7 @@ use tokio::{
 pub use self::open::{OpenError, ReplicaOptions, ReplicaPorts};
 use crate::{
     applied::{AppliedState, Published},
+    changes::Changes,
     log_store::LogStore,
     membership::{self, MembershipError},
     network::{Heard, Identity, RpcService},
@@ -131,6 +132,11 @@ impl Replica {
         deadline: Instant,
     ) -> Result<Arc<AppliedState>, TooManyWatchers> {
         self.core.published.wait_key(key, after, deadline).await
+    }
+
+    /// Tells what changes in the state from now on: for whoever follows more of it than one waiter each should be.
+    pub fn changes(&self) -> Changes {
+        self.core.published.changes()
     }
 
     /// Waits until entry `index` is applied here; `None` at the deadline.

@@ -38,18 +38,11 @@ const RENEWED_WITHIN: Duration = Duration::from_secs(60);
 pub struct ToldToAll {
     /// The bundle, and the revision of the last change in it; `None`: this datacenter has not begun.
     pub bundle: Option<(Revision, Arc<agent::Bundle>)>,
-    /// The revision of the policies: rights are looked at again when it changes.
-    pub policies: Revision,
 }
 
 /// The tables that it is made of.
-const WATCHED: [WatchKey; 5] = [
-    WatchKey::Roots(Ca::Mesh),
-    WatchKey::Roots(Ca::Server),
-    WatchKey::RevokedIssuers,
-    WatchKey::Members,
-    WatchKey::Policies,
-];
+const WATCHED: [WatchKey; 4] =
+    [WatchKey::Roots(Ca::Mesh), WatchKey::Roots(Ca::Server), WatchKey::RevokedIssuers, WatchKey::Members];
 
 /// Keeps what every agent is told current until `stopped` turns true.
 pub(super) async fn tell(
@@ -77,18 +70,17 @@ pub(super) async fn tell(
 }
 
 fn publish(told: &watch::Sender<Arc<ToldToAll>>, state: &State, default_policy: DefaultPolicy) {
-    let policies = state.modified(&WatchKey::Policies);
     let bundle = bundle(state, default_policy).map(|bundle| Arc::new(bundle_to_wire(&bundle)));
-    let revision = WATCHED[..4].iter().map(|key| state.modified(key)).max().unwrap_or_default();
+    let revision = WATCHED.iter().map(|key| state.modified(key)).max().unwrap_or_default();
     let bundle = bundle.map(|bundle| (revision, bundle));
     told.send_if_modified(|told| {
         // The revision is that of the tables, so that every server says the same of the same bundle: an agent that comes from another
         // server tells by it who is behind.
         let revision_of =
             |bundle: &Option<(Revision, Arc<agent::Bundle>)>| bundle.as_ref().map(|(revision, _)| *revision);
-        let is_news = revision_of(&told.bundle) != revision_of(&bundle) || told.policies != policies;
+        let is_news = revision_of(&told.bundle) != revision_of(&bundle);
         if is_news {
-            *told = Arc::new(ToldToAll { bundle, policies });
+            *told = Arc::new(ToldToAll { bundle });
         }
         is_news
     });

@@ -17,6 +17,7 @@ use super::{
     datacenters::OtherDatacenters,
     desk::IssuingDesk,
     task::Troubles,
+    topics::Topics,
 };
 use crate::{keys::secret::KeyMaker, telemetry::metrics::Metrics};
 
@@ -57,6 +58,8 @@ pub struct Context {
     pub secondary: watch::Receiver<Option<SecondaryStatus>>,
     /// What agents are told.
     pub told: watch::Receiver<Arc<ToldToAll>>,
+    /// What they follow beside that.
+    pub topics: Arc<Topics>,
     /// The agents that hold streams of this server's.
     pub agents: Arc<ConnectedAgents>,
     /// Turns true when the server stops: what lasts ends then.

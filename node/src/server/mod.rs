@@ -23,6 +23,7 @@ mod secondary;
 mod start;
 pub mod task;
 pub mod token_text;
+pub mod topics;
 pub(crate) mod transport;
 pub(crate) mod wan;
 

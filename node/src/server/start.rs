@@ -39,6 +39,7 @@ use super::{
     secondary::follow_primary,
     task::{StepError, Task, Troubles, run},
     token_text::BadToken,
+    topics::Topics,
     transport::Transport,
     wan::{ProviderSigner, ReplicaLog, ToPrimary, WanChannels},
 };
@@ -316,6 +317,7 @@ impl Parts {
         tasks.all_but_raft.spawn(following);
         tasks.all_but_raft.spawn(agents::tell(context.replica.clone(), context.default_policy, told, stopped.clone()));
         tasks.all_but_raft.spawn(acknowledge_bundles(context.clone(), is_first));
+        tasks.all_but_raft.spawn(context.topics.clone().run(stopped.clone()));
         tasks.all_but_raft.spawn(observe(context.clone(), stopped));
         Ok(Server { context, config: self.config, stop, tasks: Mutex::new(tasks), _data: data })
     }
@@ -375,6 +377,7 @@ impl Parts {
             metrics.clone(),
             self.config.acl.token_staleness_max,
         );
+        let topics = Arc::new(Topics::new(replica.clone(), self.config.acl.token_staleness_max));
         Arc::new(Context {
             replica,
             entropy: self.ports.entropy.clone(),
@@ -392,6 +395,7 @@ impl Parts {
             others,
             secondary,
             told,
+            topics,
             agents: Arc::default(),
             stopped,
             token_staleness_max: self.config.acl.token_staleness_max,

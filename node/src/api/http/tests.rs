@@ -7,3 +7,4 @@ mod datacenter;
 mod intentions;
 mod own;
 mod security;
+mod topics;
