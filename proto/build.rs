@@ -10,7 +10,11 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         }
     }
     files.sort();
-    let descriptors = protox::compile(&files, ["proto"])?;
-    tonic_prost_build::configure().bytes(".").compile_fds(descriptors)?;
+    // Of agents' streams a server has thousands.
+    let (of_agents, others): (Vec<_>, Vec<_>) = files.into_iter().partition(|path| path.ends_with("agent.proto"));
+    let compile = |files: &[_]| protox::compile(files, ["proto"]);
+    tonic_prost_build::configure().bytes(".").compile_fds(compile(&others)?)?;
+    let sparing = tonic_prost_build::configure().bytes(".").codec_path("crate::codec::SparingCodec");
+    sparing.compile_fds(compile(&of_agents)?)?;
     Ok(())
 }

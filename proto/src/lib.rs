@@ -1,5 +1,6 @@
 //! The wire (protobuf) and the store (versioned, checksummed envelopes).
 
+pub mod codec;
 pub mod convert;
 pub mod stored;
 
