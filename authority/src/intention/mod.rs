@@ -3,6 +3,7 @@
 
 mod authorize;
 pub mod bounds;
+mod by_source;
 mod canonical;
 pub mod claims;
 mod decide;
@@ -16,6 +17,7 @@ mod store;
 mod verify;
 
 pub use authorize::{Authorized, Connection, Ground, Known, authorize};
+pub use by_source::IntentionsBySource;
 pub use canonical::{Ambiguous, canonical_path};
 pub use decide::{Decider, Decision, DefaultPolicy, L7Verdict, decide};
 pub use draft::{

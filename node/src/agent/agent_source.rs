@@ -1,6 +1,10 @@
 //! Leaves of an agent: a key made here, a request that a server signs and records, an answer that is verified before it is kept.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use carrack_authority::{
     acl::AccessorId,
@@ -41,6 +45,9 @@ const SIGNED_WITHIN: Duration = Duration::from_secs(10);
 /// How long a request waits for a server while none is reached.
 const REACHED_WITHIN: Duration = Duration::from_secs(1);
 
+/// The most issuers' certificates that leaves share: each server has one, and a new one now and then.
+const ISSUERS_MAX: usize = 64;
+
 /// Leaves from the servers.
 pub struct AgentSource {
     pub(super) identity: AgentIdentity,
@@ -48,6 +55,7 @@ pub struct AgentSource {
     pub(super) link: Arc<Link>,
     pub(super) key_maker: Arc<dyn KeyMaker>,
     pub(super) entropy: Arc<dyn Entropy>,
+    pub(super) issuers: Mutex<BTreeSet<Der>>,
 }
 
 impl AgentSource {
@@ -85,6 +93,19 @@ impl AgentSource {
         signed.map(tonic::Response::into_inner).map_err(|status| of_status(&status))
     }
 
+    /// The one copy of an issuer's certificate: thousands of leaves have the same.
+    fn shared(&self, der: Der) -> Der {
+        let mut issuers = self.issuers.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = issuers.get(&der) {
+            return known.clone();
+        }
+        if issuers.len() >= ISSUERS_MAX {
+            issuers.clear();
+        }
+        issuers.insert(der.clone());
+        der
+    }
+
     /// What a server signed is what was asked for, and leads to a root of the bundle; or it is not kept.
     fn verified(
         &self,
@@ -113,7 +134,7 @@ impl AgentSource {
         let root = root.ok_or_else(|| wrong("its issuer does not come with it, or does not name its root".into()))?;
         Ok(KeptLeaf {
             certificate: Der::from(&*signed.certificate),
-            chain: signed.chain.iter().map(|der| Der::from(&**der)).collect(),
+            chain: signed.chain.iter().map(|der| self.shared(Der::from(&**der))).collect(),
             serial: facts.serial,
             identity: Arc::new(Identity::Spiffe(named)),
             not_before: facts.not_before,

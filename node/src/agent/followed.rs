@@ -13,7 +13,7 @@ use std::{
 use carrack_authority::{
     acl::{AccessorId, token::secret_digest},
     id::{Digest, Revision, Serial},
-    intention::Intention,
+    intention::{Intention, IntentionsBySource},
     key::Der,
     root::Root,
     spiffe::Name,
@@ -29,8 +29,9 @@ use uuid::Uuid;
 
 use crate::telemetry::labels::TopicKind;
 
-/// The most tokens and destinations that are known at a time: each has workloads on this host.
-pub const TOPICS_MAX: usize = 4_000;
+/// The most tokens and destinations that are known at a time, at about 2 KiB each: those of as many services as have leaves here, and some
+/// more. A server lets one agent follow a little more.
+pub const TOPICS_MAX: usize = 24_000;
 /// An agent that was stopped or suspended for longer than this fetches the bundle before it serves: the servers did not wait for it.
 const SLEEP_MAX: Duration = Duration::from_secs(60);
 /// What nobody has asked for in this time is followed no more: as Consul's agents.
@@ -76,7 +77,7 @@ enum Known {
     /// What a token may do.
     Rights(Arc<RightsTold>),
     /// The intentions of a destination.
-    Intentions(Arc<Vec<Intention>>),
+    Intentions(Arc<IntentionsBySource>),
     /// The serials of revoked leaves.
     Revoked(Arc<BTreeSet<Serial>>),
     /// It is nobody's.
@@ -238,7 +239,7 @@ impl Followed {
     }
 
     /// The intentions that a connection to a service may meet.
-    pub async fn intentions(&self, target: &Name, deadline: Instant) -> Result<Arc<Vec<Intention>>, UnknownError> {
+    pub async fn intentions(&self, target: &Name, deadline: Instant) -> Result<Arc<IntentionsBySource>, UnknownError> {
         match self.know(&Topic::Destination(target.clone()), None, deadline).await? {
             Known::Intentions(intentions) => Ok(intentions),
             other => Err(UnknownError::Refused(format!("a server told {other:?} of a destination"))),
@@ -414,7 +415,7 @@ impl Followed {
 
     /// A server told the intentions of a destination.
     pub(super) fn told_intentions(&self, topic: &Topic, intentions: Vec<Intention>) {
-        self.tell(topic, Known::Intentions(Arc::new(intentions)));
+        self.tell(topic, Known::Intentions(Arc::new(IntentionsBySource::new(intentions))));
     }
 
     /// A server told which leaves are revoked.

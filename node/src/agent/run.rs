@@ -171,6 +171,7 @@ impl Agent {
             link: link.clone(),
             key_maker: ports.key_maker.clone(),
             entropy: ports.entropy.clone(),
+            issuers: Mutex::default(),
         };
         let leaves = Arc::new(LeafCache::new(Arc::new(source), metrics.clone()));
         let edge = Arc::new(HostEdge {

@@ -48,7 +48,8 @@ pub(super) async fn answer(call: HostCall) -> Result<Response, HttpError> {
         revoked_issuers: &bundle.told.revoked_issuers,
         now: followed.now(),
     };
-    let answered = authorize(intentions.iter(), &question.connection(), &known);
+    let about = question.source().into_iter().flat_map(|source| intentions.about(source));
+    let answered = authorize(about, &question.connection(), &known);
     call.edge.metrics.count_decision(answered.is_allowed, answered.ground);
     let answer = Answer::json(&Answered::from(answered), call.parameters.is_pretty)?;
     Ok(answer.with_cache(Some(call.age())).into_response())
