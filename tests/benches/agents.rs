@@ -230,7 +230,7 @@ fn print(arguments: &AgentsArguments, cost: &Cost, changes: &[Change]) -> anyhow
     if arguments.json {
         let changes = changes.iter().map(|change| {
             let at = |percent| change.latencies.percentile_ms(percent);
-            (change.what, json!({ "p50_ms": at(50), "p99_ms": at(99), "last_ms": at(100) }))
+            (change.what, json!({ "first_ms": at(0), "p50_ms": at(50), "p99_ms": at(99), "last_ms": at(100) }))
         });
         let figures = json!({
             "streams": streams,
@@ -251,10 +251,10 @@ fn print(arguments: &AgentsArguments, cost: &Cost, changes: &[Change]) -> anyhow
     );
     println!("at rest they take {:.1} % of a core of the server\n", cost.cpu_at_rest * 100.0);
     let mut table = Table::new();
-    table.set_header(["from the request until in every stream", "p50 ms", "p99 ms", "the last ms"]);
+    table.set_header(["from the request until in every stream", "the first ms", "p50 ms", "p99 ms", "the last ms"]);
     for change in changes {
         let at = |percent| format!("{:.0}", change.latencies.percentile_ms(percent));
-        table.add_row([change.what.to_owned(), at(50), at(99), at(100)]);
+        table.add_row([change.what.to_owned(), at(0), at(50), at(99), at(100)]);
     }
     println!("{table}");
     Ok(())
