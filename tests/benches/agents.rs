@@ -55,9 +55,12 @@ pub(crate) struct AgentsArguments {
 
 /// What the streams cost the server.
 struct Cost {
-    opened_seconds: f64,
+    told_seconds: f64,
     connection_kib: f64,
+    /// Of a stream that is open.
     stream_bytes: f64,
+    /// What it takes more for all that it follows.
+    followed_bytes: f64,
     /// CPU seconds in a second in which nothing changes.
     cpu_at_rest: f64,
 }
@@ -87,20 +90,25 @@ pub(crate) fn run(arguments: &AgentsArguments) -> anyhow::Result<()> {
         }
         sleep(Duration::from_secs(2)).await;
         let connected = memory(process)?.resident_mib;
-        let (began, mut running) = (Instant::now(), JoinSet::new());
+        let mut running = JoinSet::new();
         for number in 0..arguments.streams {
             let (channel, token) = (channels[number % channels.len()].clone(), tokens[number % tokens.len()]);
             let destinations = vec![ALL.to_owned(), format!("service-{}", number % arguments.destinations)];
             running.spawn(follower::follow(channel, token, destinations, bench.seen.clone()));
         }
-        within("the streams to open", bench.seen.complete(bench.streams)).await?;
-        let opened_seconds = began.elapsed().as_secs_f64();
+        within("the streams to open", bench.seen.open(bench.streams)).await?;
+        sleep(Duration::from_secs(2)).await;
+        let open = memory(process)?.resident_mib;
+        let began = Instant::now();
+        within("the streams to be told everything", bench.seen.complete(bench.streams)).await?;
+        let told_seconds = began.elapsed().as_secs_f64();
         let used = usage(process)?.cpu_seconds;
         sleep(REST).await;
         let cost = Cost {
-            opened_seconds,
+            told_seconds,
             connection_kib: (connected - before) * 1024.0 / count(channels.len()),
-            stream_bytes: (memory(process)?.resident_mib - connected) * f64::from(1 << 20) / count(bench.streams),
+            stream_bytes: (open - connected) * f64::from(1 << 20) / count(bench.streams),
+            followed_bytes: (memory(process)?.resident_mib - open) * f64::from(1 << 20) / count(bench.streams),
             cpu_at_rest: (usage(process)?.cpu_seconds - used) / REST.as_secs_f64(),
         };
         let changes = bench.changes(&cluster).await?;
@@ -235,19 +243,20 @@ fn print(arguments: &AgentsArguments, cost: &Cost, changes: &[Change]) -> anyhow
         let figures = json!({
             "streams": streams,
             "connections": connections,
-            "opened_seconds": cost.opened_seconds,
+            "told_seconds": cost.told_seconds,
             "kib_per_connection": cost.connection_kib,
             "bytes_per_stream": cost.stream_bytes,
+            "bytes_more_for_what_it_follows": cost.followed_bytes,
             "cpu_at_rest": cost.cpu_at_rest,
             "changes": changes.collect::<BTreeMap<_, _>>(),
         });
         println!("{}", serde_json::to_string_pretty(&figures)?);
         return Ok(());
     }
-    println!("{streams} streams over {connections} connections, open after {:.1} s", cost.opened_seconds);
+    println!("{streams} streams over {connections} connections, told everything after {:.1} s", cost.told_seconds);
     println!(
-        "memory of the server: {:.0} KiB for a connection, {:.0} bytes more for a stream",
-        cost.connection_kib, cost.stream_bytes
+        "memory of the server: {:.0} KiB for a connection, {:.0} bytes more for a stream, {:.0} bytes more for what it follows",
+        cost.connection_kib, cost.stream_bytes, cost.followed_bytes
     );
     println!("at rest they take {:.1} % of a core of the server\n", cost.cpu_at_rest * 100.0);
     let mut table = Table::new();

@@ -32,7 +32,7 @@ use carrack_proto::agent::{
 use carrack_raft::ports::WallClock;
 use hyper_util::rt::TokioIo;
 use tokio::{
-    sync::{Notify, mpsc},
+    sync::{Notify, mpsc, watch},
     time::Instant,
 };
 use tokio_stream::wrappers::ReceiverStream;
@@ -53,8 +53,12 @@ const BUNDLE: u32 = 1;
 #[derive(Default)]
 pub(crate) struct Seen {
     awaited: Mutex<Awaited>,
-    /// How many streams were told everything that they follow.
+    /// How many streams were told anything: that the server is there.
+    open: AtomicUsize,
+    /// How many were told everything that they follow.
     complete: AtomicUsize,
+    /// Whether they may ask for it.
+    may_ask: watch::Sender<bool>,
     /// How many have ended, which none should.
     ended: Mutex<Vec<String>>,
     changed: Notify,
@@ -92,16 +96,31 @@ impl Seen {
         }
     }
 
-    /// Ends when so many streams were told everything that they follow.
+    /// Ends when so many streams are open. None has asked for anything then.
+    pub(crate) async fn open(&self, streams: usize) -> anyhow::Result<()> {
+        self.reached(&self.open, streams).await
+    }
+
+    /// Lets the streams ask, and ends when so many were told everything that they follow.
     pub(crate) async fn complete(&self, streams: usize) -> anyhow::Result<()> {
+        self.may_ask.send_replace(true);
+        self.reached(&self.complete, streams).await
+    }
+
+    async fn reached(&self, count: &AtomicUsize, streams: usize) -> anyhow::Result<()> {
         loop {
             let changed = self.changed.notified();
             self.check()?;
-            if self.complete.load(Ordering::Relaxed) >= streams {
+            if count.load(Ordering::Relaxed) >= streams {
                 return Ok(());
             }
             changed.await;
         }
+    }
+
+    fn count(&self, count: &AtomicUsize) {
+        count.fetch_add(1, Ordering::Relaxed);
+        self.changed.notify_one();
     }
 
     fn check(&self) -> anyhow::Result<()> {
@@ -186,6 +205,9 @@ async fn run(channel: Channel, token: Uuid, destinations: Vec<String>, seen: &Se
     let (asks, asked) = mpsc::channel(ASKS_MAX);
     let mut client = AgentsClient::new(channel).max_decoding_message_size(MESSAGE_BYTES_MAX);
     let mut told = client.follow(ReceiverStream::new(asked)).await?.into_inner();
+    next(&mut told).await?.context("the stream ended before anything was told")?;
+    seen.count(&seen.open);
+    seen.may_ask.subscribe().wait_for(|may_ask| *may_ask).await?;
     let mut followed = vec![What::Bundle(Nothing {}), What::Token(token.as_bytes().to_vec().into())];
     followed.extend(destinations.into_iter().map(What::Destination));
     followed.push(What::Revoked(Nothing {}));
@@ -203,8 +225,7 @@ async fn run(channel: Channel, token: Uuid, destinations: Vec<String>, seen: &Se
         }
         seen.see(&what, &mut last);
         if missing.remove(&number) && missing.is_empty() {
-            seen.complete.fetch_add(1, Ordering::Relaxed);
-            seen.changed.notify_one();
+            seen.count(&seen.complete);
         }
     }
     Ok(())

@@ -38,10 +38,12 @@ const CLIENTS: usize = 16;
 const STREAMS: usize = 100;
 /// How long a process is left alone before its memory is read.
 const REST: Duration = Duration::from_secs(3);
+/// The connections of a measurement with one query each, which is how HTTP/1.1 has it: a server takes 200 of one address.
+const CONNECTIONS: usize = 180;
 /// What is waited for, each on a server of its own: one thing; and three, of which one is the caller's token.
 const WATCHED: [(&str, &str); 2] = [
     ("a blocked query of the roots", "/v1/connect/ca/roots"),
-    ("a blocked query of a destination's intentions", "/v1/connect/intentions/match?by=destination&name=db"),
+    ("a blocked query of a destination", "/v1/connect/intentions/match?by=destination&name=db"),
 ];
 
 /// How memory is measured.
@@ -77,6 +79,7 @@ pub(crate) fn run(arguments: &MemoryArguments) -> anyhow::Result<()> {
     let costs = http_load::runtime()?.block_on(async {
         let mut costs = fill.agent(server.http, agent.http, agent.process_id(), arguments.services).await?;
         for ((what, path), asked) in WATCHED.into_iter().zip(cluster.servers.iter().rev()) {
+            costs.push(blocked_on_http_1(path, &token, asked.http, asked.process_id()).await?);
             costs.push(blocked(what, path, &token, asked.http, asked.process_id(), arguments.queries).await?);
         }
         anyhow::Ok(costs)
@@ -205,6 +208,26 @@ async fn blocked(
     let answers = answers.load(Ordering::Relaxed);
     ensure!(answers == 0, "{answers} of {queries} blocking queries were answered");
     Ok(cost)
+}
+
+/// The same with one query on each connection, which has had another one before.
+async fn blocked_on_http_1(path: &str, token: &str, address: SocketAddr, process: u32) -> anyhow::Result<Cost> {
+    let separator = if path.contains('?') { '&' } else { '?' };
+    let mut connections = Vec::new();
+    for _ in 0..CONNECTIONS {
+        let mut connection = Connection::open(address).await?;
+        ensure!(connection.send(&request("GET", path, token, "")).await?.0 == 200, "{path} is refused");
+        connections.push(connection);
+    }
+    // Far ahead of any index: it waits for a change that does not come.
+    let blocking = request("GET", &format!("{path}{separator}index={}&wait=600s", u64::from(u32::MAX)), token, "");
+    let wait = async {
+        for connection in &mut connections {
+            connection.write(&blocking).await?;
+        }
+        anyhow::Ok(())
+    };
+    cost("the same on a connection of its own, HTTP/1.1", process, CONNECTIONS, wait).await
 }
 
 async fn http_2(address: SocketAddr) -> anyhow::Result<SendRequest<Empty<Bytes>>> {
