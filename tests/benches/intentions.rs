@@ -41,7 +41,7 @@ pub(crate) struct IntentionsArguments {
     /// How many sources the destination with many has
     #[arg(long, default_value_t = 10_000)]
     sources: usize,
-    /// How many blocking queries wait for other destinations; a server takes 200 connections of one address
+    /// How many blocking queries wait for other destinations
     #[arg(long, default_value_t = 500)]
     watchers: usize,
     /// JSON instead of a table

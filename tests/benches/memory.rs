@@ -38,8 +38,8 @@ const CLIENTS: usize = 16;
 const STREAMS: usize = 100;
 /// How long a process is left alone before its memory is read.
 const REST: Duration = Duration::from_secs(3);
-/// The connections of a measurement with one query each, which is how HTTP/1.1 has it: a server takes 200 of one address.
-const CONNECTIONS: usize = 180;
+/// The connections of a measurement with one query each, which is how HTTP/1.1 has it; this process must be allowed so many open files.
+const CONNECTIONS: usize = 2_000;
 /// What is waited for, each on a server of its own: one thing; and three, of which one is the caller's token.
 const WATCHED: [(&str, &str); 2] = [
     ("a blocked query of the roots", "/v1/connect/ca/roots"),
