@@ -53,24 +53,32 @@ fn is_served(listener: Listener, route: &Route) -> bool {
     }
 }
 
-async fn respond(
+/// The answer to a request. What admits it lies on the heap until it is done, so that a blocking query, of which a server has thousands,
+/// keeps nothing but what its handler needs.
+fn respond(
     edge: Arc<Edge>,
     listener: Listener,
     routes: Option<Arc<[&'static Route]>>,
     request: Request,
-) -> Response {
+) -> impl Future<Output = Response> + Send {
     let method = request.method().clone();
     let path = routes.as_ref().map_or("unknown", |routes| routes[0].path);
-    let answered = match routes {
-        Some(routes) => answer(edge, listener, &routes, request).await,
+    let admitting = match routes {
+        Some(routes) => Ok(Box::pin(admit(edge, listener, routes, request))),
         None => Err(not_here::explain(request.uri().path())),
     };
-    let mut response = answered.unwrap_or_else(|error| {
-        log(&method, path, &error);
-        error.into_response()
-    });
-    answer::add_default_policy(&mut response);
-    response
+    async move {
+        let answered = match admitting {
+            Ok(admitting) => answer(admitting).await,
+            Err(error) => Err(error),
+        };
+        let mut response = answered.unwrap_or_else(|error| {
+            log(&method, path, &error);
+            error.into_response()
+        });
+        answer::add_default_policy(&mut response);
+        response
+    }
 }
 
 /// Neither query nor variable parts of the path are logged: tokens stand in the one, and are pasted into the other.
@@ -83,12 +91,22 @@ fn log(method: &Method, path: &'static str, error: &HttpError) {
     }
 }
 
-async fn answer(
+/// A request that was let in.
+enum Admitted {
+    /// Another datacenter has answered it.
+    Answered(Response),
+    /// It is answered here.
+    Here(Call),
+    /// It is tried here, and passed on to the primary if it is written there.
+    Written(Call, Box<(Passage, Parameters)>),
+}
+
+async fn admit(
     edge: Arc<Edge>,
     listener: Listener,
-    routes: &[&'static Route],
+    routes: Arc<[&'static Route]>,
     mut request: Request,
-) -> Result<Response, HttpError> {
+) -> Result<Admitted, HttpError> {
     let peer = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|ConnectInfo(peer)| *peer);
     admit_peer(listener, peer)?;
     refuse_web_pages(request.method(), request.headers())?;
@@ -102,14 +120,30 @@ async fn answer(
     if let Some(datacenter) = &parameters.other_datacenter {
         refuse_hops(listener, datacenter)?;
         let body = body::read(body, &parts.headers, route.body_bytes_max).await?;
-        return Passage::new(parts, body).to(&edge, route, &parameters, datacenter).await;
+        let answered = Passage::new(parts, body).to(&edge, route, &parameters, datacenter).await;
+        return answered.map(Admitted::Answered);
     }
     admit_caller(&edge, route, &parameters, variable.as_deref()).await?;
     let body = body::read(body, &parts.headers, route.body_bytes_max).await?;
-    let passage = Passage::new(parts, body.clone());
-    let call = Call { edge: edge.clone(), route, peer, parameters: parameters.clone(), variable, body };
+    if listener == Listener::Wan || route.table.is_none() {
+        return Ok(Admitted::Here(Call { edge, route, peer, parameters, variable, body }));
+    }
+    let passage = Box::new((Passage::new(parts, body.clone()), parameters.clone()));
+    Ok(Admitted::Written(Call { edge, route, peer, parameters, variable, body }, passage))
+}
+
+async fn answer(admitting: impl Future<Output = Result<Admitted, HttpError>> + Unpin) -> Result<Response, HttpError> {
+    match admitting.await? {
+        Admitted::Answered(response) => Ok(response),
+        Admitted::Here(call) => (call.route.handler)(call).await,
+        Admitted::Written(call, passage) => Box::pin(answer_or_pass_on(call, *passage)).await,
+    }
+}
+
+async fn answer_or_pass_on(call: Call, (passage, parameters): (Passage, Parameters)) -> Result<Response, HttpError> {
+    let (edge, route) = (call.edge.clone(), call.route);
     let answered = (route.handler)(call).await;
-    match written_in_primary(&edge, listener, route, &answered) {
+    match written_in_primary(&edge, &answered) {
         Some(primary) if is_local(&edge, &parameters) => Err(local_token(&primary, answered)),
         Some(primary) => passage.to(&edge, route, &parameters, primary.as_str()).await,
         None => answered,
@@ -117,15 +151,7 @@ async fn answer(
 }
 
 /// The primary, if it is there that this is written: what holds in every datacenter, and what is not here but may be there already.
-fn written_in_primary(
-    edge: &Edge,
-    listener: Listener,
-    route: &Route,
-    answered: &Result<Response, HttpError>,
-) -> Option<Name> {
-    if listener == Listener::Wan || route.table.is_none() {
-        return None;
-    }
+fn written_in_primary(edge: &Edge, answered: &Result<Response, HttpError>) -> Option<Name> {
     match answered {
         Err(HttpError::Rejected(Rejection::InSecondary { primary, .. })) => Some(primary.clone()),
         Err(HttpError::NotFound(_)) => edge.context.replica.state().state.primary().cloned(),

@@ -87,8 +87,9 @@ where
     let service = tower::service_fn(move |mut request: Request<_>| {
         let (mut router, request_done) = (router.clone(), of_requests.begin());
         request.extensions_mut().insert(ConnectInfo(peer));
+        let answering = router.call(request.map(Body::new));
         async move {
-            let answered = router.call(request.map(Body::new)).await;
+            let answered = answering.await;
             drop(request_done);
             answered
         }

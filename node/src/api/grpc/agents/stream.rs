@@ -87,7 +87,8 @@ impl Follower {
                             }
                         }
                         Some(Ok(FollowRequest { ask: Some(follow_request::Ask::Subscribe(subscribe)) })) => {
-                            match self.subscribe(&mut bundle, &mut following, &mut to_all, subscribe).await {
+                            // On the heap, and gone when it is answered: the stream stays open for days.
+                            match Box::pin(self.subscribe(&mut bundle, &mut following, &mut to_all, subscribe)).await {
                                 Ok(Some(response)) => yield Ok(response),
                                 Ok(None) => {}
                                 Err(status) => {
