@@ -29,7 +29,7 @@ pub fn free_address() -> SocketAddr {
     panic!("no port from {FIRST} to {} is free", FIRST + COUNT)
 }
 
-/// How far ports below [`FIRST`] are moved so that all are free, and stay below it.
+/// How far ports below the first one are moved so that all are free, and stay below it.
 ///
 /// # Panics
 /// Panics if there is no such offset.
