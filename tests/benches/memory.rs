@@ -40,10 +40,10 @@ const STREAMS: usize = 100;
 const REST: Duration = Duration::from_secs(3);
 /// The connections of a measurement with one query each, which is how HTTP/1.1 has it; this process must be allowed so many open files.
 const CONNECTIONS: usize = 2_000;
-/// What is waited for, each on a server of its own: one thing; and three, of which one is the caller's token.
+/// What is waited for, over HTTP/2: one thing; and three, of which one is the caller's token.
 const WATCHED: [(&str, &str); 2] = [
-    ("a blocked query of the roots", "/v1/connect/ca/roots"),
-    ("a blocked query of a destination", "/v1/connect/intentions/match?by=destination&name=db"),
+    ("a blocked query of the roots, HTTP/2", "/v1/connect/ca/roots"),
+    ("a blocked query of a destination, HTTP/2", "/v1/connect/intentions/match?by=destination&name=db"),
 ];
 
 /// How memory is measured.
@@ -77,11 +77,13 @@ pub(crate) fn run(arguments: &MemoryArguments) -> anyhow::Result<()> {
     let domain = status["TrustDomain"].as_str().context("status names the trust domain")?.to_owned();
     let fill = Fill { token: token.clone(), domain };
     let costs = http_load::runtime()?.block_on(async {
-        let mut costs = fill.agent(server.http, agent.http, agent.process_id(), arguments.services).await?;
+        let mut costs = Vec::new();
+        // Each on a server that has freed nothing yet: what is freed is taken first.
         for ((what, path), asked) in WATCHED.into_iter().zip(cluster.servers.iter().rev()) {
-            costs.push(blocked_on_http_1(path, &token, asked.http, asked.process_id()).await?);
             costs.push(blocked(what, path, &token, asked.http, asked.process_id(), arguments.queries).await?);
         }
+        costs.push(blocked_on_http_1(WATCHED[1].1, &token, server.http, server.process_id()).await?);
+        costs.extend(fill.agent(server.http, agent.http, agent.process_id(), arguments.services).await?);
         anyhow::Ok(costs)
     })?;
     let listed = agent.client().with_token(&token).read("/v1/carrack/agent/cache").map_err(anyhow::Error::msg)?;
