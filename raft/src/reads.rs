@@ -60,7 +60,7 @@ impl Reader {
         (Self { queue }, readings)
     }
 
-    /// A state that is at least as new as every outcome that anybody had before the call.
+    /// A state that is at least as new as every outcome that anybody had before the call, and knows what time it is.
     pub(crate) async fn read(&self, published: &Published, deadline: Instant) -> Result<Arc<AppliedState>, ReadError> {
         if planted::is(Bug::ReadWithoutLeader) {
             return Ok(published.current());
@@ -113,6 +113,10 @@ impl ReadTask {
     async fn round(&self) -> Option<u64> {
         let leadership = self.leadership.borrow().clone();
         if leadership.role == Role::Leader {
+            // Before its clock has begun the log's time is that of the last leader: what has ended since would be read as alive.
+            if !leadership.is_ready_leader() {
+                return None;
+            }
             return read_index(&self.raft).await;
         }
         let (node, address) = leadership.leader_and_address()?;

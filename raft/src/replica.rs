@@ -119,7 +119,7 @@ impl Replica {
         self.state().log_time()
     }
 
-    /// A state that is at least as new as every outcome that anybody had before the call.
+    /// A state that is at least as new as every outcome that anybody had before the call, and knows what time it is.
     pub async fn read_linearizable(&self, deadline: Instant) -> Result<Arc<AppliedState>, ReadError> {
         self.core.reader.read(&self.core.published, deadline).await
     }
@@ -292,8 +292,11 @@ impl Core {
         async move { while leadership.changed().await.is_ok() {} }
     }
 
-    /// An index to read at, if this server leads.
+    /// An index to read at, if this server leads and its clock has begun.
     pub(crate) async fn local_read_index(&self) -> Option<u64> {
+        if !self.leadership.borrow().is_ready_leader() {
+            return None;
+        }
         read_index(&self.raft).await
     }
 
