@@ -1,6 +1,12 @@
 //! What the edges of one server share.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use carrack_authority::{
     id::NodeId,
@@ -8,8 +14,8 @@ use carrack_authority::{
     spiffe::{Name, TrustDomain},
 };
 use carrack_federation::secondary::SecondaryStatus;
-use carrack_raft::{Replica, ports::Entropy};
-use tokio::sync::watch;
+use carrack_raft::{ReadError, Replica, ports::Entropy};
+use tokio::{sync::watch, time::Instant};
 use uuid::Uuid;
 
 use super::{
@@ -68,4 +74,18 @@ pub struct Context {
     pub token_staleness_max: Option<Duration>,
     /// What holds between services that no intention is about.
     pub default_policy: DefaultPolicy,
+    /// Whether it has caught up since it started.
+    pub has_caught_up: AtomicBool,
+}
+
+impl Context {
+    /// Waits, once in the life of this process, until it knows what was decided before it started, and what time it is. What it knew when
+    /// it stopped decides on no connection and is told to no agent: meanwhile something was denied, and certificates have ended.
+    pub async fn catch_up(&self, deadline: Instant) -> Result<(), ReadError> {
+        if !self.has_caught_up.load(Ordering::Acquire) {
+            self.replica.read_linearizable(deadline).await?;
+            self.has_caught_up.store(true, Ordering::Release);
+        }
+        Ok(())
+    }
 }

@@ -2,7 +2,7 @@
 
 use std::{
     path::PathBuf,
-    sync::{Arc, Mutex, OnceLock},
+    sync::{Arc, Mutex, OnceLock, atomic::AtomicBool},
 };
 
 use carrack_authority::{
@@ -404,6 +404,7 @@ impl Parts {
                 .config
                 .default_intention_policy
                 .map_or(DefaultPolicy::Acl(Action::Deny), DefaultPolicy::Intentions),
+            has_caught_up: AtomicBool::new(false),
         })
     }
 

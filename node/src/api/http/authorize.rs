@@ -1,6 +1,8 @@
 //! `POST /v1/agent/connect/authorize`: whether a connection may be, decided on what this machine knows. A server and an agent read the
 //! same body and answer in the same form.
 
+use std::time::Duration;
+
 use axum::{body::Bytes, response::Response};
 use carrack_authority::{
     id::Serial,
@@ -9,8 +11,14 @@ use carrack_authority::{
     x509::{CertificateFacts, pem},
 };
 use serde::Serialize;
+use tokio::time::Instant;
 
-use super::{call::Call, error::HttpError, fields::Fields, leaves::serial};
+use super::{
+    call::{Call, of_read},
+    error::HttpError,
+    fields::Fields,
+    leaves::serial,
+};
 
 /// What is asked.
 pub(super) struct Question {
@@ -85,9 +93,13 @@ impl From<Authorized> for Answered {
     }
 }
 
-/// On a server: from what it has applied, which needs no quorum.
+/// How long a server that has just started may take to catch up before it decides.
+const CAUGHT_UP_WITHIN: Duration = Duration::from_secs(2);
+
+/// On a server: from what it has applied, which needs no quorum, once it has caught up.
 pub(super) async fn answer(call: Call) -> Result<Response, HttpError> {
     let question = Question::read(&call.body)?;
+    call.edge.context.catch_up(Instant::now() + CAUGHT_UP_WITHIN).await.map_err(of_read)?;
     let view = call.local_view()?;
     view.caller.expect(super::access::Right::ServiceWrite, Some(question.target.as_str()), view.state())?;
     let state = view.state();

@@ -1,5 +1,6 @@
 //! `Agents`: an agent is admitted with its token, gets its own certificates, and follows what concerns its workloads.
 
+mod look_ups;
 mod stream;
 
 use std::{pin::Pin, sync::Arc};
@@ -18,7 +19,7 @@ use futures::Stream;
 use tokio::{sync::Semaphore, time::Instant};
 use tonic::{Request, Response, Status, Streaming};
 
-use super::certificates::{LOOK_UPS_MAX, status};
+use super::certificates::{LOOK_UP_WITHIN, LOOK_UPS_MAX, status};
 use crate::{
     server::{
         PROPOSE_WITHIN,
@@ -131,6 +132,8 @@ impl agents_server::Agents for Agents {
     }
 
     async fn follow(&self, request: Request<Streaming<FollowRequest>>) -> Result<Response<Self::FollowStream>, Status> {
+        let caught_up = self.context.catch_up(Instant::now() + LOOK_UP_WITHIN).await;
+        caught_up.map_err(|error| Status::unavailable(format!("this server has just started: {error}")))?;
         let agent = agent_of(&request, &self.context.replica.state().state)?;
         let follower = stream::Follower::new(self.context.clone(), self.look_ups.clone(), agent);
         Ok(Response::new(Box::pin(follower.run(request.into_inner()))))

@@ -21,14 +21,14 @@ use tokio::{
 use tonic::{Status, Streaming};
 use uuid::Uuid;
 
-use super::NOT_AN_AGENT;
-use crate::{
-    api::grpc::certificates::LOOK_UP_WITHIN,
-    server::{
-        agents::ToldToAll,
-        context::Context,
-        topics::{Following, Found, Topic},
-    },
+use super::{
+    NOT_AN_AGENT,
+    look_ups::{LookUps, LookedUp},
+};
+use crate::server::{
+    agents::ToldToAll,
+    context::Context,
+    topics::{Following, Found, Topic},
 };
 
 /// How often an agent hears that its server is there.
@@ -61,6 +61,7 @@ impl Follower {
             let mut stopped = self.context.stopped.clone();
             let mut bundle = BundleFollowed::default();
             let mut following = self.context.topics.enter();
+            let mut look_ups = LookUps::new(self.look_ups.clone());
             if let Err(status) = self.follow_agent(&mut following) {
                 yield Err(status);
                 return;
@@ -82,13 +83,13 @@ impl Follower {
                         }
                         Some(Ok(FollowRequest { ask: Some(follow_request::Ask::Leave(number)) })) => {
                             bundle.leave(number);
+                            look_ups.leave(number);
                             if number != AGENT {
                                 following.leave(number);
                             }
                         }
                         Some(Ok(FollowRequest { ask: Some(follow_request::Ask::Subscribe(subscribe)) })) => {
-                            // On the heap, and gone when it is answered: the stream stays open for days.
-                            match Box::pin(self.subscribe(&mut bundle, &mut following, &mut to_all, subscribe)).await {
+                            match self.subscribe(&mut bundle, &mut following, &mut look_ups, &mut to_all, subscribe) {
                                 Ok(Some(response)) => yield Ok(response),
                                 Ok(None) => {}
                                 Err(status) => {
@@ -106,6 +107,7 @@ impl Follower {
                             return;
                         }
                     }
+                    looked_up = look_ups.next() => yield Ok(self.looked_up(&mut following, looked_up)),
                     // An error means that the server itself is gone: that is an end too.
                     changed = to_all.changed() => {
                         if changed.is_err() {
@@ -139,14 +141,16 @@ impl Follower {
         if found.is_end() { Err(Status::permission_denied(NOT_AN_AGENT)) } else { Ok(()) }
     }
 
-    async fn subscribe(
+    fn subscribe(
         &self,
         bundle: &mut BundleFollowed,
         following: &mut Following,
+        look_ups: &mut LookUps,
         to_all: &mut watch::Receiver<Arc<ToldToAll>>,
         Subscribe { number, what }: Subscribe,
     ) -> Result<Option<FollowResponse>, Status> {
-        if number == 0 || bundle.number == Some(number) || following.is_in_use(number) {
+        let is_in_use = bundle.number == Some(number) || following.is_in_use(number) || look_ups.is_in_use(number);
+        if number == 0 || is_in_use {
             return Err(Status::invalid_argument(format!("the number {number} is zero or in use")));
         }
         match what {
@@ -161,7 +165,7 @@ impl Follower {
                 let Ok(secret) = Uuid::from_slice(&secret) else {
                     return Err(Status::invalid_argument("the secret of a token has 16 bytes"));
                 };
-                Ok(Some(self.follow_token(following, number, secret_digest(&secret)).await))
+                Ok(self.follow_token(following, look_ups, number, secret_digest(&secret)))
             }
             Some(subscribe::What::Destination(name)) => {
                 let name = Name::parse("destination", &name);
@@ -172,17 +176,29 @@ impl Follower {
         }
     }
 
-    async fn follow_token(&self, following: &mut Following, number: u32, secret: Digest) -> FollowResponse {
+    /// Follows a token; `None`: it is looked for first.
+    fn follow_token(
+        &self,
+        following: &mut Following,
+        look_ups: &mut LookUps,
+        number: u32,
+        secret: Digest,
+    ) -> Option<FollowResponse> {
         let known = self.follow(following, number, Topic::Token(secret));
         if !matches!(known.told, Some(Told::NoToken(_))) {
-            return known;
+            return Some(known);
         }
         // Whoever was given a token may use it at every agent at once: it may be committed, and not have come here yet.
-        let Ok(_place) = self.look_ups.try_acquire() else {
-            return self.refused(number, "too many unknown tokens are looked for at the leader: ask again".into());
-        };
-        match self.context.replica.read_linearizable(Instant::now() + LOOK_UP_WITHIN).await {
-            Ok(_) => self.follow(following, number, Topic::Token(secret)),
+        if look_ups.begin(self.context.replica.clone(), number, secret) {
+            return None;
+        }
+        Some(self.refused(number, "too many unknown tokens are looked for at the leader: ask again".into()))
+    }
+
+    fn looked_up(&self, following: &mut Following, ended: LookedUp) -> FollowResponse {
+        let LookedUp { number, secret, outcome } = ended;
+        match outcome {
+            Ok(()) => self.follow(following, number, Topic::Token(secret)),
             Err(error) => self.refused(number, format!("nobody can tell whether this token exists: {error}")),
         }
     }
