@@ -102,6 +102,16 @@ bugs! {
     LocalTokenTold = "local-token-told",
     /// A root's key stands in clear beside its certificate.
     KeyBesideRoot = "key-beside-root",
+    /// An agent serves a leaf from its memory also when it has ended.
+    EndedLeafServed = "ended-leaf-served",
+    /// An agent goes by what a token could do after it was deleted.
+    VerdictOutlivesToken = "verdict-outlives-token",
+    /// An agent's answers carry an older index while it follows no server.
+    AgentIndexGoesBackwards = "agent-index-goes-backwards",
+    /// A write of an intention wakes the watchers of every destination.
+    OneWakeUpForAll = "one-wake-up-for-all",
+    /// Leaves are renewed at half of their lives to the second.
+    RenewalsInLockstep = "renewals-in-lockstep",
 }
 
 /// A bound that the simulator may lower.

@@ -11,6 +11,7 @@ use crate::{
         bounds::{self, INTENTIONS_MAX, SERVICE_INTENTIONS_BYTES_MAX},
     },
     outcome::{Outcome, Rejection, WatchKey},
+    planted::{self, Bug},
     spiffe::Name,
 };
 
@@ -185,6 +186,9 @@ impl State {
         let key = WatchKey::intentions_of(destination);
         change.touch(WatchKey::Intentions);
         change.touch(key);
+        if planted::is(Bug::OneWakeUpForAll) {
+            change.touch(WatchKey::IntentionsOfAny);
+        }
         if self.intentions.has_destination(destination) {
             self.modified.insert(key, change.revision());
         } else if key != WatchKey::IntentionsOfAny {

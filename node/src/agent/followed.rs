@@ -15,6 +15,7 @@ use carrack_authority::{
     id::{Digest, Revision, Serial},
     intention::{Intention, IntentionsBySource},
     key::Der,
+    planted::{self, Bug},
     root::Root,
     spiffe::Name,
     time::Timestamp,
@@ -86,6 +87,13 @@ enum Known {
     Refused(String),
 }
 
+impl Known {
+    /// Whether a server has told it.
+    const fn is_told(&self) -> bool {
+        matches!(self, Self::Rights(_) | Self::Intentions(_) | Self::Revoked(_))
+    }
+}
+
 /// Why nothing is known of something.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum UnknownError {
@@ -104,6 +112,8 @@ struct Slot {
     /// Of a token: its secret.
     secret: Option<Uuid>,
     known: watch::Sender<Known>,
+    /// Whether it was told before this agent slept, and not since.
+    is_doubted: bool,
     /// Of a token: its public id, once it was told.
     accessor: Option<AccessorId>,
     used: u64,
@@ -257,7 +267,10 @@ impl Followed {
     async fn know(&self, topic: &Topic, secret: Option<Uuid>, deadline: Instant) -> Result<Known, UnknownError> {
         let mut known = self.look_at(topic, secret);
         loop {
-            let now = known.borrow_and_update().clone();
+            known.mark_unchanged();
+            // In this order: what is told in between is looked at, and what is told later wakes.
+            let is_doubted = self.is_doubted(topic);
+            let now = known.borrow().clone();
             match now {
                 Known::Nobody => {
                     self.forget(topic);
@@ -267,8 +280,8 @@ impl Followed {
                     self.forget(topic);
                     return Err(UnknownError::Refused(reason));
                 }
-                Known::Asked => {}
-                known => return Ok(known),
+                known if known.is_told() && !is_doubted => return Ok(known),
+                _ => {}
             }
             match timeout_at(deadline, known.changed()).await {
                 Ok(Ok(())) => {}
@@ -340,7 +353,9 @@ impl Followed {
         }
         let known = watch::Sender::new(Known::Asked);
         let receiver = known.subscribe();
-        topics.slots.insert(topic.clone(), Slot { secret, known, accessor: None, used, used_at: now });
+        topics
+            .slots
+            .insert(topic.clone(), Slot { secret, known, is_doubted: false, accessor: None, used, used_at: now });
         topics.by_use.insert(used, topic.clone());
         topics.asks.push_back(Ask::Follow(topic.clone(), secret));
         drop(topics);
@@ -409,6 +424,7 @@ impl Followed {
         if let Some(slot) = slots.get_mut(topic) {
             slot.accessor = Some(rights.accessor);
             by_accessor.insert(rights.accessor, topic.clone());
+            slot.is_doubted = false;
             slot.known.send_replace(Known::Rights(Arc::new(rights)));
         }
     }
@@ -425,6 +441,9 @@ impl Followed {
 
     /// A server told that a token is nobody's: whatever it could do has ended.
     pub(super) fn told_nobody(&self, topic: &Topic) {
+        if planted::is(Bug::VerdictOutlivesToken) && self.knows_rights(topic) {
+            return;
+        }
         self.tell_end(topic, Known::Nobody);
     }
 
@@ -433,8 +452,13 @@ impl Followed {
         self.tell_end(topic, Known::Refused(reason));
     }
 
+    fn knows_rights(&self, topic: &Topic) -> bool {
+        self.lock().slots.get(topic).is_some_and(|slot| matches!(*slot.known.borrow(), Known::Rights(_)))
+    }
+
     fn tell(&self, topic: &Topic, known: Known) {
-        if let Some(slot) = self.lock().slots.get(topic) {
+        if let Some(slot) = self.lock().slots.get_mut(topic) {
+            slot.is_doubted = false;
             slot.known.send_replace(known);
         }
     }
@@ -464,6 +488,13 @@ impl Followed {
     /// This agent has slept, or is none any more: what it knows is not served before a server has told it again.
     pub(super) fn doubt(&self) {
         self.is_fresh.store(false, Ordering::Release);
+        // The bundle comes first: what else was known decides nothing until it is told again, too.
+        self.lock().slots.values_mut().for_each(|slot| slot.is_doubted = true);
+    }
+
+    /// Whether what is known of a topic was not told since this agent slept, or is kept no more.
+    fn is_doubted(&self, topic: &Topic) -> bool {
+        self.lock().slots.get(topic).is_none_or(|slot| slot.is_doubted)
     }
 
     fn lock(&self) -> MutexGuard<'_, Topics> {

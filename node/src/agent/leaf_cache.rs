@@ -7,7 +7,13 @@ use std::{
     time::Duration,
 };
 
-use carrack_authority::{acl::AccessorId, plan::renew::renew_at, spiffe::Name, time::Timestamp};
+use carrack_authority::{
+    acl::AccessorId,
+    plan::renew::renew_at,
+    planted::{self, Bug},
+    spiffe::Name,
+    time::Timestamp,
+};
 use futures::stream::{self, StreamExt};
 use tokio::{
     sync::{Notify, watch},
@@ -243,7 +249,8 @@ impl LeafCache {
 
     fn keep(&self, slot: &Slot, leaf: KeptLeaf) -> Arc<KeptLeaf> {
         let now = self.source.now();
-        let renew_at = renew_at(leaf.not_before, leaf.not_after, &[self.source.spread()]);
+        let spread = if planted::is(Bug::RenewalsInLockstep) { 128 } else { self.source.spread() };
+        let renew_at = renew_at(leaf.not_before, leaf.not_after, &[spread]);
         slot.change_plan(|plan| (plan.renew_at, plan.failures, plan.is_told) = (renew_at.max(now), 0, false));
         self.metrics.count_leaf_made();
         let leaf = Arc::new(leaf);
@@ -255,7 +262,8 @@ impl LeafCache {
     fn servable(&self, slot: &Slot) -> Option<Arc<KeptLeaf>> {
         let leaf = slot.leaf.borrow().clone()?;
         let now = self.source.now();
-        let is_valid = leaf.not_before <= now && now < leaf.not_after;
+        let has_ended = now >= leaf.not_after && !planted::is(Bug::EndedLeafServed);
+        let is_valid = leaf.not_before <= now && !has_ended;
         let is_trusted = self.source.standing(&leaf) != RootStanding::Gone;
         (is_valid && is_trusted).then_some(leaf)
     }

@@ -214,6 +214,16 @@ impl Agent {
         &self.identity
     }
 
+    /// What it knows of the bundle, tokens and intentions.
+    pub fn followed(&self) -> &Arc<Followed> {
+        &self.edge.followed
+    }
+
+    /// The leaves that it keeps.
+    pub fn leaves(&self) -> &Arc<LeafCache> {
+        &self.edge.leaves
+    }
+
     /// What it answers from.
     pub fn edge(&self) -> &Arc<HostEdge> {
         &self.edge

@@ -122,11 +122,8 @@ async fn the_token_that_was_not_used_for_longest_makes_room() {
     assert!(followed.lock().slots.is_empty());
 }
 
-#[tokio::test(start_paused = true)]
-async fn nothing_is_fresh_before_the_bundle_was_told_and_after_a_sleep() {
-    let clock = Arc::new(AtomicU64::new(NOW.0));
-    let followed = followed_at(&clock);
-    let told = || BundleTold {
+fn told() -> BundleTold {
+    BundleTold {
         cluster: Uuid::nil(),
         trust_domain: "example.org".parse().unwrap(),
         primary: carrack_authority::spiffe::Name::parse("datacenter", "dc1").unwrap(),
@@ -136,7 +133,13 @@ async fn nothing_is_fresh_before_the_bundle_was_told_and_after_a_sleep() {
         leaving: Default::default(),
         default_policy: carrack_authority::intention::DefaultPolicy::Acl(carrack_authority::intention::Action::Deny),
         revoked_issuers: carrack_authority::revocation::RevokedIssuers::default(),
-    };
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_fresh_before_the_bundle_was_told_and_after_a_sleep() {
+    let clock = Arc::new(AtomicU64::new(NOW.0));
+    let followed = followed_at(&clock);
     assert!(followed.not_fresh().is_some());
     assert!(followed.told_bundle(Revision(5), told()));
     assert_eq!(followed.not_fresh(), None);
@@ -154,4 +157,26 @@ async fn nothing_is_fresh_before_the_bundle_was_told_and_after_a_sleep() {
     assert!(followed.not_fresh().is_some() && !followed.is_awake(), "until the bundle comes");
     assert!(followed.told_bundle(Revision(5), told()));
     assert_eq!(followed.not_fresh(), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_told_before_a_sleep_decides_nothing_before_it_is_told_again() {
+    let followed = followed();
+    let name = Name::parse("name", "web").unwrap();
+    let topic = Topic::Destination(name.clone());
+    let (known, ()) = tokio::join!(followed.intentions(&name, soon()), async {
+        tokio::task::yield_now().await;
+        followed.told_intentions(&topic, Vec::new());
+    });
+    assert!(known.is_ok() && followed.told_bundle(Revision(5), told()));
+    followed.doubt();
+    assert!(followed.told_bundle(Revision(5), told()));
+    let unheard = followed.intentions(&name, soon()).await;
+    assert!(matches!(unheard, Err(UnknownError::NoAnswer(_))), "{unheard:?}");
+    let (known, ()) = tokio::join!(followed.intentions(&name, soon()), async {
+        tokio::task::yield_now().await;
+        followed.told_intentions(&topic, Vec::new());
+    });
+    assert!(known.is_ok());
+    assert!(followed.intentions(&name, Instant::now()).await.is_ok(), "from memory again");
 }
