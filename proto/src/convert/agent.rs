@@ -82,7 +82,11 @@ pub fn bundle_to_wire(bundle: &BundleTold) -> agent::Bundle {
             DefaultPolicy::Acl(_) => agent::DefaultPolicy::AclDeny,
         }
         .into(),
-        revoked_issuers: bundle.revoked_issuers.all().map(|revoked| revoked_issuer_to_agents(revoked)).collect(),
+        revoked_issuers: bundle
+            .revoked_issuers
+            .all()
+            .map(|revoked| revoked_issuer_to_wire(revoked).encode_to_vec().into())
+            .collect(),
         leaving: bundle.leaving.iter().map(leaving_to_wire).collect(),
     }
 }
@@ -113,18 +117,13 @@ pub fn bundle_from_wire(bundle: agent::Bundle) -> Result<BundleTold, BadMessage>
         server_roots: bundle.server_roots.iter().map(|der| der_from_wire(der)).collect(),
         leaving: bundle.leaving.iter().map(leaving_from_wire).collect::<Result<_, _>>()?,
         servers: bundle.servers,
-        revoked_issuers: bundle.revoked_issuers.into_iter().map(revoked_issuer_of_server).collect::<Result<_, _>>()?,
+        revoked_issuers: bundle.revoked_issuers.iter().map(revoked_issuer_of_server).collect::<Result<_, _>>()?,
     })
 }
 
-fn revoked_issuer_to_agents(revoked: &RevokedIssuer) -> agent::RevokedIssuer {
-    let wan::RevokedIssuer { issuer, root, until_ms, reason, revoked_at_ms } = revoked_issuer_to_wire(revoked);
-    agent::RevokedIssuer { issuer, root, until_ms, reason, revoked_at_ms }
-}
-
-fn revoked_issuer_of_server(revoked: agent::RevokedIssuer) -> Result<RevokedIssuer, BadMessage> {
-    let agent::RevokedIssuer { issuer, root, until_ms, reason, revoked_at_ms } = revoked;
-    revoked_issuer_from_wire(wan::RevokedIssuer { issuer, root, until_ms, reason, revoked_at_ms })
+fn revoked_issuer_of_server(message: &Bytes) -> Result<RevokedIssuer, BadMessage> {
+    let revoked = wan::RevokedIssuer::decode(&**message).map_err(|error| bad("revoked issuer", error))?;
+    revoked_issuer_from_wire(revoked)
 }
 
 fn root_to_wire(root: &Root) -> agent::Root {
