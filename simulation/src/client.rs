@@ -1,12 +1,17 @@
-//! A client of the HTTP API over TLS, from a host of its own: every request has a deadline, and every connection can be replaced.
+//! A client of the HTTP API: of servers over TLS, from a host of its own, or of the agent of its own host. Every request has a
+//! deadline, and every connection can be replaced.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use carrack::tls::{
-    client::{Alpn, ClientDialer, ServerRoots},
-    clock::TlsClock,
+use carrack::{
+    network::Network,
+    tls::{
+        client::{Alpn, ClientDialer, ServerRoots},
+        clock::TlsClock,
+    },
 };
+use carrack_raft::ports::BoxedStream;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::{Request, client::conn::http1::SendRequest};
 use hyper_util::rt::TokioIo;
@@ -15,7 +20,7 @@ use tokio::time::timeout;
 
 use crate::{
     invariants::seen::{Seen, Told},
-    world::{network::SimulatedNetwork, shared::Shared},
+    world::{agent::HTTP_PORT, network::SimulatedNetwork, shared::Shared},
 };
 
 /// The port of the HTTP API with TLS.
@@ -23,9 +28,17 @@ pub const HTTPS_PORT: u16 = 8501;
 /// The most bytes of an answer.
 const ANSWER_BYTES_MAX: usize = 4 << 20;
 
+/// How a client comes to whom it asks.
+enum Way {
+    /// To a server, over TLS.
+    Tls(ClientDialer),
+    /// To the agent of its own host.
+    Loopback,
+}
+
 /// A client.
 pub struct Client {
-    dialer: ClientDialer,
+    way: Way,
     token: Option<String>,
     shared: Arc<Shared>,
     connections: BTreeMap<String, SendRequest<Full<Bytes>>>,
@@ -38,6 +51,8 @@ pub struct Answer {
     pub status: u16,
     /// `X-Consul-Index`.
     pub index: Option<u64>,
+    /// Whether it came from an agent's memory.
+    pub is_cached: bool,
     /// The body.
     pub body: Bytes,
 }
@@ -95,7 +110,12 @@ impl Client {
         let clock = TlsClock::new(move || clock.now());
         let roots = ServerRoots::from_pem(server_ca).expect("the servers write roots that can be read");
         let dialer = ClientDialer::new(Arc::new(SimulatedNetwork), roots, &clock, Alpn::Http1);
-        Self { dialer, token, shared: shared.clone(), connections: BTreeMap::new() }
+        Self { way: Way::Tls(dialer), token, shared: shared.clone(), connections: BTreeMap::new() }
+    }
+
+    /// A client of the agent of the host that it runs on.
+    pub fn of_agent(shared: &Arc<Shared>, token: Option<String>) -> Self {
+        Self { way: Way::Loopback, token, shared: shared.clone(), connections: BTreeMap::new() }
     }
 
     /// The client with another token.
@@ -129,11 +149,20 @@ impl Client {
         let response = connection.send_request(request).await.map_err(|error| Lost::NoAnswer(error.to_string()))?;
         let status = response.status().as_u16();
         let index = response.headers().get("X-Consul-Index").and_then(|index| index.to_str().ok()?.parse().ok());
+        let is_cached = response.headers().get("X-Cache").is_some_and(|cache| cache == "HIT");
         let body = Limited::new(response.into_body(), ANSWER_BYTES_MAX).collect().await;
         let body = body.map_err(|error| Lost::NoAnswer(error.to_string()))?.to_bytes();
         let what = format!("the answer of {host} to {} {}", call.method, call.path);
-        self.shared.saw(Seen::Told(Told::Answered { what, body: body.clone() }));
-        Ok(Answer { status, index, body })
+        let seen = if matches!(self.way, Way::Loopback) { without_key(&body) } else { body.clone() };
+        self.shared.saw(Seen::Told(Told::Answered { what, body: seen }));
+        Ok(Answer { status, index, is_cached, body })
+    }
+
+    async fn stream(&self, host: &str) -> std::io::Result<BoxedStream> {
+        match &self.way {
+            Way::Tls(dialer) => Ok(Box::new(dialer.dial(&format!("{host}:{HTTPS_PORT}")).await?)),
+            Way::Loopback => SimulatedNetwork.connect(&format!("127.0.0.1:{HTTP_PORT}")).await,
+        }
     }
 
     async fn connection(&mut self, host: &str) -> Result<&mut SendRequest<Full<Bytes>>, Lost> {
@@ -143,12 +172,21 @@ impl Client {
         };
         if !is_open {
             let not_sent = |error: &dyn std::fmt::Display| Lost::NotSent(error.to_string());
-            let stream = self.dialer.dial(&format!("{host}:{HTTPS_PORT}")).await.map_err(|error| not_sent(&error))?;
+            let stream = self.stream(host).await.map_err(|error| not_sent(&error))?;
             let handshake = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await;
             let (connection, driver) = handshake.map_err(|error| not_sent(&error))?;
             tokio::spawn(async move { drop(driver.await) });
             self.connections.insert(host.to_owned(), connection);
         }
         self.connections.get_mut(host).ok_or_else(|| Lost::NotSent("the connection is gone".into()))
+    }
+}
+
+/// An agent's answer without the leaf's own key, which alone may be in it.
+fn without_key(body: &Bytes) -> Bytes {
+    let Ok(Value::Object(mut answer)) = serde_json::from_slice(body) else { return body.clone() };
+    match answer.remove("PrivateKeyPEM") {
+        Some(_) => Value::Object(answer).to_string().into(),
+        None => body.clone(),
     }
 }

@@ -97,6 +97,20 @@ marks! {
     DeletionHeardLate = "a secondary heard late of a token's deletion",
     /// A secondary read a table of the primary as a whole after the first time.
     ReadAnew = "a secondary read a table as a whole again",
+    /// An agent went to another server.
+    AgentChangedServer = "an agent changed its server",
+    /// An agent answered from memory while it followed no server.
+    AgentServedAlone = "an agent answered while no server was there",
+    /// An agent got a new leaf after the one before had ended.
+    AgentOutlivedLeaf = "an agent came back after its leaf had ended",
+    /// An agent denied what it had allowed.
+    DenyReachedAgent = "a deny reached an agent",
+    /// An agent denied a revoked leaf.
+    RevokedAtAgent = "a revoked leaf was refused by an agent",
+    /// A blocking query at an agent ended because its token was deleted.
+    DeletedTokenAtAgent = "a deleted token ended a blocking query at an agent",
+    /// Everybody on an agent's host asked at once, and most got their leaves.
+    HerdAtAgent = "a herd asked an agent that had come back",
 }
 
 /// Which situations a run has hit.

@@ -16,6 +16,8 @@ use crate::{
 const SPARES: usize = 2;
 /// Servers that may join a secondary later.
 const SPARES_OF_SECONDARY: usize = 1;
+/// The most agents of a world: each host costs time in every step.
+const AGENTS_MAX: usize = 3;
 
 /// A time after which every leaf, issuer and server certificate has ended: issuers live for at most 30 days here, as server
 /// certificates do.
@@ -56,8 +58,21 @@ pub struct Scenario {
     /// The other datacenters. Worlds that were saved before there were any have none.
     #[serde(default)]
     pub federation: Federation,
+    /// The agents and what decides about connections. Worlds that were saved before there were any have none.
+    #[serde(default)]
+    pub mesh: Mesh,
     /// The faults, in the order of their beginnings.
     pub plan: Vec<Planned>,
+}
+
+/// What is there for workloads.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Mesh {
+    /// The datacenter of each agent.
+    pub agents: Vec<usize>,
+    /// Whether a connection is allowed that no intention is about.
+    pub allows_by_default: bool,
 }
 
 /// The datacenters beside the primary.
@@ -107,6 +122,7 @@ impl Scenario {
             identities: random.random_range(2..=8),
             registers: random.random_range(1..=4),
             federation: Federation::default(),
+            mesh: Mesh::default(),
             plan: Vec::new(),
         };
         scenario.federation = federation(&mut Seed(seed).stream("federation"), &scenario.ca);
@@ -114,7 +130,8 @@ impl Scenario {
         scenario.federation.left_alone = scenario.federation.left_alone.map(|asleep| asleep.min(rest));
         // Each datacenter has a client at least.
         scenario.clients = scenario.clients.max(scenario.datacenters());
-        scenario.plan = plan(&scenario, &mut Seed(seed).stream("faults"));
+        scenario.mesh = mesh(&mut Seed(seed).stream("mesh"), scenario.datacenters());
+        scenario.plan = plan(&scenario, Seed(seed));
         scenario
     }
 
@@ -138,6 +155,13 @@ impl Scenario {
     pub fn datacenter_of_client(&self, number: usize) -> usize {
         number % self.datacenters()
     }
+}
+
+/// Half of the worlds have agents, each in any datacenter.
+fn mesh(random: &mut Stream, datacenters: usize) -> Mesh {
+    let count = if random.random_ratio(1, 2) { random.random_range(1..=AGENTS_MAX) } else { 0 };
+    let agents = (0..count).map(|_| random.random_range(0..datacenters)).collect();
+    Mesh { agents, allows_by_default: random.random_ratio(1, 3) }
 }
 
 /// A third of the worlds has secondaries: what happens within one datacenter is found in small worlds.
@@ -223,6 +247,8 @@ mod tests {
             assert!(scenario.raft.election_timeout_min >= scenario.raft.heartbeat_interval * 3);
             assert!(scenario.clients >= scenario.datacenters());
             assert!(scenario.plan.iter().all(|planned| planned.datacenter < scenario.datacenters()));
+            assert!(scenario.mesh.agents.len() <= AGENTS_MAX);
+            assert!(scenario.mesh.agents.iter().all(|home| *home < scenario.datacenters()));
         }
     }
 }

@@ -4,9 +4,9 @@ use std::{ops::RangeInclusive, time::Duration};
 
 use rand::{RngExt, seq::IndexedRandom};
 
-use super::{Action, Damage, DiskTrouble, Fault, Planned, Step, Target, Way};
+use super::{Action, Damage, DiskTrouble, Fault, Planned, Step, Target, Way, agents};
 use crate::{
-    random::Stream,
+    random::{Seed, Stream},
     scenario::{PAST_EVERY_CERTIFICATE, Scenario},
     world::PRIMARY,
 };
@@ -58,7 +58,17 @@ const WAN_CLASSES: &[(f64, Draw)] = &[
 ];
 
 /// The plan of a seed.
-pub fn plan(scenario: &Scenario, random: &mut Stream) -> Vec<Planned> {
+pub fn plan(scenario: &Scenario, seed: Seed) -> Vec<Planned> {
+    let mut plan = of_servers(scenario, &mut seed.stream("faults"));
+    plan.extend(agents::plan(scenario, &mut seed.stream("faults of agents")));
+    plan.sort_by_key(|planned| planned.at);
+    for (number, planned) in plan.iter_mut().enumerate() {
+        planned.number = number;
+    }
+    plan
+}
+
+fn of_servers(scenario: &Scenario, random: &mut Stream) -> Vec<Planned> {
     let mut plan: Vec<Planned> = Vec::new();
     let wan = if scenario.datacenters() > 1 { WAN_CLASSES } else { &[] };
     for (each_minute, draw) in CLASSES.iter().chain(wan) {
@@ -79,20 +89,16 @@ pub fn plan(scenario: &Scenario, random: &mut Stream) -> Vec<Planned> {
     wake_cut_off(&mut plan, scenario, random);
     fall_while_signing(&mut plan, scenario, random);
     fall_while_a_clock_is_behind(&mut plan, scenario, random);
-    plan.sort_by_key(|planned| planned.at);
-    for (number, planned) in plan.iter_mut().enumerate() {
-        planned.number = number;
-    }
     plan
 }
 
 /// The time to the next fault of a class: exponential, as of independent events.
-fn gap(random: &mut Stream, each_second: f64) -> Duration {
+pub(super) fn gap(random: &mut Stream, each_second: f64) -> Duration {
     let uniform: f64 = random.random_range(1e-9..1.0);
     Duration::from_secs_f64((-uniform.ln() / each_second).min(1e6))
 }
 
-fn seconds(random: &mut Stream, least: f64, most: f64) -> Duration {
+pub(super) fn seconds(random: &mut Stream, least: f64, most: f64) -> Duration {
     Duration::from_secs_f64(random.random_range(least..most))
 }
 

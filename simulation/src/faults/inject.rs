@@ -12,7 +12,7 @@ use std::{
 
 use rand::RngExt;
 
-use self::disks::healthy;
+pub(super) use self::disks::healthy;
 use super::{
     Action, Fault, Planned, Target, Way,
     links::{Direction, Links},
@@ -31,16 +31,16 @@ use crate::{
 /// A clock that is off by less is a right one.
 const RIGHT_WITHIN_MS: i64 = 1000;
 
-type Sim = turmoil::Sim<'static>;
+pub(super) type Sim = turmoil::Sim<'static>;
 
 /// Carries out the plan of a world.
 pub struct Injector {
-    shared: Arc<Shared>,
+    pub(super) shared: Arc<Shared>,
     began: Duration,
     next: usize,
     active: Vec<Active>,
-    links: Links,
-    random: Stream,
+    pub(super) links: Links,
+    pub(super) random: Stream,
     /// Servers that are away because a fault says so.
     away: BTreeMap<String, usize>,
     /// Since when a server is away although nothing says so.
@@ -63,7 +63,7 @@ struct Active {
 }
 
 /// What ends a fault.
-enum Cure {
+pub(super) enum Cure {
     Mend(Vec<Direction>),
     Release(String),
     Quiet,
@@ -75,6 +75,8 @@ enum Cure {
     Undo(usize, Action),
     Unloop(String),
     Sign(String),
+    /// An agent, by how much its clock is behind, and which links are cut.
+    Wake(String, i64, Vec<Direction>),
 }
 
 /// A link that comes and goes.
@@ -97,6 +99,7 @@ impl Cure {
             | Self::Unloop(host)
             | Self::Sign(host) => (vec![host.clone()], Vec::new()),
             Self::Start(hosts) => (hosts.clone(), Vec::new()),
+            Self::Wake(host, _, directions) => (vec![host.clone()], directions.clone()),
             Self::Quiet | Self::Hasten | Self::Undo(..) => (Vec::new(), Vec::new()),
         }
     }
@@ -106,12 +109,13 @@ impl Injector {
     /// An injector that has not begun.
     pub fn new(shared: Arc<Shared>) -> Self {
         let random = shared.seed.stream("injector");
+        let links = Links::new(shared.clone());
         Self {
             shared,
             began: Duration::ZERO,
             next: 0,
             active: Vec::new(),
-            links: Links::default(),
+            links,
             random,
             away: BTreeMap::new(),
             missed: BTreeMap::new(),
@@ -128,6 +132,7 @@ impl Injector {
         for server in self.shared.servers.values() {
             server.disk.set_faults(healthy());
         }
+        self.shared.agents.values().for_each(|agent| agent.disk.set_faults(healthy()));
     }
 
     /// Begins and ends what is due.
@@ -244,6 +249,7 @@ impl Injector {
             Fault::Ring => self.cut(sim, class, ring(&self.members(datacenter))),
             Fault::Loss(rate) => {
                 sim.set_fail_rate(f64::from(*rate) / 10_000.0);
+                self.shared.set_lossy(true);
                 Some((format!("{class} of {rate} in 10,000"), Some(Cure::Quiet)))
             }
             Fault::Delay(factor) => {
@@ -285,8 +291,9 @@ impl Injector {
                 ))
             }
             Fault::Sleep(by) => {
-                let members = self.all_members();
+                let mut members = self.all_members();
                 members.iter().for_each(|host| self.kill(sim, host));
+                members.extend(self.let_agents_sleep(sim));
                 self.shared.clock.skip(*by);
                 Some((format!("{class} for {} s", by.as_secs()), Some(Cure::Start(members))))
             }
@@ -318,10 +325,11 @@ impl Injector {
                 let lasts = matches!(action, Action::Halt | Action::LimitRate(_) | Action::LeafHours(_));
                 Some((format!("{class}: {action:?}"), lasts.then_some(Cure::Undo(datacenter, *action))))
             }
+            Fault::Agent(agent, fault) => self.befall(sim, *agent, *fault),
         }
     }
 
-    fn cut(&mut self, sim: &Sim, class: &str, directions: Vec<Direction>) -> Option<(String, Option<Cure>)> {
+    pub(super) fn cut(&mut self, sim: &Sim, class: &str, directions: Vec<Direction>) -> Option<(String, Option<Cure>)> {
         let directions = self.links.cut(sim, &directions);
         if directions.is_empty() {
             return None;
@@ -338,7 +346,7 @@ impl Injector {
         members.iter().filter(is_right).count() * 2 > members.len()
     }
 
-    fn kill(&mut self, sim: &mut Sim, host: &str) {
+    pub(super) fn kill(&mut self, sim: &mut Sim, host: &str) {
         let power = if self.random.random_ratio(1, 2) { Power::Goes } else { Power::Stays };
         world::kill(sim, &self.shared, host, power);
         self.leave(host);
@@ -359,16 +367,22 @@ impl Injector {
                 self.links.release(sim, &host, &others);
                 self.shared.note(&host, Kind::Heal, "goes on");
             }
-            Cure::Quiet => sim.set_fail_rate(0.0),
+            Cure::Quiet => self.quiet(sim),
             Cure::Hasten => sim.set_max_message_latency(self.shared.scenario.latency_max),
             Cure::Start(hosts) => hosts.iter().for_each(|host| self.come_back(sim, host)),
-            Cure::CalmDisk(host) => self.shared.servers[&host].disk.set_faults(healthy()),
-            Cure::TurnBack(host, milliseconds) => self.shared.servers[&host].clock.step(-milliseconds),
-            Cure::Steady(host) => self.shared.servers[&host].clock.set_drift(0),
+            Cure::CalmDisk(host) => self.shared.disk(&host).set_faults(healthy()),
+            Cure::TurnBack(host, milliseconds) => self.shared.step_clock(&host, -milliseconds),
+            Cure::Steady(host) => self.shared.host_clock(&host).set_drift(0),
+            Cure::Wake(host, longer, directions) => self.wake(sim, &host, longer, &directions),
             Cure::Unloop(host) => drop(self.looping.remove(&host)),
             Cure::Sign(host) => self.shared.servers[&host].signing.fail(false),
             Cure::Undo(datacenter, action) => self.shared.ask_operator(Job::Undo(datacenter, action)),
         }
+    }
+
+    pub(super) fn quiet(&self, sim: &mut Sim) {
+        sim.set_fail_rate(0.0);
+        self.shared.set_lossy(false);
     }
 
     fn members(&self, datacenter: usize) -> Vec<String> {
@@ -385,8 +399,9 @@ impl Injector {
         others.flat_map(|other| self.members(other)).collect()
     }
 
-    fn others(&self, host: &str) -> Vec<String> {
-        let others = self.shared.servers.keys().filter(|other| *other != host).cloned();
+    pub(super) fn others(&self, host: &str) -> Vec<String> {
+        let all = self.shared.servers.keys().chain(self.shared.agents.keys());
+        let others = all.filter(|other| *other != host).cloned();
         others.chain(crate::workloads::client_hosts(&self.shared)).collect()
     }
 
@@ -404,7 +419,7 @@ impl Injector {
     }
 }
 
-fn both_ways(pairs: &[(String, String)]) -> Vec<Direction> {
+pub(super) fn both_ways(pairs: &[(String, String)]) -> Vec<Direction> {
     pairs.iter().flat_map(|(one, other)| [(one.clone(), other.clone()), (other.clone(), one.clone())]).collect()
 }
 

@@ -1,6 +1,7 @@
 //! What goes wrong, when, and for how long. The whole plan is drawn from the seed before the run, so that a part of it can be
 //! replayed; whom a fault hits is decided when it begins.
 
+mod agents;
 mod draw;
 mod inject;
 mod links;
@@ -10,7 +11,7 @@ use std::time::Duration;
 use carrack_authority::Command;
 use serde::{Deserialize, Serialize};
 
-pub use self::{draw::plan, inject::Injector};
+pub use self::{agents::AgentFault, draw::plan, inject::Injector};
 
 /// A fault in its place.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -97,6 +98,8 @@ pub enum Fault {
     SignerFails(Target),
     /// The operator does something.
     Operator(Action),
+    /// Something befalls the agent with this number.
+    Agent(usize, AgentFault),
 }
 
 /// A persisted step of a plan, after which a leader may fall.
@@ -252,6 +255,7 @@ impl Fault {
             Self::Operator(Action::LimitRate(_)) => "rate limit",
             Self::Operator(Action::LeafHours(_)) => "shorter leaves",
             Self::Operator(Action::Herd(_)) => "herd",
+            Self::Agent(_, fault) => fault.class(),
         }
     }
 }

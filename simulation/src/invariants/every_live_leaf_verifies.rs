@@ -18,7 +18,7 @@ use super::{Invariant, Scene, path};
 use crate::workloads::Leaf;
 
 /// The invariant's name.
-pub(super) const NAME: &str = "every_live_leaf_verifies";
+pub const NAME: &str = "every_live_leaf_verifies";
 /// How much simulated time passes between two leaves.
 const EVERY_MICROS: u64 = 2_000_000;
 /// The leaves that are looked at when the run ends.
@@ -80,12 +80,7 @@ fn check(scene: &Scene<'_>, leaf: &Leaf) {
 }
 
 /// Verifies a chain with both validators, by the product's as a client's; the other one wants it to be good for a server, too.
-pub(super) fn verify_twice(
-    leaf: &[u8],
-    intermediates: &[&[u8]],
-    anchors: &[&[u8]],
-    now: Timestamp,
-) -> Result<(), String> {
+pub fn verify_twice(leaf: &[u8], intermediates: &[&[u8]], anchors: &[&[u8]], now: Timestamp) -> Result<(), String> {
     verify_path(leaf, intermediates, anchors, now, Usage::Client).map_err(|error| error.to_string())?;
     let chain: Vec<&[u8]> = std::iter::once(leaf).chain(intermediates.iter().copied()).collect();
     let seconds = i64::try_from(now.seconds()).map_err(|_| "the time is past the end of X.509's")?;

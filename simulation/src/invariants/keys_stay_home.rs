@@ -61,12 +61,14 @@ impl Invariant for KeysStayHome {
     fn finished(&mut self, scene: &Scene<'_>) {
         // Keys that were made after something was written: everything that still lies on a disk is searched again.
         self.searched.clear();
-        for server in scene.shared.servers.values() {
-            let view = server.disk.view();
+        let servers = scene.shared.servers.values().map(|server| (&server.host, &server.disk));
+        let agents = scene.shared.agents.values().map(|agent| (&agent.host, &agent.disk));
+        for (host, disk) in servers.chain(agents) {
+            let view = disk.view();
             let files = view.written.files.values().flat_map(|files| files.values());
             let all = view.written.log.values().chain(view.written.torn.values()).chain(view.written.slots.values());
             for bytes in all.chain(files) {
-                self.search(scene.shared, &format!("the disk of {}", server.host), bytes);
+                self.search(scene.shared, &format!("the disk of {host}"), bytes);
             }
         }
     }

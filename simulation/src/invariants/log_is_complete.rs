@@ -68,7 +68,7 @@ impl Invariant for LogIsComplete {
     }
 
     fn told(&mut self, scene: &Scene<'_>, told: &Told) {
-        let Told::LeafReceived { certificate, .. } = told else { return };
+        let (Told::LeafReceived { certificate, .. } | Told::LeafOfAgent { certificate, .. }) = told else { return };
         let Ok(facts) = CertificateFacts::read(certificate.as_bytes()) else { return };
         if self.received.insert(facts.serial, certificate.digest()).is_some() {
             scene.shared.violate(NAME, format!("two leaves with the serial {} were received", facts.serial));

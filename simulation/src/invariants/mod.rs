@@ -5,8 +5,10 @@
 mod committed_immutable;
 mod committed_on_quorum;
 mod constraints_hold;
+pub mod decision;
+mod deny_takes_effect;
 mod election_safety;
-mod every_live_leaf_verifies;
+pub mod every_live_leaf_verifies;
 mod every_voter_can_unseal;
 mod exactly_one_active_root;
 mod halt_halts;
@@ -23,6 +25,7 @@ mod no_reissue_storm;
 mod path;
 pub mod received;
 mod rejected_changes_nothing;
+mod renewals_part;
 mod same_index_same_state;
 mod secondary_is_honest;
 mod secrets_hashed;
@@ -37,6 +40,7 @@ mod testing;
 mod trust_domain_constant;
 mod view;
 mod vote_monotonic;
+mod wakes_its_own;
 mod written;
 
 use std::{collections::BTreeMap, sync::Arc};
@@ -133,6 +137,8 @@ impl Datacenter {
             Box::new(log_time_monotonic::LogTimeMonotonic::default()),
             Box::new(every_voter_can_unseal::EveryVoterCanUnseal::default()),
             Box::new(no_reissue_storm::NoReissueStorm::default()),
+            Box::new(deny_takes_effect::DenyTakesEffect::default()),
+            Box::new(wakes_its_own::WakesItsOwn::default()),
             Box::new(no_queue_grows::NoQueueGrows),
             Box::new(situations::Situations::default()),
         ];
@@ -164,6 +170,7 @@ impl Invariants {
             Box::new(every_live_leaf_verifies::EveryLiveLeafVerifies::default()),
             Box::new(keys_stay_home::KeysStayHome::new(keys)),
             Box::new(secrets_hashed::SecretsHashed::default()),
+            Box::new(renewals_part::RenewalsPart),
         ];
         let datacenters = (0..shared.scenario.datacenters()).map(|number| Datacenter::new(&shared, number)).collect();
         Self { shared, datacenters, federation, views: BTreeMap::new(), steps: 0 }
@@ -189,6 +196,11 @@ impl Invariants {
     fn follow_disks(&mut self) -> Vec<String> {
         let shared = self.shared.clone();
         let mut busy = Vec::new();
+        for (host, agent) in &shared.agents {
+            for event in agent.disk.journal() {
+                self.between(agent.datacenter, |invariant, scene| invariant.disk(scene, host, &event));
+            }
+        }
         for (host, server) in &shared.servers {
             let events = server.disk.journal();
             for event in &events {
@@ -256,6 +268,13 @@ impl Invariants {
         let datacenter = &mut self.datacenters[at];
         datacenter.each(&self.shared, &mut call);
         let scene = Scene { shared: &self.shared, datacenter: at, stores: &datacenter.stores, views: &self.views };
+        self.federation.iter_mut().for_each(|invariant| call(&mut **invariant, &scene));
+    }
+
+    /// What happened in one datacenter, and is the concern of what must hold between all of them alone.
+    fn between(&mut self, at: usize, mut call: impl FnMut(&mut dyn Invariant, &Scene<'_>)) {
+        let stores = &self.datacenters[at].stores;
+        let scene = Scene { shared: &self.shared, datacenter: at, stores, views: &self.views };
         self.federation.iter_mut().for_each(|invariant| call(&mut **invariant, &scene));
     }
 

@@ -14,7 +14,7 @@ use carrack_authority::{
     federation::{Change, Page, Table},
     id::{Revision, Serial},
     issuance::{Grant, Issuance},
-    spiffe::{Identity, SpiffePath},
+    spiffe::{Identity, Name, SpiffePath},
     time::Timestamp,
 };
 
@@ -43,6 +43,8 @@ pub(super) struct NoIssueAfterDelete {
 /// the same secret.
 #[derive(Default)]
 struct Tokens {
+    /// The agents that may have certificates of their own.
+    agents: BTreeSet<Name>,
     own: BTreeMap<AccessorId, Token>,
     followed: BTreeMap<AccessorId, Token>,
 }
@@ -80,6 +82,8 @@ impl Invariant for NoIssueAfterDelete {
                         self.deleted.insert(*accessor, scene.shared.clock.micros());
                     }
                 }
+                (Command::AdmitAgent { node, .. }, Outcome::Done) => drop(tokens.agents.insert(node.clone())),
+                (Command::RemoveAgent { node, .. }, Outcome::Done) => drop(tokens.agents.remove(node)),
                 (Command::FollowPrimary(followed), Outcome::Done) => {
                     if let Change::Tokens { page, put, deleted } = &followed.change {
                         follow(&mut tokens.followed, page.as_ref(), put, deleted);
@@ -100,7 +104,10 @@ impl Invariant for NoIssueAfterDelete {
                     if self.recorded.insert(issuance.serial) =>
                 {
                     let now = applied.after.now();
-                    let judged = judge(tokens, issuance, now).and_then(|token| is_fresh(scene, applied, token, now));
+                    let judged = match &*issuance.grant {
+                        Grant::Agent(node) => judge_agent(tokens, issuance, node),
+                        _ => judge(tokens, issuance, now).and_then(|token| is_fresh(scene, applied, token, now)),
+                    };
                     if let Err(text) = judged {
                         let name = datacenter_name(scene.datacenter);
                         scene.shared.violate(NAME, format!("{name}, entry {}: {text}", applied.index));
@@ -119,6 +126,18 @@ fn follow(tokens: &mut BTreeMap<AccessorId, Token>, page: Option<&Page>, put: &[
     }
     tokens.retain(|accessor, _| !deleted.contains(accessor));
     tokens.extend(put.iter().map(|token| (token.accessor, token.clone())));
+}
+
+/// An agent may have a certificate of its own name alone, while it is one.
+fn judge_agent(tokens: &Tokens, issuance: &Issuance, node: &Name) -> Result<(), String> {
+    let is_own = matches!(
+        &*issuance.identity,
+        Identity::Spiffe(id) if matches!(&id.path, SpiffePath::Agent { node: named, .. } if named == node)
+    );
+    match is_own && tokens.agents.contains(node) {
+        true => Ok(()),
+        false => Err(format!("the leaf {} of {} is recorded for the agent {node}", issuance.serial, issuance.identity)),
+    }
 }
 
 fn judge<'a>(tokens: &'a Tokens, issuance: &Issuance, now: Timestamp) -> Result<&'a Token, String> {
@@ -200,6 +219,23 @@ mod tests {
         decide(&[put("db"), record(1)]).expect_broken(NAME);
         let other = issuance_of(1, "spiffe://x.example/ns/default/dc/dc1/svc/db");
         decide(&[put("web"), Command::RecordIssuance(other)]).expect_broken(NAME);
+    }
+
+    #[test]
+    fn an_agent_has_certificates_of_its_own_name_from_its_admission_to_its_removal() {
+        let (node, digest) = (Name::parse("node", "n1").unwrap(), carrack_authority::id::Digest([1; 32]));
+        let admit = || Command::AdmitAgent { secret: digest, node: node.clone(), public_key: digest };
+        let of = |identity: &str, serial| {
+            let grant = Grant::Agent(node.clone()).into();
+            Command::RecordIssuance(Issuance { grant, ..issuance_of(serial, identity) })
+        };
+        let own = "spiffe://x.example/agent/client/dc/dc1/id/n1";
+        let remove = Command::RemoveAgent { node: node.clone(), expected: Revision(0) };
+        decide(&[admit(), of(own, 1)]).expect_good();
+        decide(&[of(own, 1)]).expect_broken(NAME);
+        decide(&[admit(), remove, of(own, 1)]).expect_broken(NAME);
+        decide(&[admit(), of("spiffe://x.example/agent/client/dc/dc1/id/n2", 1)]).expect_broken(NAME);
+        decide(&[admit(), of("spiffe://x.example/ns/default/dc/dc1/svc/web", 1)]).expect_broken(NAME);
     }
 
     fn heard(page: Option<Page>, put: &[&str], deleted: &[AccessorId]) -> Command {

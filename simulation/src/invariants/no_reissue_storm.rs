@@ -1,11 +1,15 @@
 //! Nothing is issued again and again: of an identity there are no more records than clients have asked for leaves, and a server gets
-//! at most three issuers and three server certificates while the first of them lives (it renews twice in a life).
+//! at most three issuers and three server certificates while the first of them lives (it renews twice in a life). An agent has at most
+//! three leaves of one identity and token recorded in the life of one, and one more for each of its starts, for each server that it
+//! has lost (what was recorded and never came is recorded again), and for each issuer that it is told to leave.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use carrack_authority::{
     Command, Outcome,
     id::{NodeId, Serial},
+    issuance::{Holder, Issuance, Keeper},
+    spiffe::Name,
     time::Timestamp,
 };
 
@@ -18,6 +22,10 @@ use super::{
 const NAME: &str = "no_reissue_storm";
 /// The certificates of one server that may begin while another one lives: its renewals, and one after a start.
 const LIVING_MAX: usize = 4;
+/// The leaves of one identity that an agent may have recorded in the life of one.
+const AGENT_LEAVES_MAX: usize = 3;
+/// An agent whose clock is behind by more takes every leaf for one of the future, and keeps none.
+const BEHIND_MS: i64 = 30_000;
 
 /// See the module.
 #[derive(Default)]
@@ -25,6 +33,10 @@ pub(super) struct NoReissueStorm {
     asked: BTreeMap<String, u64>,
     recorded: BTreeMap<String, u64>,
     serials: BTreeSet<Serial>,
+    /// When an agent's leaves were recorded.
+    of_agents: BTreeMap<(String, Holder), Vec<Timestamp>>,
+    /// Agents whose clocks were behind once.
+    behind: BTreeSet<Name>,
     /// When the certificates of a server that were recorded last began and end, the oldest first.
     servers: BTreeMap<(NodeId, &'static str), Vec<(Timestamp, Timestamp)>>,
 }
@@ -35,7 +47,7 @@ impl Invariant for NoReissueStorm {
         for (proposal, outcome) in applied.commands.proposals.iter().zip(&*applied.outcomes) {
             let judged = match (&proposal.command, outcome) {
                 (Command::RecordIssuance(issuance), Outcome::Recorded { .. }) => {
-                    self.count(issuance.serial, issuance.identity.to_string())
+                    self.count(scene, issuance, applied.after.now())
                 }
                 (Command::RecordIssuer(signed), Outcome::Done) => {
                     self.add((signed.node, "issuers"), now, signed.not_after)
@@ -59,9 +71,13 @@ impl Invariant for NoReissueStorm {
 }
 
 impl NoReissueStorm {
-    fn count(&mut self, serial: Serial, identity: String) -> Result<(), String> {
-        if !self.serials.insert(serial) {
+    fn count(&mut self, scene: &Scene<'_>, issuance: &Issuance, now: Timestamp) -> Result<(), String> {
+        if !self.serials.insert(issuance.serial) {
             return Ok(());
+        }
+        let identity = issuance.identity.to_string();
+        if let Keeper::Agent(node) = &issuance.holder.keeper {
+            return self.count_of_agent(scene, node, issuance, now);
         }
         let asked = self.asked.get(&identity).copied().unwrap_or(0);
         let recorded = self.recorded.entry(identity.clone()).or_default();
@@ -70,6 +86,36 @@ impl NoReissueStorm {
             return Ok(());
         }
         Err(format!("{recorded} leaves of {identity} were recorded, {asked} were asked for"))
+    }
+
+    fn count_of_agent(
+        &mut self,
+        scene: &Scene<'_>,
+        node: &Name,
+        issuance: &Issuance,
+        now: Timestamp,
+    ) -> Result<(), String> {
+        let agent = scene.shared.agents_of(scene.datacenter).find(|agent| agent.name == node.as_str());
+        let Some(agent) = agent else { return Err(format!("a leaf is recorded for {node}, which is no agent")) };
+        if agent.clock.ahead() < -BEHIND_MS {
+            self.behind.insert(node.clone());
+        }
+        let life = issuance.not_after.since(issuance.not_before);
+        let key = (issuance.identity.to_string(), Holder::clone(&issuance.holder));
+        let recorded = self.of_agents.entry(key).or_default();
+        recorded.retain(|at| at.plus(life) > now);
+        recorded.push(now);
+        let bundle = agent.knows().and_then(|knows| knows.followed.bundle());
+        let left = bundle.map_or(0, |bundle| bundle.told.leaving.len());
+        let lost = usize::try_from(agent.starts() + agent.all_connections()).unwrap_or(usize::MAX);
+        let (count, excused) = (recorded.len(), lost.saturating_add(left));
+        if self.behind.contains(node) || count <= AGENT_LEAVES_MAX.saturating_add(excused) {
+            return Ok(());
+        }
+        Err(format!(
+            "{} has had {count} leaves of {} recorded in the life of one, and has started, lost its server or been told to leave an issuer {excused} times",
+            agent.host, issuance.identity
+        ))
     }
 
     fn add(&mut self, whose: (NodeId, &'static str), now: Timestamp, not_after: Timestamp) -> Result<(), String> {

@@ -57,7 +57,7 @@ fn is_any_clock_behind(shared: &Shared) -> bool {
 }
 
 /// What a leaf has that was not asked for, or lacks.
-fn differs(facts: &CertificateFacts, identity: &Identity, key: &PublicKey) -> Option<String> {
+pub fn differs(facts: &CertificateFacts, identity: &Identity, key: &PublicKey) -> Option<String> {
     let is_both = [Purpose::ClientAuth, Purpose::ServerAuth].iter().all(|it| facts.purposes.contains(it));
     let what = if facts.uris != [identity.to_string()] || !facts.dns_names.is_empty() || !facts.ip_addresses.is_empty()
     {
@@ -74,7 +74,8 @@ fn differs(facts: &CertificateFacts, identity: &Identity, key: &PublicKey) -> Op
     Some(format!("{identity} was asked for, the leaf has {what}"))
 }
 
-fn nests(shared: &Shared, facts: &CertificateFacts, leaf: &Leaf) {
+/// Finds a chain whose parts do not follow each other, or whose lives do not nest.
+pub fn nests(shared: &Shared, facts: &CertificateFacts, leaf: &Leaf) {
     let mut inner = facts.clone();
     for outer in leaf.chain.iter().filter_map(|der| CertificateFacts::read(der.as_bytes()).ok()) {
         if inner.issuer != outer.subject || inner.authority_key_id != outer.key_id {

@@ -8,7 +8,7 @@ use std::sync::{
 
 use bytes::Bytes;
 use carrack::telemetry::labels::Port;
-use carrack_authority::{State, command::Entry, key::Der, outcome::Outcome};
+use carrack_authority::{State, acl::AccessorId, command::Entry, id::Serial, key::Der, outcome::Outcome};
 use carrack_proto::stored::{self, Kind, Schema};
 use carrack_raft::ports::ApplyObserver;
 use sha2::{Digest, Sha256};
@@ -53,6 +53,17 @@ pub struct Installed {
     pub is_start: bool,
 }
 
+/// A question about a connection between two services.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Question {
+    /// Who reaches.
+    pub source: String,
+    /// Who is reached.
+    pub destination: String,
+    /// The serial of the certificate of who reaches, if it was named.
+    pub serial: Option<Serial>,
+}
+
 /// What a client did or learnt.
 #[derive(Clone, Debug)]
 pub enum Told {
@@ -78,6 +89,56 @@ pub enum Told {
         certificate: Der,
         /// When it asked.
         asked_at: u64,
+    },
+    /// An agent gave it a leaf that nobody had received before.
+    LeafOfAgent {
+        /// The number of the agent's datacenter.
+        datacenter: usize,
+        /// The identity that it asked for.
+        identity: String,
+        /// The leaf.
+        certificate: Der,
+    },
+    /// An agent gave it a good answer.
+    Served {
+        /// The number of the agent's datacenter.
+        datacenter: usize,
+        /// The agent's host.
+        agent: String,
+        /// What it asked for.
+        what: String,
+        /// The token that it showed, if that is one of those that are deleted.
+        token: Option<AccessorId>,
+        /// When it asked.
+        asked_at: u64,
+    },
+    /// A server or an agent has answered whether a connection may be.
+    Authorized {
+        /// The number of its datacenter.
+        datacenter: usize,
+        /// Its host.
+        host: String,
+        /// What was asked.
+        question: Question,
+        /// The answer.
+        is_allowed: bool,
+        /// Why, in its words.
+        reason: String,
+        /// When it was asked.
+        asked_at: u64,
+    },
+    /// A blocking query about the intentions of a destination came back.
+    Woken {
+        /// The number of the server's datacenter.
+        datacenter: usize,
+        /// The server's host.
+        host: String,
+        /// The destination.
+        destination: String,
+        /// The index that it named.
+        after: u64,
+        /// The index of the answer.
+        index: u64,
     },
     /// It learnt the secret of a token, in the secret's text form and as its bytes.
     SecretLearnt {
@@ -107,6 +168,10 @@ impl Told {
     pub const fn datacenter(&self) -> Option<usize> {
         match self {
             Self::LeafReceived { datacenter, .. }
+            | Self::LeafOfAgent { datacenter, .. }
+            | Self::Served { datacenter, .. }
+            | Self::Authorized { datacenter, .. }
+            | Self::Woken { datacenter, .. }
             | Self::HaltAcknowledged { datacenter, .. }
             | Self::ResumeAsked { datacenter } => Some(*datacenter),
             Self::Answered { .. } | Self::LeafAsked { .. } | Self::SecretLearnt { .. } => None,

@@ -42,7 +42,8 @@ pub(super) struct Trial {
 
 impl Trial {
     pub(super) fn new() -> Self {
-        let shared = Shared::new(Scenario::derive(1), WorldClock::default(), BTreeMap::new(), Keep::Last);
+        let shared =
+            Shared::new(Scenario::derive(1), WorldClock::default(), BTreeMap::new(), BTreeMap::new(), Keep::Last);
         Self { shared, stores: Stores::default(), views: BTreeMap::new() }
     }
 

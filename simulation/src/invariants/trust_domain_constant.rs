@@ -41,7 +41,11 @@ impl Invariant for TrustDomainConstant {
     }
 
     fn told(&mut self, scene: &Scene<'_>, told: &Told) {
-        let (Told::LeafReceived { identity, .. }, Some(trust_domain)) = (told, &self.trust_domain) else { return };
+        let (Told::LeafReceived { identity, .. } | Told::LeafOfAgent { identity, .. }, Some(trust_domain)) =
+            (told, &self.trust_domain)
+        else {
+            return;
+        };
         if !identity.starts_with(&format!("spiffe://{trust_domain}/")) {
             scene.shared.violate(NAME, format!("a leaf of {identity} was released, we are {trust_domain}"));
         }

@@ -1,7 +1,7 @@
 //! What clients have received and done, as far as invariants ask for it later.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     sync::Arc,
 };
 
@@ -89,6 +89,12 @@ pub(crate) struct Book {
     values: u64,
     /// The secrets of tokens that entitle to a service, by service.
     pub(crate) service_tokens: BTreeMap<String, String>,
+    /// The pairs of services whose intentions were written last.
+    pub(crate) written_pairs: VecDeque<(String, String)>,
+    /// Agents' hosts, each with its start, that have come to rest.
+    pub(crate) rested_agents: BTreeSet<(String, u32)>,
+    /// Why others have not, at the last look.
+    pub(crate) restless_agents: BTreeMap<(String, u32), String>,
 }
 
 impl Book {

@@ -178,7 +178,7 @@ pub(super) fn identity(worker: &Worker, service: &str) -> Identity {
     identity_of(&worker.shared, worker.datacenter, service)
 }
 
-fn identity_of(shared: &Shared, datacenter: usize, service: &str) -> Identity {
+pub(super) fn identity_of(shared: &Shared, datacenter: usize, service: &str) -> Identity {
     let trust_domain = shared.book().trust_domain.clone().expect("the operator has told it");
     let datacenter = Name::parse("datacenter", &datacenter_name(datacenter)).expect("it is a name");
     let service = Name::parse("service", service).expect("services of a world have names");

@@ -1,12 +1,15 @@
 //! What clients do in a world, and how the world sees that it is formed, alive, at rest.
 
+mod agent;
 mod attacker;
 mod book;
 mod configuration;
 mod handshake;
+mod intentions;
 mod issue;
 mod operator;
 mod prober;
+mod questions;
 mod registers;
 mod tokens;
 mod watch;
@@ -28,13 +31,14 @@ use carrack_raft::Role;
 use rand::{RngExt, seq::IndexedRandom};
 use tokio::time::sleep;
 
-pub(crate) use self::book::Book;
 pub use self::book::Leaf;
+pub(crate) use self::{agent::beside_agent, book::Book};
 use crate::{
     client::Client,
     random::Stream,
     world::{
         PRIMARY,
+        agent::AgentHost,
         server::{Phase, Server},
         shared::{Shared, Stage},
     },
@@ -83,6 +87,9 @@ async fn run_client(shared: Arc<Shared>, number: usize) -> turmoil::Result {
         tokio::task::spawn_local(prober::run(worker("prober"))),
         tokio::task::spawn_local(watch::run(worker("watch"))),
         tokio::task::spawn_local(configuration::run(worker("configuration"))),
+        tokio::task::spawn_local(intentions::write(worker("intentions"))),
+        tokio::task::spawn_local(intentions::watch(worker("watch intentions"))),
+        tokio::task::spawn_local(questions::of_server(worker("questions"))),
     ];
     for work in works {
         work.await?;
@@ -155,6 +162,20 @@ pub fn is_at_rest(shared: &Shared) -> bool {
         && shared.book().has_read_registers
         && datacenters(shared).all(|datacenter| rests(shared, datacenter))
         && has_converged(shared)
+        && agents(shared).all(|agent| agent_rests(shared, agent))
+}
+
+fn agents(shared: &Shared) -> impl Iterator<Item = &Arc<AgentHost>> {
+    shared.agents.values().filter(|agent| agent.belongs())
+}
+
+/// Whether an agent has come back to its servers, and its workloads have found everything there.
+fn agent_rests(shared: &Shared, agent: &AgentHost) -> bool {
+    agent.phase() == Phase::Running && agent::has_come_back(shared, agent) && agent_rests_by(&shared.book(), agent)
+}
+
+fn agent_rests_by(book: &Book, agent: &AgentHost) -> bool {
+    book.rested_agents.contains(&(agent.host.clone(), agent.starts()))
 }
 
 fn rests(shared: &Shared, datacenter: usize) -> bool {
@@ -314,6 +335,12 @@ pub fn standing(shared: &Shared) -> String {
             context.troubles.list(),
         )
     });
+    let book = shared.book();
+    let agents = agents(shared).filter(|agent| !agent_rests_by(&book, agent)).map(|agent| {
+        let reason = book.restless_agents.get(&(agent.host.clone(), agent.starts()));
+        format!("the agent {} is {:?} and follows {:?}: {reason:?}", agent.host, agent.phase(), agent.connection())
+    });
+    let agents: Vec<String> = agents.collect();
     let open = format!("{} open jobs", shared.open_jobs());
-    lines.chain(std::iter::once(open)).collect::<Vec<_>>().join("; ")
+    lines.chain(agents).chain(std::iter::once(open)).collect::<Vec<_>>().join("; ")
 }

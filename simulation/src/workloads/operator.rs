@@ -7,7 +7,7 @@ use std::{sync::Arc, time::Duration};
 
 use carrack::{
     api::http::span,
-    server::{federation_token::FederationTokenText, join_token::JoinTokenText},
+    server::{agent_token::AgentTokenText, federation_token::FederationTokenText, join_token::JoinTokenText},
 };
 use carrack_authority::{issuer::IssuerPhase, root::Ca, x509::pem};
 use futures::future::join_all;
@@ -72,6 +72,7 @@ impl Operator {
             }
             tokio::task::spawn_local(life::prove(self.shared.clone(), datacenter));
         }
+        self.join_agents().await?;
         self.shared.book().is_formed = true;
         self.shared.mark(Mark::Formed);
         Ok(())
@@ -114,6 +115,26 @@ impl Operator {
         let others: Vec<Arc<Server>> = self.shared.servers_of(datacenter).take(members).skip(1).cloned().collect();
         for server in &others {
             self.join(server, Instant::now() + JOB_WITHIN).await?;
+        }
+        Ok(())
+    }
+
+    /// Gives every agent its token, and waits until each has joined.
+    async fn join_agents(&mut self) -> Result<(), String> {
+        for agent in self.shared.agents.values().cloned().collect::<Vec<_>>() {
+            let (path, body) = ("/v1/carrack/agent-token", json!({"NodeName": agent.name}));
+            let deadline = Instant::now() + JOB_WITHIN;
+            let answer = self.until_done(agent.datacenter, deadline, "PUT", path, Some(body)).await?;
+            let token: AgentTokenText =
+                answer.json()["Token"].as_str().unwrap_or_default().parse().map_err(|error| format!("{error}"))?;
+            let (what, bytes) = ("an agent token".to_owned(), token.secret.to_vec());
+            let text = token.expose_text().to_string();
+            self.shared.saw(Seen::Told(Told::SecretLearnt { what, bytes, text }));
+            agent.will_join(token);
+            self.shared.order(Order::Start(agent.host.clone()));
+            while agent.knows().is_none() {
+                sleep(LOOK).await;
+            }
         }
         Ok(())
     }

@@ -1,6 +1,7 @@
 //! A world: hosts of servers and clients on one simulated network, the faults that are planned for it, and the checks after every
 //! step. It forms a datacenter, lives through its faults, is healed in part, and must come to rest.
 
+pub mod agent;
 pub mod clock;
 mod ending;
 pub mod network;
@@ -22,6 +23,7 @@ use rand::RngExt;
 
 pub use self::ending::Report;
 use self::{
+    agent::AgentHost,
     clock::{HostClock, WorldClock},
     roles::Roles,
     server::{Phase, Server},
@@ -78,11 +80,16 @@ impl World {
             .build();
         let clock = WorldClock::default();
         let servers = servers(&scenario, &clock);
-        let shared = Arc::new(Shared::new(scenario, clock, servers, keep));
+        let agents = agents(&scenario, &clock);
+        let shared = Arc::new(Shared::new(scenario, clock, servers, agents, keep));
         let keys = KeyRegistry::default();
         for server in shared.servers.values() {
             let (server, shared, keys) = (server.clone(), shared.clone(), keys.clone());
             sim.host(server.host.clone(), move || server.clone().run(shared.clone(), keys.clone()));
+        }
+        for agent in shared.agents.values() {
+            let (agent, shared, keys) = (agent.clone(), shared.clone(), keys.clone());
+            sim.host(agent.host.clone(), move || agent.clone().run(shared.clone(), keys.clone()));
         }
         workloads::hosts(&mut sim, &shared);
         lengthen_wan(&sim, &shared);
@@ -174,6 +181,7 @@ impl World {
         }
         self.shared.clock.set(self.sim.elapsed());
         self.roles.follow(&self.shared);
+        self.shared.agents.values().for_each(|agent| agent.look(&self.shared));
         self.end_the_dying();
         self.obey();
         self.invariants.step();
@@ -186,6 +194,7 @@ impl World {
         for server in dying {
             self.sim.crash(server.host.as_str());
             server.killed();
+            self.shared.disturb(&server.host);
         }
     }
 
@@ -196,7 +205,7 @@ impl World {
                 Order::Kill(host) => kill(&mut self.sim, &self.shared, &host, Power::Stays),
                 Order::Wipe(host) => {
                     kill(&mut self.sim, &self.shared, &host, Power::Stays);
-                    self.shared.servers[&host].disk.wipe();
+                    self.shared.disk(&host).wipe();
                     self.shared.note(&host, Kind::Process, "has an empty disk");
                 }
             }
@@ -213,8 +222,15 @@ pub(crate) enum Power {
     Goes,
 }
 
-/// Starts a server's process, unless there is one.
+/// Starts the process of a server or an agent, unless there is one.
 pub(crate) fn start(sim: &mut turmoil::Sim<'static>, shared: &Shared, host: &str) {
+    if let Some(agent) = shared.agents.get(host) {
+        if !agent.is_up() {
+            agent.starting(shared.clock.micros());
+            sim.bounce(host);
+        }
+        return;
+    }
     let server = &shared.servers[host];
     if !server.is_up() {
         server.starting();
@@ -222,15 +238,19 @@ pub(crate) fn start(sim: &mut turmoil::Sim<'static>, shared: &Shared, host: &str
     }
 }
 
-/// Ends a server's process at once.
+/// Ends the process of a server or an agent at once.
 pub(crate) fn kill(sim: &mut turmoil::Sim<'static>, shared: &Shared, host: &str, power: Power) {
-    let server = &shared.servers[host];
     sim.crash(host);
+    let disk = shared.disk(host);
     match power {
-        Power::Stays => server.disk.kill(),
-        Power::Goes => server.disk.crash(),
+        Power::Stays => disk.kill(),
+        Power::Goes => disk.crash(),
     }
-    server.killed();
+    match shared.agents.get(host) {
+        Some(agent) => agent.killed(),
+        None => shared.servers[host].killed(),
+    }
+    shared.disturb(host);
     let how = if power == Power::Goes { "loses its power" } else { "is killed" };
     shared.note_detail(host, Kind::Process, Detail::Life(Life::Gone), how);
 }
@@ -268,6 +288,17 @@ fn servers(scenario: &Scenario, clock: &WorldClock) -> BTreeMap<String, Arc<Serv
     servers.collect()
 }
 
+fn agents(scenario: &Scenario, clock: &WorldClock) -> BTreeMap<String, Arc<AgentHost>> {
+    let homes = scenario.mesh.agents.iter().enumerate().map(|(number, datacenter)| {
+        let name = format!("agent{}", number + 1);
+        let host = host_name(*datacenter, &name);
+        let disk = Disk::new(&host, Seed(scenario.seed));
+        let agent = AgentHost::new(*datacenter, &name, &host, disk, HostClock::new(clock.clone()));
+        (host, Arc::new(agent))
+    });
+    homes.collect()
+}
+
 fn config(scenario: &Scenario, datacenter: usize, name: &str, host: &str) -> Config {
     let is_alone = scenario.federation.secondaries.is_empty();
     let mut flags = BTreeMap::from([
@@ -280,6 +311,9 @@ fn config(scenario: &Scenario, datacenter: usize, name: &str, host: &str) -> Con
     ]);
     if is_alone {
         flags.insert("listen.wan", "off".to_owned());
+    }
+    if scenario.mesh.allows_by_default {
+        flags.insert("default_intention_policy", "allow".to_owned());
     }
     if let Some(most) = scenario.federation.token_staleness_max {
         flags.insert("acl.token_staleness_max", format!("{}s", most.as_secs()));

@@ -4,15 +4,20 @@ use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU8, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering},
     },
 };
 
 use carrack_authority::{command::Entry, id::NodeId};
 use carrack_raft::{Role, Status};
 
-use super::{clock::WorldClock, server::Server};
+use super::{
+    agent::AgentHost,
+    clock::{HostClock, WorldClock},
+    server::Server,
+};
 use crate::{
+    disk::Disk,
     faults::{Action, Step},
     invariants::seen::Seen,
     marks::{Mark, Marks},
@@ -37,11 +42,11 @@ pub struct Violation {
 /// What a host asks of the driver, which alone may start and end hosts.
 #[derive(Clone, Debug)]
 pub enum Order {
-    /// Starts a server's process.
+    /// Starts the process of a server or an agent.
     Start(String),
-    /// Ends a server's process at once.
+    /// Ends it at once.
     Kill(String),
-    /// Empties a server's disk. Its process must not run.
+    /// Ends it at once and empties its disk.
     Wipe(String),
 }
 
@@ -117,6 +122,8 @@ pub struct Shared {
     pub clock: WorldClock,
     /// Every server that may ever run, by its host name.
     pub servers: BTreeMap<String, Arc<Server>>,
+    /// Every agent that may ever run, by its host name.
+    pub agents: BTreeMap<String, Arc<AgentHost>>,
     /// Which situations were hit.
     pub marks: Marks,
     trace: Mutex<Trace>,
@@ -134,16 +141,28 @@ pub struct Shared {
     /// The roots of each datacenter's server CA, as PEM.
     server_cas: Mutex<BTreeMap<usize, String>>,
     seen: Mutex<Vec<Seen>>,
+    /// When something last befell the links or the machine of a server.
+    disturbed: Mutex<BTreeMap<String, u64>>,
+    is_lossy: AtomicBool,
 }
 
 impl Shared {
     /// A world's shared part, before anything has happened.
-    pub fn new(scenario: Scenario, clock: WorldClock, servers: BTreeMap<String, Arc<Server>>, keep: Keep) -> Self {
+    pub fn new(
+        scenario: Scenario,
+        clock: WorldClock,
+        servers: BTreeMap<String, Arc<Server>>,
+        agents: BTreeMap<String, Arc<AgentHost>>,
+        keep: Keep,
+    ) -> Self {
         Self {
             seed: Seed(scenario.seed),
             scenario,
             clock,
             servers,
+            agents,
+            disturbed: Mutex::default(),
+            is_lossy: AtomicBool::new(false),
             marks: Marks::default(),
             trace: Mutex::new(Trace::new(keep)),
             violations: Mutex::default(),
@@ -271,6 +290,66 @@ impl Shared {
     /// Who fell into the trap.
     pub fn take_trapped(&self) -> Option<String> {
         lock(&self.trap).trapped.take()
+    }
+
+    /// The disk of a server or an agent.
+    pub fn disk(&self, host: &str) -> &Disk {
+        match self.agents.get(host) {
+            Some(agent) => &agent.disk,
+            None => &self.servers[host].disk,
+        }
+    }
+
+    /// Notes that something befalls the links or the machine of a host: what was on its way may be lost with its connection.
+    pub fn disturb(&self, host: &str) {
+        let now = self.clock.micros();
+        match self.agents.get(host) {
+            Some(agent) => agent.disturb(now),
+            None => drop(lock(&self.disturbed).insert(host.to_owned(), now)),
+        }
+    }
+
+    /// Notes that something befalls every link.
+    pub fn disturb_all(&self) {
+        self.servers.keys().chain(self.agents.keys()).for_each(|host| self.disturb(host));
+    }
+
+    /// Whether any message may be lost.
+    pub fn set_lossy(&self, is_lossy: bool) {
+        if self.is_lossy.swap(is_lossy, Ordering::Relaxed) != is_lossy {
+            self.disturb_all();
+        }
+    }
+
+    /// Whether any message may be lost now.
+    pub fn is_lossy(&self) -> bool {
+        self.is_lossy.load(Ordering::Relaxed)
+    }
+
+    /// Sets the clock of a server or an agent by so many milliseconds.
+    pub fn step_clock(&self, host: &str, milliseconds: i64) {
+        match self.agents.get(host) {
+            Some(agent) => agent.step_clock(milliseconds, self.clock.micros()),
+            None => self.servers[host].clock.step(milliseconds),
+        }
+    }
+
+    /// The clock of a server or an agent.
+    pub fn host_clock(&self, host: &str) -> &HostClock {
+        match self.agents.get(host) {
+            Some(agent) => &agent.clock,
+            None => &self.servers[host].clock,
+        }
+    }
+
+    /// When something last befell a server or its links.
+    pub fn disturbed_at(&self, server: &str) -> u64 {
+        lock(&self.disturbed).get(server).copied().unwrap_or(0)
+    }
+
+    /// The agents of a datacenter that the operator has given a token.
+    pub fn agents_of(&self, datacenter: usize) -> impl Iterator<Item = &Arc<AgentHost>> {
+        self.agents.values().filter(move |agent| agent.datacenter == datacenter && agent.belongs())
     }
 
     /// The servers that may run in a datacenter.

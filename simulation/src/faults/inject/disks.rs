@@ -61,7 +61,7 @@ impl Injector {
 }
 
 /// A disk without faults: it takes its time to sync.
-pub(super) fn healthy() -> DiskFaults {
+pub(in crate::faults) fn healthy() -> DiskFaults {
     DiskFaults {
         sync_time_min: Duration::from_micros(200),
         sync_time_max: Duration::from_millis(4),

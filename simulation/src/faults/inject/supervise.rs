@@ -17,6 +17,8 @@ use crate::{
 
 /// What a server says that came with a join token whose time is over.
 const TOKEN_HAS_ENDED: &str = "the join token is refused: it is unknown or has ended";
+/// What an agent takes for a sleep lasts longer.
+const AWAKE_AGAIN_AFTER: Duration = Duration::from_secs(61);
 /// How long a process that ended itself stays away: what a service manager waits.
 const RESTART_AFTER: Duration = Duration::from_millis(800);
 
@@ -28,14 +30,23 @@ impl Injector {
             return;
         }
         self.away.remove(host);
+        if self.shared.agents.contains_key(host) {
+            return world::start(sim, &self.shared, host);
+        }
         let server = &self.shared.servers[host];
         if server.belongs() && !matches!(server.phase(), Phase::Refused(_)) {
             world::start(sim, &self.shared, host);
         }
     }
 
-    /// Starts again what ended itself. A server that refuses its own data is joined again; one that refuses sound data is a defect.
+    /// Starts again what ended itself.
     pub(super) fn supervise(&mut self, sim: &mut Sim, now: Duration) {
+        self.supervise_servers(sim, now);
+        self.supervise_agents(sim, now);
+    }
+
+    /// A server that refuses its own data is joined again; one that refuses sound data is a defect.
+    fn supervise_servers(&mut self, sim: &mut Sim, now: Duration) {
         for server in self.shared.servers.values().cloned().collect::<Vec<_>>() {
             let host = server.host.clone();
             let stays_away = self.stays_away(&server);
@@ -52,6 +63,24 @@ impl Injector {
                 Phase::Refused(reason) if has_slept_past_its_token(&server, &reason) => self.ask_to_rejoin(&server),
                 Phase::Refused(reason) if !server.may_try_again(&reason) => self.refused(&server, &reason),
                 _ => world::start(sim, &self.shared, &host),
+            }
+        }
+    }
+
+    /// Starts again every agent that is away although nothing says so. One that refuses to start is a defect: nothing is done to its disk.
+    fn supervise_agents(&mut self, sim: &mut Sim, now: Duration) {
+        for agent in self.shared.agents.values().cloned().collect::<Vec<_>>() {
+            if agent.is_up() || !agent.has_joined() || self.away.contains_key(&agent.host) {
+                self.missed.remove(&agent.host);
+                continue;
+            }
+            if let Phase::Refused(reason) = agent.phase() {
+                let text = format!("{} refuses to start: {reason}", agent.host);
+                return self.shared.violate("sound_data_is_accepted", text);
+            }
+            let since = *self.missed.entry(agent.host.clone()).or_insert(now);
+            if now >= since + RESTART_AFTER {
+                world::start(sim, &self.shared, &agent.host);
             }
         }
     }
@@ -84,6 +113,11 @@ impl Injector {
         self.is_primary_lost = true;
         let members = self.all_members();
         members.iter().for_each(|host| world::kill(sim, &self.shared, host, Power::Goes));
+        if asleep > AWAKE_AGAIN_AFTER {
+            // Those that were off are started again like whatever ended itself.
+            drop(self.let_agents_sleep(sim));
+            self.away.clear();
+        }
         self.shared.clock.skip(asleep);
         for host in members.iter().filter(|host| self.shared.servers[*host].datacenter != PRIMARY) {
             self.start_again(sim, host);
@@ -110,12 +144,16 @@ impl Injector {
         self.looping.clear();
         self.shared.set_trap(None);
         self.links.mend_all(sim);
-        sim.set_fail_rate(0.0);
+        self.quiet(sim);
         sim.set_max_message_latency(self.shared.scenario.latency_max);
         for server in self.shared.servers.values() {
             server.disk.set_faults(healthy());
             server.clock.heal();
             server.signing.fail(false);
+        }
+        for agent in self.shared.agents.values() {
+            agent.disk.set_faults(healthy());
+            agent.clock.heal();
         }
         self.away.clear();
         self.shared.note_detail("world", Kind::Heal, Detail::AllEnded, "every fault has ended");
