@@ -314,11 +314,14 @@ impl Core {
     fn status(&self) -> Status {
         let metrics: Metrics = self.raft.metrics().borrow_watched().clone();
         let index = |id: &Option<crate::type_config::LogId>| id.as_ref().map(|id| id.index);
+        let applied = self.published.current().index;
+        // The metrics may be a moment older: what is applied is in the log, and committed.
+        let at_least_applied = |found: Option<u64>| found.max(Some(applied).filter(|applied| *applied > 0));
         Status {
             leadership: leadership_of(&metrics, self.leadership.borrow().clock),
-            last_log: metrics.last_log_index,
-            committed: index(&metrics.local_committed),
-            applied: self.published.current().index,
+            last_log: at_least_applied(metrics.last_log_index),
+            committed: at_least_applied(index(&metrics.local_committed)),
+            applied,
             snapshot: index(&metrics.snapshot),
             purged: index(&metrics.purged),
             replication: replication_of(&metrics),
