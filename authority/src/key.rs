@@ -37,6 +37,17 @@ pub struct UnknownKeyKind {
     pub bits: u32,
 }
 
+/// A name of a kind of key, as commands take it, that is not accepted.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("`{name}` is no kind of key that is accepted; accepted are {}", KeyKind::ALL.map(KeyKind::as_str).join(", "))]
+pub struct UnknownKeyName {
+    /// The name, escaped and cut.
+    pub name: String,
+}
+
+/// How much of a name that is not accepted is repeated.
+const NAME_SHOWN_CHARACTERS: usize = 32;
+
 impl KeyKind {
     /// Every accepted kind.
     pub const ALL: [Self; 6] = [Self::EcP256, Self::EcP384, Self::Ed25519, Self::Rsa2048, Self::Rsa3072, Self::Rsa4096];
@@ -58,6 +69,22 @@ impl KeyKind {
         }
     }
 
+    /// The name by which commands, messages and the wire know it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::EcP256 => "ec-p256",
+            Self::EcP384 => "ec-p384",
+            Self::Ed25519 => "ed25519",
+            Self::Rsa2048 => "rsa-2048",
+            Self::Rsa3072 => "rsa-3072",
+            Self::Rsa4096 => "rsa-4096",
+        }
+    }
+
+    fn consul_name(self) -> String {
+        format!("{}-{}", self.consul_type(), self.consul_bits())
+    }
+
     /// Consul's `PrivateKeyBits`.
     pub const fn consul_bits(self) -> u32 {
         match self {
@@ -72,20 +99,18 @@ impl KeyKind {
 
 impl fmt::Display for KeyKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Ed25519 => f.write_str("ed25519"),
-            kind => write!(f, "{}-{}", kind.consul_type(), kind.consul_bits()),
-        }
+        f.write_str(self.as_str())
     }
 }
 
 impl FromStr for KeyKind {
-    type Err = UnknownKeyKind;
+    type Err = UnknownKeyName;
 
-    /// Reads the form that `Display` writes: `ec-256`, `ed25519`, `rsa-2048`.
-    fn from_str(text: &str) -> Result<Self, UnknownKeyKind> {
-        let found = Self::ALL.into_iter().find(|kind| kind.to_string() == text);
-        found.ok_or_else(|| UnknownKeyKind { key_type: text.into(), bits: 0 })
+    /// Reads the form that `Display` writes: `ec-p256`, `ed25519`, `rsa-2048`; Consul's type and bits, as in `ec-256`, name curves too.
+    fn from_str(text: &str) -> Result<Self, UnknownKeyName> {
+        let is_named = |kind: &Self| kind.as_str() == text || kind.consul_name() == text;
+        let shown = || text.chars().take(NAME_SHOWN_CHARACTERS).collect::<String>().escape_default().to_string();
+        Self::ALL.into_iter().find(is_named).ok_or_else(|| UnknownKeyName { name: shown() })
     }
 }
 
@@ -175,6 +200,7 @@ mod tests {
     fn kinds_are_read_as_they_are_printed_and_as_consul_names_them() {
         for kind in KeyKind::ALL {
             assert_eq!(kind.to_string().parse(), Ok(kind));
+            assert_eq!(kind.consul_name().parse(), Ok(kind));
             assert_eq!(KeyKind::from_consul(kind.consul_type(), kind.consul_bits()), Ok(kind));
         }
     }
@@ -188,7 +214,13 @@ mod tests {
             let error = KeyKind::from_consul(key_type, bits).unwrap_err().to_string();
             assert!(error.contains("accepted are ec 256, ec 384, ed25519 256, rsa 2048"), "{error}");
         }
-        assert!("ec-521".parse::<KeyKind>().is_err());
+        let accepted = "accepted are ec-p256, ec-p384, ed25519, rsa-2048, rsa-3072, rsa-4096";
+        for name in ["ec-p224", "ec-p521", "ec-224", "ec-521", "rsa-1024", "rsa-8192", "EC-P256", "p256", "rsa", ""] {
+            let error = name.parse::<KeyKind>().unwrap_err().to_string();
+            assert_eq!(error, format!("`{name}` is no kind of key that is accepted; {accepted}"));
+        }
+        let error = format!("\n{}", "x".repeat(1000)).parse::<KeyKind>().unwrap_err();
+        assert_eq!(error.name, format!("\\n{}", "x".repeat(NAME_SHOWN_CHARACTERS - 1)));
     }
 
     #[test]

@@ -14,7 +14,7 @@ fn openssl_and_python_verify_leaves_of_each_kind_of_key() {
     let python = Python::with_clients().expect("the clients can be installed");
     let directory = tempfile::tempdir().expect("a temporary directory can be made");
     let cluster = Cluster::form(1);
-    for kind in ["ec-256", "ec-384", "rsa-2048"] {
+    for kind in ["ec-p256", "ec-p384", "rsa-2048"] {
         let made = LeafFiles::make_of_kind(&cluster, "web", kind, directory.path());
         assert_verified(&made, &made.roots);
         expect_openssl(&["x509", "-in", &made.leaf, "-noout", "-checkend", "259000"]);

@@ -28,7 +28,7 @@ impl LeafFiles {
     /// Panics if none is made.
     #[track_caller]
     pub fn make(cluster: &Cluster, service: &str, directory: &Path) -> Self {
-        Self::make_of_kind(cluster, service, "ec-256", directory)
+        Self::make_of_kind(cluster, service, "ec-p256", directory)
     }
 
     /// The same with a key of this kind.

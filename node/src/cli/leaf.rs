@@ -52,8 +52,8 @@ pub struct LeafGetArgs {
     /// Directory to write to
     #[arg(long, value_name = "DIR", default_value = ".")]
     pub out: PathBuf,
-    /// Kind of key: ec-256, ec-384, ed25519, rsa-2048, rsa-3072, rsa-4096
-    #[arg(long, value_name = "KIND", default_value = "ec-256")]
+    /// Kind of key: ec-p256, ec-p384, ed25519, rsa-2048, rsa-3072, rsa-4096
+    #[arg(long, value_name = "KIND", default_value = "ec-p256")]
     pub key: KeyKind,
     /// What is asked of the server.
     #[command(flatten)]

@@ -68,7 +68,7 @@ pub struct Needle {
     pub owner: Home,
     /// Its bytes.
     pub bytes: Vec<u8>,
-    /// What it is, such as `scalar of ec-256`.
+    /// What it is, such as `scalar of ec-p256`.
     pub what: Arc<str>,
 }
 
@@ -83,7 +83,7 @@ impl fmt::Debug for Needle {
 pub struct Finding {
     /// Whose it is.
     pub owner: Home,
-    /// What it is, such as `scalar of ec-256`.
+    /// What it is, such as `scalar of ec-p256`.
     pub what: Arc<str>,
     /// How it is written there.
     pub form: Form,

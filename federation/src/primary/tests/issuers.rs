@@ -131,7 +131,7 @@ async fn what_may_not_be_signed_is_refused_with_its_reason_and_leaves_no_record(
         ("dc9", asked(request(REQUEST), NEXT_ROOT), "the datacenter `dc9` is not one of this federation"),
         ("dc2", asked(der("no request"), NEXT_ROOT), "the CSR cannot be read"),
         ("dc2", asked(request(FOREIGN), NEXT_ROOT), "the request is for the trust domain `evil.org`"),
-        ("dc2", asked(request(LONG_KEY), NEXT_ROOT), "issuers have ec-256 as the CA configuration says"),
+        ("dc2", asked(request(LONG_KEY), NEXT_ROOT), "issuers have ec-p256 as the CA configuration says"),
         ("dc2", asked(request(REQUEST), KeyId([9; 20])), "there is no root"),
         ("dc2", asked(request(REQUEST), ROOT), "is retired and signs nothing more"),
     ];

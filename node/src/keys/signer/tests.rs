@@ -110,8 +110,8 @@ HqkuXxYK1R69BP0=
 fn keys_and_signers_print_no_key_bytes() {
     let key = AwsLcKeyMaker.make(KeyKind::EcP256).unwrap();
     let signer = SoftwareSigner::new(&key).unwrap();
-    assert_eq!(format!("{key:?}"), "SecretKey(ec-256, ...)");
-    assert_eq!(format!("{signer:?}"), format!("SoftwareSigner(ec-256 {}, ...)", signer.public_key().id));
+    assert_eq!(format!("{key:?}"), "SecretKey(ec-p256, ...)");
+    assert_eq!(format!("{signer:?}"), format!("SoftwareSigner(ec-p256 {}, ...)", signer.public_key().id));
 
     let broken = SecretKey::from_checked_pkcs8(KeyKind::EcP384, zeroize::Zeroizing::new(key.expose_pkcs8().to_vec()));
     let error = SoftwareSigner::new(&broken).unwrap_err();

@@ -110,7 +110,7 @@ fn a_made_key_is_found_in_der_in_pem_and_in_json_and_nothing_is_found_in_public_
         assert_eq!(registry.search(&signer.sign(b"message").unwrap()), [], "{kind}");
     }
     assert_eq!(registry.count(), 3 + 3 * 3, "one secret of each drawn key, three of each RSA key");
-    assert_eq!(format!("{:?}", registry.needles()[0]), "Needle(scalar of ec-256 of dc1/a, ...)");
+    assert_eq!(format!("{:?}", registry.needles()[0]), "Needle(scalar of ec-p256 of dc1/a, ...)");
 }
 
 #[test]
@@ -125,6 +125,6 @@ fn a_file_may_have_the_keys_of_its_host_and_of_the_pool() {
     assert_eq!(registry.search_strangers(shared.expose_pkcs8(), "b"), []);
     let found = registry.search_strangers(own.expose_pkcs8(), "b");
     assert_eq!(owners(&found), ["a"]);
-    assert_eq!((found[0].form, &*found[0].what), (Form::Raw, "scalar of ec-256"));
-    assert!(found[0].to_string().starts_with("the scalar of ec-256 of a, as Raw at byte "));
+    assert_eq!((found[0].form, &*found[0].what), (Form::Raw, "scalar of ec-p256"));
+    assert!(found[0].to_string().starts_with("the scalar of ec-p256 of a, as Raw at byte "));
 }
