@@ -5,11 +5,9 @@ use std::{fmt, sync::Arc};
 use rcgen::{CertificateParams, KeyIdMethod, SerialNumber};
 
 use super::{
-    der::DerError,
     extension::KeyUsages,
     facts::{CertificateError, CertificateFacts},
-    name::read_name,
-    signing::{SigningAdapter, SigningError, SubjectKey},
+    signing::{Names, SigningAdapter, SigningError, sign_certificate},
     validity::{NoTimeLeft, Validity},
 };
 use crate::{
@@ -73,12 +71,6 @@ pub enum IssueError {
     },
 }
 
-impl From<DerError> for IssueError {
-    fn from(error: DerError) -> Self {
-        Self::Certificate(error.into())
-    }
-}
-
 /// A certificate, with what it says as it was read back.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SignedCertificate {
@@ -93,12 +85,14 @@ pub struct SignedCertificate {
 pub(crate) struct Subject<'a> {
     pub(crate) key: &'a PublicKey,
     pub(crate) key_id: KeyId,
+    /// The name of another certificate, which this one is to have byte by byte; `None`: the template's.
+    pub(crate) name: Option<&'a Der>,
 }
 
 impl<'a> Subject<'a> {
     /// The key, named as RFC 7093 does it.
     pub(crate) const fn new(key: &'a PublicKey) -> Self {
-        Self { key, key_id: key.id }
+        Self { key, key_id: key.id, name: None }
     }
 }
 
@@ -121,7 +115,6 @@ impl CertificateAuthority {
         }
         let key_id = check_ca(&facts)?;
         let mut issuer_params = CertificateParams::default();
-        issuer_params.distinguished_name = read_name(&facts.subject)?;
         issuer_params.key_identifier_method = KeyIdMethod::PreSpecified(key_id.0.to_vec());
         let bounds = Validity { not_before: facts.not_before, not_after: facts.not_after };
         Ok(Self { certificate, facts, key_id, issuer_params, bounds, signer })
@@ -164,15 +157,14 @@ impl CertificateAuthority {
     ) -> Result<SignedCertificate, IssueError> {
         fill(&mut template, subject, serial, dates)?;
         template.use_authority_key_identifier_extension = true;
-        let adapter = SigningAdapter::new(&*self.signer);
-        let issuer = rcgen::Issuer::from_params(&self.issuer_params, &adapter);
-        let certificate =
-            template.signed_by(&SubjectKey(subject.key), &issuer).map_err(|error| adapter.explain(&error))?;
-        let signed = read_back(certificate.der(), subject, serial, dates)?;
+        let names = Names { issuer: &self.facts.subject, subject: subject.name };
+        let certificate = sign_certificate(&template, subject.key, &self.issuer_params, names, &*self.signer)?;
+        let signed = read_back(&certificate, subject, serial, dates)?;
         let differs = |what| Err(IssueError::Differs { what });
         match &signed.facts {
             facts if facts.issuer != self.facts.subject => differs("issuer"),
             facts if facts.authority_key_id != Some(self.key_id) => differs("authority key identifier"),
+            facts if subject.name.is_some_and(|name| facts.subject != *name) => differs("subject"),
             _ => Ok(signed),
         }
     }

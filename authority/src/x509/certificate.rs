@@ -8,7 +8,7 @@ use super::{
     authority::{CertificateAuthority, IssueError, SignedCertificate, Subject, sign_root},
     csr::VerifiedIssuerCsr,
     facts::CertificateFacts,
-    name::{ca_name, read_name},
+    name::ca_name,
     request::ia5,
     signing::SigningError,
     validity::Validity,
@@ -69,8 +69,6 @@ pub struct BridgeProfile<'a> {
     pub serial: Serial,
     /// The time.
     pub now: Timestamp,
-    /// How long it lives: at least as long as the longest leaf.
-    pub ttl: Duration,
 }
 
 /// Makes a root: self-signed, no path length (one would break chains over a bridge), its own subject for its own key.
@@ -94,22 +92,31 @@ pub fn issuer(root: &CertificateAuthority, profile: &IssuerProfile<'_>) -> Resul
     root.sign(template, Subject::new(key), serial, root.bounds().starting(now, ttl)?)
 }
 
-/// Cross-signs the next root by this one.
+/// Cross-signs the next root by this one, in this one's name and by its algorithm. It lasts as long as both roots do: a leaf that
+/// outlives its bridge would be served without it.
 pub fn bridge(old_root: &CertificateAuthority, profile: &BridgeProfile<'_>) -> Result<SignedCertificate, IssueError> {
-    let BridgeProfile { new_root, trust_domain, serial, now, ttl } = *profile;
+    let BridgeProfile { new_root, trust_domain, serial, now } = *profile;
     let refuse = |reason| Err(IssueError::NotACa { key: new_root.public_key.id, reason });
-    if !new_root.is_ca || !new_root.is_self_issued() {
-        return refuse("the next root is no self-signed CA certificate");
+    if !new_root.is_ca {
+        return refuse("the next root is no CA certificate");
     }
     let Some(key_id) = new_root.key_id else {
         return refuse("the next root has no subject key identifier");
     };
+    // Verifiers look for issuers by name and stop at the first one: with two roots of one name some would never find the path.
+    if new_root.subject == old_root.facts().subject {
+        return refuse("the next root has the name of this one");
+    }
+    if new_root.public_key == old_root.facts().public_key {
+        return refuse("the next root has the key of this one");
+    }
     expect_room_below(old_root.facts(), old_root.key_id(), BRIDGE_PATH_LENGTH)?;
-    let template = ca_template(read_name(&new_root.subject)?, trust_domain, Some(BRIDGE_PATH_LENGTH))?;
+    // The name is replaced by the next root's own; without one here the encoder would make the URI critical.
+    let placeholder = ca_name("carrack bridge", "", &key_id, trust_domain.as_str());
+    let template = ca_template(placeholder, trust_domain, Some(BRIDGE_PATH_LENGTH))?;
     let bounds = old_root.bounds().within(Validity { not_before: new_root.not_before, not_after: new_root.not_after });
-    let signed =
-        old_root.sign(template, Subject { key: &new_root.public_key, key_id }, serial, bounds.starting(now, ttl)?)?;
-    if signed.facts.subject == new_root.subject { Ok(signed) } else { Err(IssueError::Differs { what: "subject" }) }
+    let subject = Subject { key: &new_root.public_key, key_id, name: Some(&new_root.subject) };
+    old_root.sign(template, subject, serial, bounds.starting(now, Duration::MAX)?)
 }
 
 fn expect_room_below(ca: &CertificateFacts, key: KeyId, path_length: u8) -> Result<(), IssueError> {

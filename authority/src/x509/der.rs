@@ -9,9 +9,6 @@ pub(crate) mod tag {
     pub(crate) const BIT_STRING: u8 = 0x03;
     pub(crate) const OCTET_STRING: u8 = 0x04;
     pub(crate) const OBJECT_IDENTIFIER: u8 = 0x06;
-    pub(crate) const UTF8_STRING: u8 = 0x0c;
-    pub(crate) const PRINTABLE_STRING: u8 = 0x13;
-    pub(crate) const IA5_STRING: u8 = 0x16;
     pub(crate) const UTC_TIME: u8 = 0x17;
     pub(crate) const GENERALIZED_TIME: u8 = 0x18;
     pub(crate) const SEQUENCE: u8 = 0x30;
@@ -205,6 +202,26 @@ fn read_length(bytes: &[u8]) -> Result<(usize, &[u8]), DerError> {
     if is_minimal { Ok((length, rest)) } else { Err(DerError::BadLength) }
 }
 
+/// One element around these parts.
+pub(crate) fn write(tag: u8, parts: &[&[u8]]) -> Vec<u8> {
+    let length: usize = parts.iter().map(|part| part.len()).sum();
+    let octets = length.to_be_bytes();
+    let octets = &octets[octets.iter().take_while(|octet| **octet == 0).count()..];
+    let mut whole = Vec::with_capacity(length + octets.len() + 2);
+    whole.push(tag);
+    match octets {
+        [] => whole.push(0),
+        [short @ 0..0x80] => whole.push(*short),
+        // A length has at most eight octets.
+        long => whole.push(long.iter().fold(0x80, |count, _| count + 1)),
+    }
+    if length >= 0x80 {
+        whole.extend_from_slice(octets);
+    }
+    parts.iter().for_each(|part| whole.extend_from_slice(part));
+    whole
+}
+
 /// Checks that the bytes are exactly one well-formed element, nested at most `depth_max` deep, before anything reads them.
 pub(crate) fn check_nesting(bytes: &[u8], depth_max: usize, what: &'static str) -> Result<(), DerError> {
     let mut open: Vec<Reader<'_>> = vec![Reader::new(bytes)];
@@ -272,6 +289,17 @@ mod tests {
         assert_eq!(read(&[4, 0x85, 1, 0, 0, 0, 0]), Err(DerError::BadLength), "above 4 GiB");
         assert_eq!(read(&[4, 0x84, 0xff, 0xff, 0xff, 0xff]), Err(DerError::Truncated));
         assert_eq!(read(&[0x1f, 0x81, 1, 0]), Err(DerError::LongTag));
+    }
+
+    #[test]
+    fn what_is_written_is_read() {
+        for length in [0, 1, 0x7f, 0x80, 0xff, 0x100, 0xffff, 0x1_0000] {
+            let content = vec![7; length];
+            let (first, second) = content.split_at(length / 3);
+            let whole = write(tag::SEQUENCE, &[first, second]);
+            let read = Reader::single(&whole, tag::SEQUENCE, "it").map(|element| element.content.len());
+            assert_eq!(read, Ok(length));
+        }
     }
 
     #[test]

@@ -1,9 +1,8 @@
 //! The subjects of CA certificates: never empty, one for each key (an auto-rotated root with a reused name or key broke Istio, #19644).
 
-use rcgen::{DistinguishedName, DnType, DnValue};
+use rcgen::{DistinguishedName, DnType};
 
-use super::der::{DerError, Element, Reader, oid_numbers, tag};
-use crate::{id::KeyId, key::Der};
+use crate::id::KeyId;
 
 /// The longest common name and organization (RFC 5280 appendix A.1, ub-common-name and ub-organization-name).
 const ATTRIBUTE_CHARACTERS_MAX: usize = 64;
@@ -25,32 +24,4 @@ pub(crate) fn ca_name(what: &str, place: &str, key: &KeyId, organization: &str) 
 /// Cuts text of the grammars of this crate, which is ASCII.
 fn cut(text: &str, characters_max: usize) -> &str {
     text.get(..characters_max).unwrap_or(text)
-}
-
-/// Reads a name so that rcgen can write it again. Whoever writes it compares the bytes: what rcgen cannot express
-/// (several attributes in one set, a repeated attribute) is found there.
-pub(crate) fn read_name(name: &Der) -> Result<DistinguishedName, DerError> {
-    let mut read = DistinguishedName::new();
-    let mut sets = Reader::single(name.as_bytes(), tag::SEQUENCE, "name")?.inside();
-    while !sets.is_empty() {
-        let mut set = sets.expect(tag::SET, "name")?.inside();
-        let mut attribute = set.expect(tag::SEQUENCE, "name")?.inside();
-        set.finish("attribute of a name")?;
-        let identifier = attribute.expect(tag::OBJECT_IDENTIFIER, "name")?.content;
-        let identifier = oid_numbers(identifier).ok_or(DerError::BadValue { what: "attribute of a name" })?;
-        read.push(DnType::from_oid(&identifier), read_value(attribute.any()?)?);
-        attribute.finish("attribute of a name")?;
-    }
-    Ok(read)
-}
-
-fn read_value(element: Element<'_>) -> Result<DnValue, DerError> {
-    let bad = DerError::BadValue { what: "attribute of a name" };
-    let text = std::str::from_utf8(element.content).map_err(|_| bad.clone())?;
-    Ok(match element.tag {
-        tag::UTF8_STRING => DnValue::Utf8String(text.to_owned()),
-        tag::PRINTABLE_STRING => DnValue::PrintableString(text.try_into().map_err(|_| bad)?),
-        tag::IA5_STRING => DnValue::Ia5String(text.try_into().map_err(|_| bad)?),
-        _ => return Err(bad),
-    })
 }

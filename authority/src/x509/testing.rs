@@ -71,10 +71,10 @@ pub(crate) fn make_issuer(root: &CertificateAuthority, signer: &dyn Signer) -> S
     issuer(root, &IssuerProfile { csr: &csr, trust_domain, datacenter, server, serial, now: NOW, ttl }).unwrap()
 }
 
-/// The new root cross-signed by the old one, for a year.
+/// The new root cross-signed by the old one.
 pub(crate) fn make_bridge(old_root: &CertificateAuthority, new_root: &SignedCertificate) -> SignedCertificate {
     let (new_root, trust_domain) = (&new_root.facts, &trust_domain());
-    bridge(old_root, &BridgeProfile { new_root, trust_domain, serial: serial(3), now: NOW, ttl: DAY * 365 }).unwrap()
+    bridge(old_root, &BridgeProfile { new_root, trust_domain, serial: serial(3), now: NOW }).unwrap()
 }
 
 /// An issuer ready for leaves of dc1.

@@ -138,8 +138,7 @@ impl ServerCa {
     pub(super) fn bridge(&self, old: &Self) -> Der {
         let new_root = CertificateFacts::read(self.root.as_bytes()).unwrap();
         let trust_domain = cluster_trust_domain(&self.cluster);
-        let (serial, now, ttl) = (serial(), START, SERVER_TTL);
-        let profile = BridgeProfile { new_root: &new_root, trust_domain: &trust_domain, serial, now, ttl };
+        let profile = BridgeProfile { new_root: &new_root, trust_domain: &trust_domain, serial: serial(), now: START };
         bridge(&old.authority, &profile).unwrap().der
     }
 

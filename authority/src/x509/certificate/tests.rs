@@ -78,7 +78,7 @@ fn a_bridge_is_the_next_roots_subject_and_key_under_the_former_root_with_path_le
         serial 03:03:03:03:03:03:03:03:03:03:03:03:03:03:03:03:03:03:03:03
         issuer O=example.org, CN=carrack root 34750f98bd59fcfc
         subject O=example.org, CN=carrack root b62e867fa2f33afe
-        from 2026-11-22 11:59:00.0 +00:00:00 to 2027-11-22 12:00:00.0 +00:00:00
+        from 2026-11-22 11:59:00.0 +00:00:00 to 2036-11-19 12:00:00.0 +00:00:00
         signed by 1.3.101.112
         authority key identifier 34:75:0f:98:bd:59:fc:fc:94:6d:a4:5a:aa:be:93:3b:e1:54:a4:b5
         names [URI("spiffe://example.org")]
@@ -146,8 +146,7 @@ fn an_issuer_signs_no_ca_and_a_bridge_signs_no_bridge() {
     let bridge_certificate = make_bridge(&authority(&root, seeded(1)), &make_root(&*seeded(3)));
     let ca = authority(&bridge_certificate, seeded(3));
     let next = make_root(&*seeded(5)).facts;
-    let profile =
-        BridgeProfile { new_root: &next, trust_domain: &trust_domain(), serial: serial(1), now: NOW, ttl: DAY };
+    let profile = BridgeProfile { new_root: &next, trust_domain: &trust_domain(), serial: serial(1), now: NOW };
     assert!(matches!(bridge(&ca, &profile), Err(IssueError::NotACa { .. })));
     assert!(issuer(&ca, &issuer_profile(&csr, &names)).is_ok());
 }
