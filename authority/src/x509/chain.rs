@@ -23,9 +23,10 @@ use crate::{
     time::Timestamp,
 };
 
-/// The most certificates that a peer may present beside its own: an issuer and a bridge, and room for another CA's chain.
-/// It bounds the cost of path building (RUSTSEC-2023-0052).
-pub const INTERMEDIATES_MAX: usize = 8;
+/// The most certificates that a peer may present beside its own: an issuer and a bridge, and for each of the two roots that a bridge
+/// is between, where it is an operator's, its own certificate and three more ([`crate::root::ROOT_CHAIN_MAX`] with the top one, which
+/// is not served). It bounds the cost of path building (RUSTSEC-2023-0052).
+pub const INTERMEDIATES_MAX: usize = 10;
 /// The most anchors: the bundle of one trust domain, whose root set has at most ten.
 pub const ANCHORS_MAX: usize = 32;
 
@@ -189,19 +190,14 @@ pub fn check_issuer(
         it if !it.purposes.is_empty() => "it is restricted to purposes",
         it if it.uris != [format!("spiffe://{trust_domain}")] => "its one URI is not the trust domain",
         it if !it.dns_names.is_empty() || !it.ip_addresses.is_empty() => "it has names beside its URI",
+        it if it.name_constraints.is_some() => "it has name constraints",
         it if !is_nested(it, root) => "its dates are not within the root's",
         _ => return expect_valid(&facts, now).map(|()| facts),
     };
     Err(unsuited(&facts, reason))
 }
 
-/// The certificates to serve with a leaf: the leaf, its issuer, and the bridge while it outlives the leaf; never a root.
-pub fn served_chain(leaf: &Der, leaf_ends_at: Timestamp, issuer: &Der, bridge: Option<(&Der, Timestamp)>) -> Vec<Der> {
-    let bridge = bridge.filter(|(_, ends_at)| *ends_at >= leaf_ends_at).map(|(bridge, _)| bridge);
-    [Some(leaf), Some(issuer), bridge].into_iter().flatten().cloned().collect()
-}
-
-/// Checks a chain before it is served: the leaf first, then its issuer under this root, then at most the root's bridge; each
+/// Checks a chain under a self-signed root before it is served: the leaf first, then its issuer under this root, then at most the root's bridge; each
 /// signed by the next, nothing else.
 pub fn check_served_chain(chain: &[Der], root: &CertificateFacts) -> Result<(), ChainError> {
     expect_at_most("certificates in a served chain", chain.len(), 3)?;

@@ -15,8 +15,12 @@ const BASIC_CONSTRAINTS: &[u8] = &[0x55, 0x1d, 19];
 const SUBJECT_KEY_IDENTIFIER: &[u8] = &[0x55, 0x1d, 14];
 const AUTHORITY_KEY_IDENTIFIER: &[u8] = &[0x55, 0x1d, 35];
 const EXTENDED_KEY_USAGE: &[u8] = &[0x55, 0x1d, 37];
+const NAME_CONSTRAINTS: &[u8] = &[0x55, 0x1d, 30];
 const SERVER_AUTH: &[u8] = &[0x2b, 6, 1, 5, 5, 7, 3, 1];
 const CLIENT_AUTH: &[u8] = &[0x2b, 6, 1, 5, 5, 7, 3, 2];
+
+/// Name constraints in dotted form.
+pub(crate) const NAME_CONSTRAINTS_TEXT: &str = "2.5.29.30";
 
 /// The uses of a key (RFC 5280 section 4.2.1.3), as a set.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -107,6 +111,54 @@ impl fmt::Display for AlternativeName {
     }
 }
 
+/// The names to which a CA is held (RFC 5280 section 4.2.1.10), by their tags in `GeneralName` and their texts.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NameConstraints {
+    /// Below these only, of each kind that is named.
+    pub permitted: Vec<ConstrainedName>,
+    /// Below none of these.
+    pub excluded: Vec<ConstrainedName>,
+}
+
+impl NameConstraints {
+    pub(crate) fn read(value: &[u8]) -> Result<Self, DerError> {
+        let what = "name constraints";
+        let mut reader = Reader::single(value, tag::SEQUENCE, what)?.inside();
+        let mut subtrees =
+            |number| reader.optional(tag::context_constructed(number))?.map_or(Ok(Vec::new()), read_subtrees);
+        let (permitted, excluded) = (subtrees(0)?, subtrees(1)?);
+        reader.finish(what)?;
+        if permitted.is_empty() && excluded.is_empty() {
+            return Err(DerError::BadValue { what });
+        }
+        Ok(Self { permitted, excluded })
+    }
+}
+
+/// One base of a name constraint.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ConstrainedName {
+    /// A host of URIs, or with a dot before it all hosts below it.
+    Uri(String),
+    /// The beginning of a subject.
+    Directory,
+    /// A DNS name, with all below it.
+    Dns(String),
+    /// Another kind, by its tag in `GeneralName`.
+    Other(u8),
+}
+
+impl fmt::Display for ConstrainedName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Uri(host) => write!(f, "the URI host `{}`", host.escape_default()),
+            Self::Directory => f.write_str("subjects (directoryName)"),
+            Self::Dns(name) => write!(f, "the DNS name `{}`", name.escape_default()),
+            Self::Other(number) => write!(f, "names of kind {number}"),
+        }
+    }
+}
+
 /// Whether a certificate is a CA, and how many CAs may follow it (RFC 5280 section 4.2.1.9).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct BasicConstraints {
@@ -123,7 +175,9 @@ pub(crate) struct Extensions {
     pub(crate) purposes: Option<Vec<Purpose>>,
     pub(crate) key_id: Option<Vec<u8>>,
     pub(crate) authority_key_id: Option<Vec<u8>>,
-    /// The others, by object identifier, and whether they are critical.
+    /// The encoding of name constraints: only a CA may have some, and a request with some is refused unread.
+    pub(crate) name_constraints: Option<Vec<u8>>,
+    /// The others, by object identifier, and whether they are critical; name constraints are among them.
     pub(crate) others: Vec<(String, bool)>,
     /// The object identifiers of the critical ones.
     pub(crate) critical: Vec<String>,
@@ -167,6 +221,10 @@ impl Extensions {
                 self.key_id = Some(Reader::single(value, tag::OCTET_STRING, what)?.content.to_vec());
             }
             AUTHORITY_KEY_IDENTIFIER => self.authority_key_id = read_authority_key_id(value)?,
+            NAME_CONSTRAINTS => {
+                self.name_constraints = Some(value.to_vec());
+                self.others.push((NAME_CONSTRAINTS_TEXT.into(), is_critical));
+            }
             _ => self.others.push((oid_text(identifier), is_critical)),
         }
         Ok(())
@@ -257,4 +315,26 @@ fn read_authority_key_id(value: &[u8]) -> Result<Option<Vec<u8>>, DerError> {
     let mut reader = Reader::single(value, tag::SEQUENCE, "authority key identifier")?.inside();
     // Issuer and serial number may follow in certificates of others; path building here goes by the key identifier.
     Ok(reader.optional(tag::context(0))?.map(|element| element.content.to_vec()))
+}
+
+fn read_subtrees(subtrees: Element<'_>) -> Result<Vec<ConstrainedName>, DerError> {
+    const DNS: u8 = tag::context(2);
+    const DIRECTORY: u8 = tag::context_constructed(4);
+    const URI: u8 = tag::context(6);
+    let what = "name constraints";
+    let mut reader = subtrees.inside();
+    let mut names = Vec::new();
+    while !reader.is_empty() {
+        let mut subtree = reader.expect(tag::SEQUENCE, what)?.inside();
+        let base = subtree.any()?;
+        // Minimum and maximum are not used (RFC 5280), and a minimum of zero is left out in DER.
+        subtree.finish(what)?;
+        names.push(match base.tag {
+            URI => ConstrainedName::Uri(base.ascii(what)?.to_owned()),
+            DIRECTORY => ConstrainedName::Directory,
+            DNS => ConstrainedName::Dns(base.ascii(what)?.to_owned()),
+            other => ConstrainedName::Other(other & 0x1f),
+        });
+    }
+    Ok(names)
 }

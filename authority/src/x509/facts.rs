@@ -7,8 +7,8 @@ use time::{Date, Month, OffsetDateTime, PrimitiveDateTime, Time};
 
 use super::{
     der::{DerError, Element, Reader, check_nesting, tag},
-    extension::{AlternativeName, Extensions, KeyUsages, Purpose},
-    public_key::PublicKeyError,
+    extension::{AlternativeName, Extensions, KeyUsages, NAME_CONSTRAINTS_TEXT, NameConstraints, Purpose},
+    public_key::{PublicKeyError, algorithm_text},
     signature::{self, SignatureError},
 };
 use crate::{
@@ -120,6 +120,8 @@ pub struct CertificateFacts {
     pub dns_names: Vec<String>,
     /// Its IP addresses.
     pub ip_addresses: Vec<IpAddr>,
+    /// The names to which it holds those below it; webpki looks at them on each path.
+    pub name_constraints: Option<NameConstraints>,
 }
 
 impl CertificateFacts {
@@ -154,6 +156,12 @@ impl CertificateFacts {
     pub fn has_empty_subject(&self) -> bool {
         self.subject.as_bytes() == [tag::SEQUENCE, 0]
     }
+}
+
+/// The algorithm by which a certificate was signed, if verifiers here accept it of no key.
+pub(crate) fn weak_algorithm(der: &[u8]) -> Result<Option<String>, CertificateError> {
+    let algorithm = Certificate::read(der)?.algorithm;
+    Ok((!signature::is_accepted(algorithm)).then(|| algorithm_text(algorithm)))
 }
 
 /// A certificate as it was read, with what is needed to verify its signature.
@@ -198,10 +206,13 @@ fn read_signed(signed: Element<'_>, algorithm: &[u8]) -> Result<CertificateFacts
     fields.finish("signed part")?;
     let mut extensions = Extensions::read(Reader::single(extensions.content, tag::SEQUENCE, "extensions")?)?;
     let names = sort_names(extensions.names.take().unwrap_or_default())?;
-    if let Some((identifier, _)) = extensions.others.iter().find(|(_, is_critical)| *is_critical) {
+    let basic_constraints = extensions.basic_constraints.unwrap_or_default();
+    let is_known = |identifier: &str| basic_constraints.is_ca && identifier == NAME_CONSTRAINTS_TEXT;
+    let mut unknown =
+        extensions.others.iter().filter(|(identifier, is_critical)| *is_critical && !is_known(identifier));
+    if let Some((identifier, _)) = unknown.next() {
         return Err(CertificateError::UnknownCriticalExtension { identifier: identifier.clone() });
     }
-    let basic_constraints = extensions.basic_constraints.unwrap_or_default();
     Ok(CertificateFacts {
         serial,
         subject,
@@ -218,6 +229,7 @@ fn read_signed(signed: Element<'_>, algorithm: &[u8]) -> Result<CertificateFacts
         uris: names.uris,
         dns_names: names.dns_names,
         ip_addresses: names.ip_addresses,
+        name_constraints: extensions.name_constraints.as_deref().map(NameConstraints::read).transpose()?,
     })
 }
 

@@ -17,6 +17,7 @@ pub mod request;
 pub mod server;
 pub mod signature;
 mod signing;
+pub mod supplied;
 #[cfg(test)]
 pub(crate) mod testing;
 pub mod validity;

@@ -62,6 +62,11 @@ pub(crate) fn verify(
         .map_err(|_| SignatureError::Wrong { kind: key.kind, key: key.id })
 }
 
+/// Whether some key may sign certificates by this algorithm; `algorithm` is the content of an AlgorithmIdentifier.
+pub(crate) fn is_accepted(algorithm: &[u8]) -> bool {
+    ALL.iter().any(|accepted| accepted.signature_alg_id().as_ref() == algorithm)
+}
+
 fn suits(algorithm: &dyn SignatureVerificationAlgorithm, kind: KeyKind) -> bool {
     use rustls_pki_types::alg_id;
     let key_algorithm = match kind {

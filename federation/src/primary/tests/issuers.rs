@@ -68,6 +68,7 @@ impl IssuerSigner for CountingSigner {
             uris: Vec::new(),
             dns_names: Vec::new(),
             ip_addresses: Vec::new(),
+            name_constraints: None,
         };
         async move { Ok(SignedCertificate { der: der(&format!("certificate {count}")), facts }) }.boxed()
     }
