@@ -14,6 +14,7 @@ mod name;
 pub mod pem;
 pub mod public_key;
 pub mod request;
+pub mod served;
 pub mod server;
 pub mod signature;
 mod signing;

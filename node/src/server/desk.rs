@@ -22,13 +22,14 @@ use carrack_authority::{
     key::{Der, Signer},
     leaf::{LeafIssuer, LeafProfile},
     planted::{self, Bug},
-    root::{Bridge, Root},
+    root::Root,
     spiffe::{Identity, Name, SpiffePath, TrustDomain},
     time::Timestamp,
     x509::{
         authority::{self, SignedCertificate},
         csr::{CsrLimits, VerifiedCsr},
         facts::CertificateFacts,
+        served::Above,
     },
 };
 use carrack_raft::{ProposeError, Replica, ports::Entropy};
@@ -121,15 +122,14 @@ pub enum IssueError {
 pub struct ActiveIssuer {
     id: KeyId,
     leaf_issuer: LeafIssuer,
-    bridge: Option<Bridge>,
-    /// What is above the issuer and below an anchor, other than the bridge.
-    above: Vec<Der>,
+    above: Above,
 }
 
 impl ActiveIssuer {
-    /// The issuer with its key, under its root.
+    /// The issuer with its key, under its root, and what is served above it.
     pub fn new(
         root: &Root,
+        above: Above,
         issuer: &Issuer,
         signer: Arc<dyn Signer>,
         trust_domain: TrustDomain,
@@ -138,17 +138,12 @@ impl ActiveIssuer {
         let root_facts = CertificateFacts::read(root.made.certificate.as_bytes())?;
         let certificate = issuer.certificate.clone();
         let leaf_issuer = LeafIssuer::new(certificate, &root_facts, signer, trust_domain, datacenter)?;
-        Ok(Self { id: issuer.id, leaf_issuer, bridge: root.bridge.clone(), above: root.made.chain.clone() })
+        Ok(Self { id: issuer.id, leaf_issuer, above })
     }
 
-    /// What is served after a leaf that ends then: the issuer, what is above it, and the bridge while it outlives the leaf.
+    /// What is served after a leaf that ends then.
     fn chain(&self, not_after: Timestamp) -> Vec<Der> {
-        let bridge = self.bridge.iter().filter(|bridge| bridge.not_after >= not_after);
-        let bridge = bridge.map(|bridge| bridge.certificate.clone());
-        std::iter::once(self.leaf_issuer.certificate().clone())
-            .chain(self.above.iter().cloned())
-            .chain(bridge)
-            .collect()
+        self.above.serve(self.leaf_issuer.certificate(), not_after)
     }
 }
 
@@ -194,9 +189,9 @@ impl IssuingDesk {
         self.active.load().as_ref().map(|active| active.id)
     }
 
-    /// Whether this issuer, with this bridge, signs already.
-    pub(crate) fn works_with(&self, id: &KeyId, bridge: Option<&Bridge>) -> bool {
-        self.active.load().as_ref().is_some_and(|active| active.id == *id && active.bridge.as_ref() == bridge)
+    /// Whether this issuer signs already, with this above it.
+    pub(crate) fn works_with(&self, id: &KeyId, above: &Above) -> bool {
+        self.active.load().as_ref().is_some_and(|active| active.id == *id && active.above == *above)
     }
 
     /// Signs with this issuer from now on.

@@ -12,6 +12,7 @@ use carrack_authority::{
         CertificateFacts, RequestedName, build_csr,
         chain::check_issuer,
         csr::{CsrLimits, VerifiedIssuerCsr},
+        served::Above,
     },
 };
 use carrack_raft::{AppliedState, Replica};
@@ -126,7 +127,9 @@ impl OwnIssuerTask {
             self.desk.withdraw();
             return Ok(());
         };
-        if self.desk.works_with(&issuer.id, root.bridge.as_ref()) {
+        let former = root.bridge.as_ref().and_then(|bridge| state.roots(Ca::Mesh).find(&bridge.signed_by));
+        let above = Above::new(root, former.map(|former| &**former))?;
+        if self.desk.works_with(&issuer.id, &above) {
             return Ok(());
         }
         let key = self.keys.activate_issuer(issuer.id)?;
@@ -144,7 +147,7 @@ impl OwnIssuerTask {
                 format!("the key of issuer {} signs wrongly and is deleted; another issuer is asked for", issuer.id);
             return Err(StepError::from(format!("{text}: {error}")));
         }
-        self.desk.work_with(ActiveIssuer::new(root, issuer, signer, trust_domain, datacenter)?);
+        self.desk.work_with(ActiveIssuer::new(root, above, issuer, signer, trust_domain, datacenter)?);
         tracing::info!(issuer = %issuer.id, root = %root.made.id, until = %issuer.not_after, "this server issues");
         Ok(())
     }
