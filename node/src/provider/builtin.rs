@@ -9,15 +9,16 @@ use carrack_authority::{
     key::{Der, KeyKind, Signer},
     member::{Addresses, Member},
     planted::{self, Bug},
-    root::{NewRoot, Root, SealedKey},
+    root::{Bridge, NewRoot, Root, SealedKey},
     spiffe::Name,
     state::Cluster,
     time::Timestamp,
     x509::{
         authority::{CertificateAuthority, SignedCertificate},
-        certificate::{IssuerProfile, RootProfile, issuer, root},
+        certificate::{BridgeProfile, IssuerProfile, RootProfile, bridge, issuer, root},
         csr::VerifiedServerCsr,
         dns_name::DnsName,
+        facts::CertificateFacts,
         server::{ServerId, ServerProfile, ServerRootProfile, server, server_root},
     },
 };
@@ -25,7 +26,7 @@ use carrack_raft::ports::Entropy;
 use futures::future::{BoxFuture, FutureExt};
 use uuid::Uuid;
 
-use super::{CaProvider, IssuerToSign, ProviderError, RootRequest, SealTo};
+use super::{BridgeToSign, CaProvider, IssuerToSign, ProviderError, RootRequest, SealTo};
 use crate::keys::{
     sealing::{Recipient, Sealer},
     secret::{KeyMaker, SecretKey},
@@ -40,7 +41,7 @@ pub const SERVER_ROOT_TTL: Duration = Duration::from_secs(10 * 365 * 86_400);
 
 /// Makes, seals and uses root keys on the servers themselves.
 pub struct BuiltinProvider {
-    maker: Arc<dyn KeyMaker>,
+    pub(super) maker: Arc<dyn KeyMaker>,
     sealer: Arc<dyn Sealer>,
     keys: Arc<ServerKeys>,
     entropy: Arc<dyn Entropy>,
@@ -112,7 +113,18 @@ impl BuiltinProvider {
         self.seal(&self.unseal(root)?, seal_to)
     }
 
-    fn new_root(
+    /// The self-signed root of a key.
+    pub(super) fn self_signed(
+        &self,
+        signer: &dyn Signer,
+        request: &RootRequest,
+    ) -> Result<SignedCertificate, ProviderError> {
+        let RootRequest { trust_domain, now, ttl, .. } = request;
+        let profile = RootProfile { trust_domain, serial: self.serial(), now: *now, ttl: *ttl };
+        root(signer, &profile).map_err(certificate_error)
+    }
+
+    pub(super) fn new_root(
         &self,
         key: &SecretKey,
         signer: &dyn Signer,
@@ -134,7 +146,7 @@ impl BuiltinProvider {
         })
     }
 
-    fn seal(&self, key: &SecretKey, seal_to: &SealTo) -> Result<SealedKey, ProviderError> {
+    pub(super) fn seal(&self, key: &SecretKey, seal_to: &SealTo) -> Result<SealedKey, ProviderError> {
         let texts = seal_to.slots.iter().map(|(_, recipient)| recipient).chain(&seal_to.recovery);
         let recipients = texts.map(|text| text.parse::<Recipient>()).collect::<Result<Vec<_>, _>>();
         let recipients = recipients.map_err(ProviderError::Seal)?;
@@ -175,13 +187,7 @@ impl CaProvider for BuiltinProvider {
         async move {
             let key = self.maker.make(request.key_kind)?;
             let signer = self.maker.signer(&key)?;
-            let profile = RootProfile {
-                trust_domain: &request.trust_domain,
-                serial: self.serial(),
-                now: request.now,
-                ttl: request.ttl,
-            };
-            let signed = root(&*signer, &profile).map_err(certificate_error)?;
+            let signed = self.self_signed(&*signer, &request)?;
             self.new_root(&key, &*signer, signed, &request.seal_to)
         }
         .boxed()
@@ -204,6 +210,23 @@ impl CaProvider for BuiltinProvider {
                 ttl: wanted.ttl,
             };
             issuer(&authority, &profile).map_err(certificate_error)
+        }
+        .boxed()
+    }
+
+    fn can_cross_sign(&self) -> bool {
+        true
+    }
+
+    fn cross_sign<'a>(&'a self, root: &'a Root, wanted: BridgeToSign) -> BoxFuture<'a, Result<Bridge, ProviderError>> {
+        async move {
+            let new_root = CertificateFacts::read(wanted.next_root.as_bytes()).map_err(certificate_error)?;
+            let authority = self.open(root)?;
+            let BridgeToSign { trust_domain, now, serial, .. } = &wanted;
+            let profile = BridgeProfile { new_root: &new_root, trust_domain, serial: *serial, now: *now };
+            let signed = bridge(&authority, &profile).map_err(certificate_error)?;
+            let SignedCertificate { der: certificate, facts: CertificateFacts { not_before, not_after, .. } } = signed;
+            Ok(Bridge { certificate, signed_by: root.made.id, not_before, not_after })
         }
         .boxed()
     }

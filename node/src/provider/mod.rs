@@ -1,20 +1,28 @@
 //! CA providers: whoever keeps a root's key. A provider does what a root does and never signs leaves, so issuing waits for nobody outside.
 
 pub mod builtin;
+pub mod supplied;
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
 
 use std::time::Duration;
 
 use carrack_authority::{
     id::{KeyId, NodeId, Serial},
-    key::KeyKind,
-    root::{NewRoot, Root},
+    key::{Der, KeyKind},
+    root::{Bridge, NewRoot, Root},
     spiffe::{Name, TrustDomain},
     time::Timestamp,
     x509::{authority::SignedCertificate, csr::VerifiedIssuerCsr},
 };
 use futures::future::BoxFuture;
 
-pub use self::builtin::BuiltinProvider;
+pub use self::{
+    builtin::BuiltinProvider,
+    supplied::{SuppliedRoot, SuppliedRootError},
+};
 use crate::keys::{sealing::SealError, secret::KeyError, server_keys::ServerKeysError};
 
 /// What a new root shall be.
@@ -58,6 +66,19 @@ pub struct IssuerToSign {
     pub serial: Serial,
 }
 
+/// A root to cross-sign by the one before it.
+#[derive(Clone, Debug)]
+pub struct BridgeToSign {
+    /// The next root's certificate, of whichever provider: self-signed, or an intermediate of the operator's own root.
+    pub next_root: Der,
+    /// The trust domain of both.
+    pub trust_domain: TrustDomain,
+    /// The time now.
+    pub now: Timestamp,
+    /// Its serial.
+    pub serial: Serial,
+}
+
 /// Whoever keeps a root's key.
 pub trait CaProvider: Send + Sync {
     /// Its name in root records.
@@ -72,6 +93,13 @@ pub trait CaProvider: Send + Sync {
         root: &'a Root,
         issuer: IssuerToSign,
     ) -> BoxFuture<'a, Result<SignedCertificate, ProviderError>>;
+
+    /// Whether it can cross-sign: one that cannot is left behind only with `ForceWithoutCrossSigning`.
+    fn can_cross_sign(&self) -> bool;
+
+    /// Cross-signs the next root by a root of this provider. The bridge has path length 1, begins no earlier than `root`, and ends with
+    /// the first of both.
+    fn cross_sign<'a>(&'a self, root: &'a Root, bridge: BridgeToSign) -> BoxFuture<'a, Result<Bridge, ProviderError>>;
 }
 
 /// A provider could not do it.
@@ -101,4 +129,7 @@ pub enum ProviderError {
     /// A certificate cannot be made.
     #[error("a certificate cannot be made")]
     Certificate(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// The operator's key or certificates are refused; nothing was changed.
+    #[error(transparent)]
+    Supplied(#[from] SuppliedRootError),
 }
