@@ -2,6 +2,7 @@
 
 mod datacenters;
 mod py_consul;
+mod rotation;
 mod verifiers;
 
 use carrack_tests::foreign::Python;
