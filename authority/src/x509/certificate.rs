@@ -119,9 +119,17 @@ pub fn bridge(old_root: &CertificateAuthority, profile: &BridgeProfile<'_>) -> R
     old_root.sign(template, subject, serial, bounds.starting(now, Duration::MAX)?)
 }
 
+/// Whether a root's path length lets it sign a bridge: that of one which was taken with `ForceWithoutCrossSigning` may not.
+pub fn has_room_for_bridge(root: &CertificateFacts) -> bool {
+    has_room_below(root, BRIDGE_PATH_LENGTH)
+}
+
+fn has_room_below(ca: &CertificateFacts, path_length: u8) -> bool {
+    ca.path_length.is_none_or(|length| length > path_length)
+}
+
 fn expect_room_below(ca: &CertificateFacts, key: KeyId, path_length: u8) -> Result<(), IssueError> {
-    let has_room = ca.path_length.is_none_or(|length| length > path_length);
-    if has_room {
+    if has_room_below(ca, path_length) {
         Ok(())
     } else {
         Err(IssueError::NotACa { key, reason: "its path length leaves no room for another CA" })

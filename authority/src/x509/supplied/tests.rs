@@ -13,6 +13,7 @@ use crate::{
     key::KeyKind,
     x509::{
         authority::{Subject, sign_root},
+        certificate::has_room_for_bridge,
         chain::{Usage, verify_chain},
         pem::encode_certificates,
         request::ia5,
@@ -250,6 +251,8 @@ fn force_without_cross_signing_takes_a_root_that_has_room_for_issuers_alone() {
         check_supplied(&pem(&[root]), &SuppliedFor { without_cross_signing: true, ..wanted(&key, &domain) })
     };
     forced(&root).unwrap();
+    assert!(!has_room_for_bridge(&root.facts));
+    assert!([None, Some(2)].iter().all(|it| has_room_for_bridge(&self_signed(template("It", *it), &seeded(1)).facts)));
     let issuer = make_issuer(&authority(&root, seeded(1)), &*seeded(2));
     let leaf = make_leaf(&leaf_issuer(&root, &issuer, seeded(2)), &*seeded(3), &service("web"));
     verify_chain(leaf.der.as_bytes(), &[issuer.der.as_bytes()], &[root.der.as_bytes()], NOW, Usage::Client).unwrap();
