@@ -1,5 +1,7 @@
 //! What enters the log. A command carries facts that its proposer extracted: nothing here is parsed when it is applied.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -13,7 +15,8 @@ use crate::{
     issuance::Issuance,
     issuer::{IssuerRequest, SignedIssuer},
     member::{Addresses, AdmitServer, JoinToken, Member, ServerCertificate, ServerCertificateRequest},
-    root::{Ca, NewRoot, SealedKey},
+    root::{Bridge, Ca, NewRoot, SealedKey},
+    rotation::{RotationControl, RotationRequest, Standing},
     spiffe::{Name, TrustDomain},
     time::Timestamp,
 };
@@ -297,6 +300,87 @@ pub enum Command {
         /// Whether also while leaves under it are in use.
         is_forced: bool,
     },
+    /// Begins a rotation of the mesh CA's root.
+    StartRotation(Box<RotationRequest>),
+    /// Puts the root of a rotation into the bundle, as prepared.
+    PublishRotationRoot {
+        /// The rotation.
+        rotation: Revision,
+        /// The rotation, as the leader saw it.
+        expected: Revision,
+        /// The root.
+        root: Box<NewRoot>,
+    },
+    /// Records the bridge from the active root to a prepared one.
+    BridgeRoot {
+        /// The prepared root.
+        root: KeyId,
+        /// Its record, as the leader saw it.
+        expected: Revision,
+        /// The bridge.
+        bridge: Box<Bridge>,
+    },
+    /// An operator pauses, resumes or forces a rotation.
+    ControlRotation {
+        /// The rotation.
+        rotation: Revision,
+        /// What to do.
+        control: RotationControl,
+    },
+    /// Takes a rotation back: before it activates its root that is dropped, after it the former root becomes active again.
+    RollBack {
+        /// The rotation, as the operator saw it: the one under way, or the last one.
+        rotation: Revision,
+    },
+    /// Ends a rotation: every datacenter that can be reached issues under its root.
+    FinishRotation {
+        /// The rotation.
+        rotation: Revision,
+        /// The rotation, as the leader saw it.
+        expected: Revision,
+    },
+    /// Takes a retired root out of the bundle: nothing depends on it.
+    PruneRoot {
+        /// The root.
+        root: KeyId,
+        /// Its record, as the leader saw it.
+        expected: Revision,
+    },
+    /// Has every leaf under a retired root renewed at once.
+    TaintRoot {
+        /// The root.
+        root: KeyId,
+        /// Why, for people.
+        reason: String,
+    },
+    /// Takes a retired root out of the bundle although leaves under it have not ended.
+    RevokeRoot {
+        /// The root.
+        root: KeyId,
+        /// Why, for people.
+        reason: String,
+        /// Whether also while leaves under it are in use.
+        is_forced: bool,
+    },
+    /// In a secondary: issuing goes on under the root that the primary has activated.
+    FollowActivation {
+        /// The number of the activation.
+        activation: u64,
+    },
+    /// Sets how often the root is rotated by itself.
+    SetRotationPeriod {
+        /// The time from one activation to the next rotation; `None`: an operator begins each.
+        period: Option<Duration>,
+    },
+    /// Another datacenter tells where it is with the roots; the receiving server knows that it is that one.
+    AnnounceStanding {
+        /// The datacenter.
+        datacenter: Name,
+        /// Its cluster.
+        cluster: Uuid,
+        /// Where it is.
+        standing: Box<Standing>,
+    },
 }
 
 impl Command {
@@ -332,7 +416,14 @@ impl Command {
             | Self::PutServiceIntentions { .. }
             | Self::DeleteServiceIntentions { .. }
             | Self::AcknowledgeBundle { .. }
-            | Self::RevokeIssuer { .. } => true,
+            | Self::RevokeIssuer { .. }
+            | Self::StartRotation(_)
+            | Self::ControlRotation { .. }
+            | Self::RollBack { .. }
+            | Self::TaintRoot { .. }
+            | Self::RevokeRoot { .. }
+            | Self::SetRotationPeriod { .. }
+            | Self::AnnounceStanding { .. } => true,
             Self::Bootstrap(_)
             | Self::RaiseFeatureLevel { .. }
             | Self::RecordServerCertificate { .. }
@@ -342,6 +433,11 @@ impl Command {
             | Self::ResealRoot { .. }
             | Self::RecordIssuer(_)
             | Self::BootstrapSecondary { .. }
+            | Self::PublishRotationRoot { .. }
+            | Self::BridgeRoot { .. }
+            | Self::FinishRotation { .. }
+            | Self::PruneRoot { .. }
+            | Self::FollowActivation { .. }
             | Self::FollowPrimary(_) => false,
         }
     }
@@ -360,6 +456,10 @@ impl Command {
                 | Self::AdmitAgent { .. }
                 | Self::RevokeLeaf { .. }
                 | Self::RevokeIssuer { .. }
+                | Self::ControlRotation { .. }
+                | Self::TaintRoot { .. }
+                | Self::SetRotationPeriod { .. }
+                | Self::AnnounceStanding { .. }
         )
     }
 }

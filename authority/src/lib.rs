@@ -17,6 +17,7 @@ pub mod plan;
 pub mod planted;
 pub mod revocation;
 pub mod root;
+pub mod rotation;
 pub mod spiffe;
 pub mod state;
 pub mod time;

@@ -95,6 +95,8 @@ pub enum WatchKey {
     Acknowledgements,
     /// The revoked issuers.
     RevokedIssuers,
+    /// The rotation, and where the other datacenters are with it.
+    Rotation,
 }
 
 impl WatchKey {

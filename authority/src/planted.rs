@@ -112,6 +112,18 @@ bugs! {
     OneWakeUpForAll = "one-wake-up-for-all",
     /// Leaves are renewed at half of their lives to the second.
     RenewalsInLockstep = "renewals-in-lockstep",
+    /// A root is activated before every agent has it in its bundle.
+    ActivatedUnacknowledged = "activated-unacknowledged",
+    /// A retired root leaves the bundle an hour later, whatever depends on it.
+    PrunedByTimer = "pruned-by-timer",
+    /// A retired root leaves the bundle although a datacenter has not said that it issues nothing more under it.
+    PrunedWithoutFence = "pruned-without-fence",
+    /// A root counts as one that nothing depends on when no leaf under it is current.
+    DrainTakenForEnd = "drain-taken-for-end",
+    /// A second rotation begins while one is under way, and both activate.
+    TwoRotations = "two-rotations",
+    /// A bridge ends before the leaves that it is for.
+    BridgeTooShort = "bridge-too-short",
 }
 
 /// A bound that the simulator may lower.

@@ -12,9 +12,11 @@ mod issuances;
 mod issuers;
 mod members;
 mod records;
+mod retired;
 mod revocations;
 mod revoked_issuers;
 mod roots;
+mod rotations;
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
@@ -22,7 +24,10 @@ use imbl::OrdMap;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-pub use self::records::{BadRecords, StateHead, StateRecord};
+pub use self::{
+    records::{BadRecords, StateHead, StateRecord},
+    retired::Depends,
+};
 use crate::{
     acl::{AccessorId, Acl, Token},
     agent::{Acknowledgement, Agent, AgentToken},
@@ -38,6 +43,7 @@ use crate::{
     planted::{self, Bug},
     revocation::{Revocations, RevokedIssuers},
     root::{Ca, RootSet},
+    rotation::{Fence, HeardActivation, HeardStanding, LastRotation, Rotation, TaintedRoot},
     spiffe::{Name, TrustDomain},
     time::Timestamp,
 };
@@ -128,6 +134,19 @@ pub struct State {
     agent_keys: OrdMap<Digest, Name>,
     agent_tokens: OrdMap<Digest, AgentToken>,
     acknowledgements: OrdMap<NodeId, Acknowledgement>,
+    rotation: Option<Arc<Rotation>>,
+    last_rotation: Option<Arc<LastRotation>>,
+    /// How often the root is rotated by itself.
+    rotation_period: Option<Duration>,
+    /// What this datacenter left under its retired roots.
+    fences: OrdMap<KeyId, Fence>,
+    tainted: OrdMap<KeyId, TaintedRoot>,
+    /// In the primary: what the others have said of where they are.
+    standings: OrdMap<Name, Arc<HeardStanding>>,
+    /// In a secondary: what it does not issue under yet.
+    heard_activation: Option<HeardActivation>,
+    /// In a secondary: whether the primary has halted every datacenter.
+    is_primary_halted: bool,
     pub(crate) histories: Histories,
     modified: OrdMap<WatchKey, Revision>,
 }
@@ -225,6 +244,22 @@ impl State {
             }
             Command::RevokeIssuer { issuer, reason, is_forced } => {
                 self.revoke_issuer(change, issuer, reason, *is_forced)
+            }
+            Command::StartRotation(request) => self.start_rotation(change, request),
+            Command::PublishRotationRoot { rotation, expected, root } => {
+                self.publish_rotation_root(change, *rotation, *expected, root)
+            }
+            Command::BridgeRoot { root, expected, bridge } => self.bridge_root(change, root, *expected, bridge),
+            Command::ControlRotation { rotation, control } => self.control_rotation(change, *rotation, *control),
+            Command::RollBack { rotation } => self.roll_back(change, *rotation),
+            Command::FinishRotation { rotation, expected } => self.finish_rotation(change, *rotation, *expected),
+            Command::PruneRoot { root, expected } => self.prune_root(change, root, *expected),
+            Command::TaintRoot { root, reason } => self.taint_root(change, root, reason),
+            Command::RevokeRoot { root, reason, is_forced } => self.revoke_root(change, root, reason, *is_forced),
+            Command::SetRotationPeriod { period } => self.set_rotation_period(change, *period),
+            Command::FollowActivation { activation } => self.follow_activation(change, *activation),
+            Command::AnnounceStanding { datacenter, cluster, standing } => {
+                self.announce_standing(change, datacenter, cluster, standing)
             }
             Command::AcknowledgeBundle { node, bundle, lagging } => {
                 self.acknowledge_bundle(change, proposer, *node, *bundle, lagging)

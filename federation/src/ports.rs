@@ -1,6 +1,6 @@
 //! What this crate needs: the replicated log of its own datacenter, the way to the primary, and whoever keeps the roots' keys.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use carrack_authority::{
     Command, Outcome, State, WatchKey,
@@ -8,6 +8,7 @@ use carrack_authority::{
     id::{KeyId, NodeId, Revision},
     key::Der,
     root::Root,
+    rotation::Standing,
     spiffe::Name,
     time::Timestamp,
     x509::{authority::SignedCertificate, csr::VerifiedIssuerCsr},
@@ -31,6 +32,9 @@ pub trait Log: Send + Sync {
 
     /// Waits until this server has applied an index; whether it has by the deadline.
     fn applied(&self, index: u64, deadline: Instant) -> BoxFuture<'_, bool>;
+
+    /// On the leader: the servers of this datacenter that have not answered for a while, and are not waited for.
+    fn absent(&self) -> BTreeSet<NodeId>;
 
     /// Proposes a command, and waits for its outcome and until this server has applied it.
     fn propose(&self, command: Command, within: Duration) -> BoxFuture<'_, Result<Outcome, LogError>>;
@@ -102,6 +106,9 @@ pub trait FromPrimary: Send + Sync {
 
     /// Tells where this datacenter is, how its servers are known, and which it has.
     fn announce<'a>(&'a self, primary: &'a Datacenter, told: Announcement) -> BoxFuture<'a, Result<(), WanError>>;
+
+    /// Tells where this datacenter is with the roots.
+    fn stand<'a>(&'a self, primary: &'a Datacenter, standing: Standing) -> BoxFuture<'a, Result<(), WanError>>;
 }
 
 /// Another datacenter did not do what it was asked for.

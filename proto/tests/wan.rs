@@ -9,7 +9,7 @@ use carrack_authority::{
         rules::{Access, Resource, Scope},
     },
     ca_config::CaConfig,
-    federation::{CaTable, Change, Cursor, Datacenter, KnownDatacenter, KnownServers, Page, Table},
+    federation::{CaTable, Change, Cursor, Datacenter, KnownDatacenter, KnownServers, Page, Switches, Table},
     id::{Digest, KeyId, NodeId, Revision},
     intention::{
         Action, Effect, Intention, IntentionKey, Party, Pattern, Permission,
@@ -18,6 +18,7 @@ use carrack_authority::{
     key::{Der, KeyKind},
     revocation::RevokedIssuer,
     root::{Bridge, NewRoot, Root, RootPhase},
+    rotation::TaintedRoot,
     spiffe::Name,
     time::Timestamp,
 };
@@ -199,7 +200,10 @@ fn changes() -> Vec<Change> {
     };
     let endless = Token { expires_at: None, ..token.clone() };
     let pages = [None, Some(Page { after: None, upto: Some(id(18)) }), Some(Page { after: Some(id(19)), upto: None })];
-    let mut changes = vec![Change::Nothing, Change::Ca(Box::new(ca)), Change::DatacentersAndServers(known)];
+    let ca = |switches: Switches| Change::CaAndSwitches(Box::new(ca.clone()), switches);
+    let tainted = TaintedRoot { root: KeyId([34; 20]), reason: "stolen".into(), tainted_at: Timestamp(35) };
+    let switched = ca(Switches { is_halted: true, tainted: vec![tainted] });
+    let mut changes = vec![Change::Nothing, ca(Switches::default()), Change::DatacentersAndServers(known)];
     let (issuer, root, reason) = (KeyId([30; 20]), KeyId([31; 20]), "lost machine".to_owned());
     let revoked = RevokedIssuer { issuer, root, until: Timestamp(32), reason, revoked_at: Timestamp(33) };
     for page in pages {
@@ -208,7 +212,7 @@ fn changes() -> Vec<Change> {
         changes.push(Change::Tokens { page, put, deleted: vec![AccessorId(id(21))] });
         changes.push(Change::Intentions { page, put: intentions(), deleted: vec![IntentionKey(id(29))] });
     }
-    changes.push(Change::RevokedIssuers(vec![revoked]));
+    changes.extend([Change::RevokedIssuers(vec![revoked]), switched]);
     changes
 }
 

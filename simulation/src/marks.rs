@@ -73,6 +73,20 @@ marks! {
     TokenHidden = "a token of the primary waits behind a local one",
     /// A local token was shown in another datacenter, and refused.
     LocalTokenElsewhere = "a local token was refused elsewhere",
+    /// A root was rotated.
+    RootRotated = "a root was rotated",
+    /// A secondary followed an activation.
+    ActivationFollowed = "a secondary followed an activation",
+    /// The leader changed while a rotation was under way.
+    LeaderChangedInRotation = "leadership changed in a rotation",
+    /// A rotation was taken back before it had activated its root.
+    RotationAbandoned = "a rotation was abandoned",
+    /// A rotation was taken back after that.
+    RotationRolledBack = "an activation was rolled back",
+    /// A retired root left the bundle.
+    RootPruned = "a root was pruned",
+    /// A second rotation was refused.
+    SecondRotationRefused = "a second rotation was refused",
     /// An issuer was renewed.
     IssuerRenewed = "an issuer was renewed",
     /// A server certificate was renewed.

@@ -15,4 +15,5 @@ mod independence;
 mod intentions;
 mod leader_kill;
 mod restart;
+mod rotation;
 mod secrets;

@@ -23,6 +23,7 @@ use crate::{
     member::MEMBERS_MAX,
     revocation::{Revocation, RevokedIssuer},
     root::Root,
+    rotation::TaintedRoot,
     spiffe::{Name, TrustDomain},
     time::Timestamp,
 };
@@ -225,12 +226,21 @@ pub struct CaTable {
     pub activation: u64,
 }
 
+/// What the primary has switched for every datacenter.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Switches {
+    /// Whether nothing is recorded anywhere.
+    pub is_halted: bool,
+    /// The roots whose leaves are renewed at once.
+    pub tainted: Vec<TaintedRoot>,
+}
+
 /// What changed in a table.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Change {
     /// Nothing; the primary was heard.
     Nothing,
-    /// All of it: there are few roots.
+    /// All of it, without the switches: logs hold it from before they were told.
     Ca(Box<CaTable>),
     /// All of them, without their servers: logs hold it from before servers were told.
     Datacenters(Vec<Datacenter>),
@@ -272,6 +282,8 @@ pub enum Change {
     },
     /// All revoked issuers: there are few. None is ever taken back; they end by themselves.
     RevokedIssuers(Vec<RevokedIssuer>),
+    /// All of it: there are few roots.
+    CaAndSwitches(Box<CaTable>, Switches),
 }
 
 /// What the leader of a secondary heard of the primary.

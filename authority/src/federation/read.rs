@@ -4,7 +4,7 @@ use std::iter::Peekable;
 
 use uuid::Uuid;
 
-use super::{CaTable, Change, Cursor, Datacenter, History, KnownDatacenter, Page, Table};
+use super::{CaTable, Change, Cursor, Datacenter, History, KnownDatacenter, Page, Switches, Table};
 use crate::{
     State,
     acl::{AccessorId, Policy, PolicyId, Token},
@@ -44,7 +44,7 @@ pub struct Next {
 /// The tables of the state in which a change may be one of this table.
 pub const fn table_keys(table: Table) -> &'static [WatchKey] {
     match table {
-        Table::Ca => &[WatchKey::Roots(Ca::Mesh), WatchKey::CaConfig],
+        Table::Ca => &[WatchKey::Roots(Ca::Mesh), WatchKey::CaConfig, WatchKey::Cluster],
         Table::Datacenters => &[WatchKey::Datacenters, WatchKey::Members, WatchKey::Roots(Ca::Server)],
         Table::Policies => &[WatchKey::Policies],
         Table::Tokens => &[WatchKey::Tokens],
@@ -62,7 +62,9 @@ pub fn next(state: &State, table: Table, from: &Cursor) -> Option<Next> {
             let roots = state.roots(Ca::Mesh).bundle().iter().map(|root| without_key(root)).collect();
             let activation = state.roots(Ca::Mesh).activation();
             let (trust_domain, config) = (cluster.trust_domain.clone(), state.ca_config().config);
-            Change::Ca(Box::new(CaTable { trust_domain, config, roots, activation }))
+            let tainted = state.tainted_roots().cloned().collect();
+            let switches = Switches { is_halted: state.is_halted(), tainted };
+            Change::CaAndSwitches(Box::new(CaTable { trust_domain, config, roots, activation }), switches)
         }),
         Table::Datacenters => whole(state, table, from, || {
             let own = state.own_datacenter().map(|datacenter| (datacenter, Some(state.own_servers())));

@@ -4,5 +4,6 @@ pub mod acknowledge;
 pub mod initialize;
 pub mod members;
 pub mod renew;
+pub mod rotate;
 pub mod seal;
 pub mod sign;

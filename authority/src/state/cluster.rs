@@ -95,7 +95,7 @@ impl State {
     }
 
     pub(super) fn set_halt(&mut self, change: &mut Change, halted: bool) -> Result<Outcome, Rejection> {
-        if self.is_halted() != halted {
+        if self.cluster.as_ref().is_some_and(|cluster| cluster.is_halted) != halted {
             self.change_cluster(change, |cluster| cluster.is_halted = halted);
         }
         Ok(Outcome::Done)
@@ -119,9 +119,14 @@ impl State {
         Ok(Outcome::Done)
     }
 
-    /// Whether nothing is recorded.
+    /// Whether nothing is recorded: it was halted here, or in the primary for every datacenter.
     pub fn is_halted(&self) -> bool {
-        self.cluster.as_ref().is_some_and(|cluster| cluster.is_halted)
+        self.is_primary_halted || self.cluster.as_ref().is_some_and(|cluster| cluster.is_halted)
+    }
+
+    /// In a secondary: whether the primary has halted every datacenter.
+    pub const fn is_primary_halted(&self) -> bool {
+        self.is_primary_halted
     }
 
     fn change_cluster(&mut self, change: &mut Change, edit: impl FnOnce(&mut Cluster)) {

@@ -254,7 +254,7 @@ impl State {
     }
 
     /// A datacenter that may say something of itself.
-    fn announcing_datacenter(&self, name: &Name, cluster: &Uuid) -> Result<Arc<Datacenter>, Rejection> {
+    pub(super) fn announcing_datacenter(&self, name: &Name, cluster: &Uuid) -> Result<Arc<Datacenter>, Rejection> {
         self.only_in_primary("a datacenter")?;
         let found = self.datacenters.get(name).cloned();
         let found = found.ok_or_else(|| check::not_found(format!("the datacenter `{name}`")))?;
@@ -293,11 +293,23 @@ impl State {
     pub(super) fn remove_datacenter(&mut self, change: &mut Change, name: &Name) -> Result<Outcome, Rejection> {
         self.only_in_primary("the list of datacenters")?;
         self.servers_of.remove(name);
+        if self.standings.remove(name).is_some() {
+            change.touch(WatchKey::Rotation);
+        }
         match self.datacenters.remove(name) {
             Some(_) => change.touch(WatchKey::Datacenters),
             None => return Err(check::not_found(format!("the datacenter `{name}`"))),
         }
         Ok(Outcome::Done)
+    }
+
+    /// With a root that leaves the bundle go the records of what it has signed for others.
+    pub(super) fn forget_remote_issuers_under(&mut self, change: &mut Change, root: &KeyId) {
+        let gone: Vec<KeyId> = self.remote_issuers.values().filter(|it| it.root == *root).map(|it| it.id).collect();
+        if !gone.is_empty() {
+            change.touch(WatchKey::RemoteIssuers);
+        }
+        gone.iter().for_each(|id| drop(self.remote_issuers.remove(id)));
     }
 
     pub(super) fn record_remote_issuer(

@@ -17,11 +17,15 @@ use crate::{
         policy::{DESCRIPTION_BYTES_MAX, POLICIES_MAX},
         token::TOKENS_MAX,
     },
-    federation::{self, CaTable, DATACENTERS_MAX, Datacenter, Followed, KnownDatacenter, Page, Progress, Table},
+    federation::{
+        self, CaTable, DATACENTERS_MAX, Datacenter, Followed, KnownDatacenter, Page, Progress, Switches, Table,
+    },
     id::KeyId,
     outcome::{Outcome, Rejection, WatchKey},
     planted::{self, Bug},
+    revocation::REASON_BYTES_MAX,
     root::{Ca, ROOTS_MAX, Root, RootPhase},
+    rotation::HeardActivation,
     time::Timestamp,
 };
 
@@ -43,6 +47,10 @@ impl State {
         match heard {
             federation::Change::Nothing => {}
             federation::Change::Ca(ca) => self.follow_ca(change, ca),
+            federation::Change::CaAndSwitches(ca, switches) => {
+                self.follow_ca(change, ca);
+                self.follow_switches(change, switches);
+            }
             federation::Change::Datacenters(datacenters) => {
                 self.follow_datacenters(change, &datacenters.iter().collect::<Vec<_>>())
             }
@@ -84,6 +92,13 @@ impl State {
         match (heard, table) {
             (federation::Change::Nothing, _) => Ok(()),
             (federation::Change::Ca(ca), Table::Ca) => self.check_ca(ca),
+            (federation::Change::CaAndSwitches(ca, switches), Table::Ca) => {
+                check::at_most("tainted roots", switches.tainted.len(), ROOTS_MAX)?;
+                let mut reasons = switches.tainted.iter().map(|tainted| &tainted.reason);
+                reasons
+                    .try_for_each(|reason| check::text("the reason why a root is tainted", reason, REASON_BYTES_MAX))?;
+                self.check_ca(ca)
+            }
             (federation::Change::Datacenters(datacenters), Table::Datacenters) => {
                 self.check_datacenters(&datacenters.iter().collect::<Vec<_>>())
             }
@@ -126,7 +141,7 @@ impl State {
         }
         ca.config.validate().map_err(Rejection::BadCaConfig)?;
         check::at_most("roots", ca.roots.len(), ROOTS_MAX)?;
-        let activation = self.mesh.activation;
+        let activation = self.heard_activation.map_or(self.mesh.activation, |heard| heard.activation);
         if ca.activation < activation {
             let reason = format!("this datacenter has followed activation {activation} already");
             return Err(check::invalid(format!("the primary's activation {}", ca.activation), reason));
@@ -152,26 +167,73 @@ impl State {
             self.config.modified = change.revision();
             change.touch(WatchKey::CaConfig);
         }
-        self.mesh.activation = ca.activation;
         let kept = |id: &KeyId| ca.roots.iter().any(|root| root.made.id == *id);
         let pruned: Vec<KeyId> = self.mesh.roots.keys().filter(|id| !kept(id)).copied().collect();
         for id in pruned {
-            self.mesh.roots.remove(&id);
-            change.touch(WatchKey::Roots(Ca::Mesh));
-            self.forget_revoked_issuers_under(change, &id);
+            self.drop_root(change, &id);
+        }
+        let active = ca.roots.iter().find(|root| root.phase == RootPhase::Active);
+        self.heard_activation = active.filter(|_| self.waits_for(ca)).map(|root| {
+            let (activation, root) = (ca.activation, root.made.id);
+            HeardActivation { activation, root }
+        });
+        if self.heard_activation.is_none() {
+            self.mesh.activation = ca.activation;
         }
         for heard in &ca.roots {
-            let found = self.mesh.find(&heard.made.id).cloned();
-            let mut root = Root { created: change.revision(), phase_since: change.now, ..heard.clone() };
-            if let Some(found) = &found {
-                root.created = found.created;
-                root.modified = found.modified;
-                if found.phase == root.phase {
-                    root.phase_since = found.phase_since;
-                }
+            self.follow_root(change, heard);
+        }
+    }
+
+    /// Whether an activation of the primary is not this datacenter's yet: its own agents must have the root before, and its own servers
+    /// an issuer under it. There is nobody who would have to learn of the first root that it hears of.
+    fn waits_for(&self, ca: &CaTable) -> bool {
+        let is_news = ca.activation > self.mesh.activation && self.mesh.activation > 0;
+        let active = ca.roots.iter().find(|root| root.phase == RootPhase::Active).map(|root| root.made.id);
+        let is_active_here = self.mesh.active().map(|root| root.made.id) == active;
+        is_news && !is_active_here && !planted::is(Bug::ActivatedUnacknowledged)
+    }
+
+    fn follow_root(&mut self, change: &mut Change, heard: &Root) {
+        let found = self.mesh.find(&heard.made.id).cloned();
+        let mut root = Root { created: change.revision(), phase_since: change.now, ..heard.clone() };
+        if self.heard_activation.is_some() {
+            // Until issuing flips here, the root that was active stays so, and the new one is prepared.
+            let here = found.as_ref().map(|found| (found.phase, found.activation));
+            (root.phase, root.activation) = match (heard.phase, here) {
+                (RootPhase::Retired, Some((RootPhase::Active, activation))) => (RootPhase::Active, activation),
+                (RootPhase::Active, Some((_, activation))) => (RootPhase::Prepared, activation),
+                (RootPhase::Active, None) => (RootPhase::Prepared, 0),
+                (phase, here) => (phase, here.map_or(0, |(_, activation)| activation)),
+            };
+        } else if root.phase == RootPhase::Retired
+            && let Some(found) = found.as_ref().filter(|found| found.phase == RootPhase::Active)
+        {
+            self.fence(found, self.mesh.activation);
+        }
+        if let Some(found) = &found {
+            root.created = found.created;
+            root.modified = found.modified;
+            if found.phase == root.phase {
+                root.phase_since = found.phase_since;
             }
-            if found.as_deref() != Some(&root) {
-                self.put_root(change, Ca::Mesh, root);
+        }
+        if found.as_deref() != Some(&root) {
+            self.put_root(change, Ca::Mesh, root);
+        }
+    }
+
+    fn follow_switches(&mut self, change: &mut Change, switches: &Switches) {
+        if self.is_primary_halted != switches.is_halted {
+            self.is_primary_halted = switches.is_halted;
+            change.touch(WatchKey::Cluster);
+        }
+        let untainted: Vec<KeyId> = self.tainted.keys().copied().collect();
+        let untainted = untainted.into_iter().filter(|id| switches.tainted.iter().all(|tainted| tainted.root != *id));
+        untainted.for_each(|id| self.untaint(change, &id));
+        for tainted in &switches.tainted {
+            if self.mesh.find(&tainted.root).is_some() && self.tainted.get(&tainted.root) != Some(tainted) {
+                self.put_tainted(change, tainted.clone());
             }
         }
     }

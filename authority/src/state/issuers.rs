@@ -130,6 +130,18 @@ impl State {
         }
     }
 
+    /// With a root that leaves the bundle go the issuers and requests that are of it alone.
+    pub(super) fn forget_issuers_under(&mut self, change: &mut Change, root: &KeyId) {
+        let issuers: Vec<KeyId> = self.issuers.values().filter(|it| it.root == *root).map(|it| it.id).collect();
+        let requests: Vec<NodeId> =
+            self.issuer_requests.values().filter(|it| it.root == *root).map(|it| it.node).collect();
+        if !issuers.is_empty() || !requests.is_empty() {
+            change.touch(WatchKey::Issuers);
+        }
+        issuers.iter().for_each(|id| drop(self.issuers.remove(id)));
+        requests.iter().for_each(|node| drop(self.issuer_requests.remove(node)));
+    }
+
     pub(super) fn expire_issuers(&mut self, change: &mut Change) {
         let now = change.now;
         let ended: Vec<KeyId> =

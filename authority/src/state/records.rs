@@ -1,6 +1,6 @@
 //! The state as a stream of records: the form in which snapshots hold it. Lookups are not in it; they are rebuilt.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -20,6 +20,7 @@ use crate::{
     planted::{self, Bug},
     revocation::{Revocation, RevokedIssuer},
     root::{Ca, Root, RootPhase},
+    rotation::{Fence, HeardActivation, HeardStanding, LastRotation, Rotation, TaintedRoot},
     spiffe::Name,
     time::Timestamp,
 };
@@ -107,6 +108,22 @@ pub enum StateRecord {
     Acknowledgement(Acknowledgement),
     /// A revoked issuer.
     RevokedIssuer(Arc<RevokedIssuer>),
+    /// The rotation under way.
+    Rotation(Arc<Rotation>),
+    /// The rotation before.
+    LastRotation(Arc<LastRotation>),
+    /// What was left under a root when issuing went away from it.
+    Fence(Fence),
+    /// A root whose leaves are renewed at once.
+    TaintedRoot(TaintedRoot),
+    /// What another datacenter has said of where it is.
+    Standing(Name, Arc<HeardStanding>),
+    /// An activation of the primary that this datacenter does not issue under yet.
+    HeardActivation(HeardActivation),
+    /// Whether the primary has halted every datacenter.
+    PrimaryHalted(bool),
+    /// How often the root is rotated by itself.
+    RotationPeriod(Duration),
 }
 
 /// Records that are no state.
@@ -172,6 +189,20 @@ impl State {
             .chain(self.intentions.all().cloned().map(StateRecord::Intention))
             .chain(self.acknowledgements.values().cloned().map(StateRecord::Acknowledgement))
             .chain(self.revoked_issuers.all().cloned().map(StateRecord::RevokedIssuer))
+            .chain(self.rotation_records())
+    }
+
+    fn rotation_records(&self) -> impl Iterator<Item = StateRecord> + '_ {
+        let standings = self.standings.iter().map(|(name, heard)| StateRecord::Standing(name.clone(), heard.clone()));
+        let under_way = self.rotation.iter().cloned().map(StateRecord::Rotation);
+        under_way
+            .chain(self.last_rotation.iter().cloned().map(StateRecord::LastRotation))
+            .chain(self.fences.values().copied().map(StateRecord::Fence))
+            .chain(self.tainted.values().cloned().map(StateRecord::TaintedRoot))
+            .chain(standings)
+            .chain(self.heard_activation.map(StateRecord::HeardActivation))
+            .chain(self.is_primary_halted.then_some(StateRecord::PrimaryHalted(true)))
+            .chain(self.rotation_period.map(StateRecord::RotationPeriod))
     }
 
     /// The state that these records are of.
@@ -258,6 +289,17 @@ impl State {
             StateRecord::Intention(intention) => self.put_intention_record(intention),
             StateRecord::Acknowledgement(told) => self.put_acknowledgement_record(told),
             StateRecord::RevokedIssuer(revoked) => once("a revoked issuer", self.revoked_issuers.put(revoked)),
+            StateRecord::Rotation(rotation) => once("the rotation", self.rotation.replace(rotation)),
+            StateRecord::LastRotation(last) => once("the rotation before", self.last_rotation.replace(last)),
+            StateRecord::Fence(fence) => once("a fence", self.fences.insert(fence.root, fence)),
+            StateRecord::TaintedRoot(tainted) => once("a tainted root", self.tainted.insert(tainted.root, tainted)),
+            StateRecord::Standing(name, heard) => self.put_standing_record(name, heard),
+            StateRecord::HeardActivation(heard) => self.put_heard_activation_record(heard),
+            StateRecord::RotationPeriod(period) => once("the RotationPeriod", self.rotation_period.replace(period)),
+            StateRecord::PrimaryHalted(is_halted) => {
+                self.is_primary_halted = is_halted;
+                Ok(())
+            }
         }
     }
 
@@ -288,7 +330,8 @@ impl State {
     fn put_root_record(&mut self, ca: Ca, root: Arc<Root>) -> Result<(), BadRecords> {
         let set = self.roots_mut(ca);
         let (id, phase) = (root.made.id, root.phase);
-        if phase != RootPhase::Retired && set.roots.values().any(|other| other.phase == phase) {
+        // A secondary may have missed a rotation that the next one has followed: then two are prepared.
+        if phase == RootPhase::Active && set.active().is_some() {
             return Err(contradiction(format!("root {id}"), format!("another root is {} too", phase.as_str())));
         }
         if root.activation > set.activation {
@@ -330,6 +373,21 @@ impl State {
             return Err(contradiction(format!("the acknowledgement of server {}", told.node), "it is no member"));
         }
         once("the acknowledgement of a server", self.acknowledgements.insert(told.node, told))
+    }
+
+    fn put_standing_record(&mut self, name: Name, heard: Arc<HeardStanding>) -> Result<(), BadRecords> {
+        if !self.datacenters.contains_key(&name) {
+            return Err(contradiction(format!("where datacenter {name} is"), "there is no such datacenter"));
+        }
+        once("where a datacenter is", self.standings.insert(name, heard))
+    }
+
+    fn put_heard_activation_record(&mut self, heard: HeardActivation) -> Result<(), BadRecords> {
+        if heard.activation <= self.mesh.activation || self.mesh.find(&heard.root).is_none() {
+            let reason = format!("the last one here is {}, or its root is not there", self.mesh.activation);
+            return Err(contradiction(format!("the activation {} that was heard of", heard.activation), reason));
+        }
+        once("an activation that was heard of", self.heard_activation.replace(heard))
     }
 
     fn put_changed_record(&mut self, table: Table, revision: Revision, key: Uuid) -> Result<(), BadRecords> {

@@ -23,6 +23,11 @@ impl State {
             };
         }
         self.only_own_roots(ca)?;
+        if ca == Ca::Mesh && self.mesh.active().is_some() {
+            let reason =
+                "there is an active one, and a rotation leads to another: `carrack ca rotate` begins it".into();
+            return Err(Rejection::Invalid { what: format!("the root {}", made.id), reason });
+        }
         check::room("roots", self.roots(ca).roots.len(), ROOTS_MAX)?;
         if self.roots(ca).roots.values().any(|root| root.phase == RootPhase::Prepared) {
             return Err(Rejection::AlreadyExists { what: "a prepared root".into() });
@@ -71,17 +76,14 @@ impl State {
             let reason = "only a prepared root can be activated".into();
             return Err(Rejection::WrongPhase { root: *id, phase: root.phase.as_str().into(), reason });
         }
-        if let Some(active) = active {
-            let mut retired = Root::clone(&active);
-            retired.phase = RootPhase::Retired;
-            retired.phase_since = change.now;
-            self.put_root(change, ca, retired);
+        if ca == Ca::Mesh {
+            self.check_rotation_activates(&root)?;
         }
-        let set = self.roots_mut(ca);
-        set.activation += 1;
-        let mut root = Root::clone(&root);
-        (root.phase, root.phase_since, root.activation) = (RootPhase::Active, change.now, set.activation);
-        self.put_root(change, ca, root);
+        let activation = self.roots(ca).activation + 1;
+        self.flip(change, ca, &root, activation);
+        if ca == Ca::Mesh {
+            self.note_activation(change, id);
+        }
         Ok(Outcome::Done)
     }
 
@@ -114,13 +116,13 @@ impl State {
         if ca == Ca::Mesh { self.only_in_primary("the mesh CA's roots") } else { Ok(()) }
     }
 
-    fn check_recipients(&self, sealed: &SealedKey) -> Result<(), Rejection> {
+    pub(super) fn check_recipients(&self, sealed: &SealedKey) -> Result<(), Rejection> {
         let recovery = self.cluster.as_ref().and_then(|cluster| cluster.recovery.as_ref());
         let is_exact = sealed.slots == self.sealing_slots() && sealed.recovery.as_ref() == recovery;
         if is_exact { Ok(()) } else { Err(Rejection::WrongRecipients) }
     }
 
-    fn found_root(&self, ca: Ca, id: &KeyId) -> Result<Arc<Root>, Rejection> {
+    pub(super) fn found_root(&self, ca: Ca, id: &KeyId) -> Result<Arc<Root>, Rejection> {
         self.roots(ca).find(id).cloned().ok_or_else(|| check::not_found(format!("root {id}")))
     }
 

@@ -12,6 +12,7 @@ use carrack_authority::{
     key::Der,
     member::{AdmitServer, JOIN_TOKENS_MAX, JoinToken, MEMBERS_MAX, REMOVED_MEMBERS_MAX},
     root::{Ca, NewRoot},
+    rotation::{RotationRequest, WantedRoot},
 };
 
 use crate::world::*;
@@ -102,7 +103,9 @@ fn the_roots_of_the_server_ca_are_never_more_than_other_datacenters_take() {
     let publish = |ca: Ca, root: NewRoot| Command::PublishRoot { ca, root };
     let refused = propose(&mut state, START, publish(Ca::Server, root("server root 2", room + 1)));
     assert_eq!(limit_of(refused), limit);
-    assert_eq!(propose(&mut state, START, publish(Ca::Mesh, root("root 2", room + 1))), Outcome::Done, "it stays here");
+    let wanted = WantedRoot::Supplied(Box::new(root("root 2", room + 1)));
+    let rotation = Command::StartRotation(Box::new(RotationRequest { wanted, ..rotation_from("root 1") }));
+    assert_eq!(propose(&mut state, START, rotation), Outcome::Done, "it stays here");
     assert_eq!(propose(&mut state, START, publish(Ca::Server, root("server root 2", room))), Outcome::Done);
 }
 

@@ -12,7 +12,8 @@ use carrack_authority::{
     issuance::{Grant, Holder, Issuance, Keeper, Review},
     issuer::{Issuer, IssuerPhase, SignedIssuer},
     member::{AdmitServer, JoinToken, ServerCertificate, ServerCertificateRequest},
-    root::{Ca, NewRoot, Root, RootPhase, SealedKey},
+    root::{Bridge, Ca, NewRoot, Root, RootPhase, SealedKey},
+    rotation::{RotationControl, WantedRoot},
     spiffe::Identity,
     time::Timestamp,
 };
@@ -91,11 +92,12 @@ impl<'a> Chooser<'a> {
             23 => Command::DeletePolicy { policy: policy_id(self.below(3) as u128) },
             24 => self.bootstrap_acl(state),
             25 => Command::CreateJoinToken(self.join_token()),
-            26..28 => Command::AdmitServer(Box::new(self.admission())),
+            26..28 => Command::AdmitServer(Box::new(self.admission(state))),
             28 => self.server_certificate(state),
             29 if self.once_in(2) => self.server(),
             29 => Command::RequestRemoval { node: NodeId(self.below(5) as u64) },
             30 => self.removal(state),
+            31 if state.roots(Ca::Mesh).active().is_some() => self.rotation(state),
             31..33 => self.publish(state),
             33 => self.activate(state),
             34 => self.reseal(state),
@@ -282,8 +284,14 @@ impl<'a> Chooser<'a> {
         token
     }
 
-    fn admission(&mut self) -> AdmitServer {
+    fn admission(&mut self, state: &State) -> AdmitServer {
         let mut server = admit(self.of(&SERVERS));
+        // A server that was removed comes back with what it had.
+        if let Some(removed) = state.removed_members().next()
+            && self.once_in(4)
+        {
+            server.store = removed.store;
+        }
         self.spoil(&mut server.secret, &[digest("join a"), digest("join b")]);
         self.spoil(&mut server.store, &[store("x"), store("a"), store("b")]);
         self.spoil(&mut server.supports, &[FeatureLevel(0), FeatureLevel(u32::MAX)]);
@@ -324,6 +332,9 @@ impl<'a> Chooser<'a> {
     fn removal(&mut self, state: &State) -> Command {
         let leaving = state.members().find(|member| member.is_leaving).map(|member| member.node);
         let any = NodeId(self.below(5) as u64);
+        if leaving.is_none() && state.member(any).is_some() && self.once_in(2) {
+            return Command::RequestRemoval { node: any };
+        }
         let node = leaving.unwrap_or(any);
         let expected = self.expected(state.member(node).map(|member| member.modified));
         Command::RemoveServer { node, expected }
@@ -344,6 +355,56 @@ impl<'a> Chooser<'a> {
         self.spoil(&mut root.chain, &[vec![der("x"); 9]]);
         self.spoil(&mut root, &[NewRoot { certificate: der(""), ..new_root("root 1", START, None) }]);
         Command::PublishRoot { ca, root }
+    }
+
+    fn rotation(&mut self, state: &State) -> Command {
+        let Some(rotation) = state.rotation().cloned() else {
+            let mut request = rotation_from("");
+            request.expected_active = state.roots(Ca::Mesh).active().unwrap().made.id;
+            self.spoil(&mut request.expected_active, &[key_id("x")]);
+            request.is_bridged = self.once_in(2);
+            request.pauses_before_activation = self.once_in(4);
+            let (of, sealed) = (self.of(&ROOTS), self.sealed(state));
+            let root = new_root(of, START.minus(DAY), Some(sealed));
+            if self.once_in(4) {
+                request.wanted = WantedRoot::Supplied(Box::new(root));
+            }
+            let retired = state.roots(Ca::Mesh).bundle().into_iter().find(|root| root.phase == RootPhase::Retired);
+            let retired = retired.map_or(key_id("x"), |root| root.made.id);
+            let expected = self.expected(state.roots(Ca::Mesh).find(&retired).map(|root| root.modified));
+            let last = state.last_rotation().map_or(Revision(1), |last| last.rotation.id);
+            let is_forced = self.once_in(2);
+            return match self.below(8) {
+                0 => Command::PruneRoot { root: retired, expected },
+                1 => Command::TaintRoot { root: retired, reason: "why".into() },
+                2 => Command::RevokeRoot { root: retired, reason: String::new(), is_forced },
+                3 => Command::RollBack { rotation: last },
+                _ => Command::StartRotation(Box::new(request)),
+            };
+        };
+        let (id, expected) = (rotation.id, self.expected(Some(rotation.modified)));
+        let Some(root) = rotation.root else {
+            let (of, sealed) = (self.of(&ROOTS), self.sealed(state));
+            let root = Box::new(new_root(of, START.minus(DAY), Some(sealed)));
+            return Command::PublishRotationRoot { rotation: id, expected, root };
+        };
+        let controls = [RotationControl::Pause, RotationControl::Resume, RotationControl::Force];
+        match self.below(6) {
+            0 => Command::RollBack { rotation: id },
+            1 => Command::ControlRotation { rotation: id, control: self.of(&controls) },
+            2 => Command::FinishRotation { rotation: id, expected },
+            3 => self.activate(state),
+            _ => {
+                let new = state.roots(Ca::Mesh).find(&root).unwrap();
+                let expected = self.expected(Some(new.modified));
+                let active = state.roots(Ca::Mesh).active().unwrap();
+                let mut not_after = active.made.not_after.min(new.made.not_after);
+                self.spoil(&mut not_after, &[self.now, Timestamp(u64::MAX)]);
+                let (certificate, signed_by) = (der("bridge"), active.made.id);
+                let bridge = Bridge { certificate, signed_by, not_before: active.made.not_before, not_after };
+                Command::BridgeRoot { root, expected, bridge: Box::new(bridge) }
+            }
+        }
     }
 
     fn activate(&mut self, state: &State) -> Command {

@@ -19,7 +19,7 @@ use uuid::Uuid;
 use crate::world::*;
 
 const PRIMARY: Uuid = Uuid::from_u128(7);
-const SECONDARY: Uuid = Uuid::from_u128(8);
+pub(crate) const SECONDARY: Uuid = Uuid::from_u128(8);
 
 fn facts() -> DatacenterFacts {
     let (server_roots, wan_addresses) = (vec![der("server root 2")], vec!["x:8302".into()]);
@@ -164,6 +164,11 @@ fn a_secondary_writes_nothing_that_holds_everywhere() {
             config: carrack_authority::ca_config::CaConfig { leaf_ttl: HOUR, ..state.ca_config().config },
         },
         Command::PublishRoot { ca: Ca::Mesh, root },
+        start_rotation("root 1"),
+        Command::RollBack { rotation: Revision(1) },
+        Command::TaintRoot { root: key_id("root 1"), reason: String::new() },
+        Command::RevokeRoot { root: key_id("root 1"), reason: String::new(), is_forced: true },
+        Command::PruneRoot { root: key_id("root 1"), expected: Revision(1) },
         Command::CreateFederationToken(federation_token("dc3")),
         Command::AdmitDatacenter(Box::new(AdmitDatacenter { secret: digest("x"), facts: facts() })),
         Command::RemoveDatacenter { name: name("dc1") },
@@ -222,7 +227,7 @@ fn what_cannot_be_of_the_primary_changes_nothing() {
     let mut secondary = secondary();
     let begin = Cursor::default();
     let ca = next(&primary, Table::Ca, &begin).unwrap();
-    let Change::Ca(table) = &ca.change else { panic!("{ca:?}") };
+    let Change::CaAndSwitches(table, _) = &ca.change else { panic!("{ca:?}") };
     let mut foreign = table.clone();
     foreign.trust_domain = "evil.org".parse().unwrap();
     let mut sealed_key = table.clone();
@@ -313,12 +318,7 @@ fn an_issuer_for_another_datacenter_is_recorded_once_and_only_under_a_root_that_
     assert!(matches!(rejection(propose(&mut primary, START, record(&taken))), Rejection::AlreadyExists { .. }));
     let unknown = issuer("y", "root 9");
     assert!(matches!(rejection(propose(&mut primary, START, record(&unknown))), Rejection::NotFound { .. }));
-    let expected = Revision(primary.index() + 1);
-    let root = new_root("root 2", START.minus(HOUR), Some(sealed(&[(1, "a")])));
-    assert_eq!(propose(&mut primary, START, Command::PublishRoot { ca: Ca::Mesh, root }), Outcome::Done);
-    let (root, expected_active) = (key_id("root 2"), Some(key_id("root 1")));
-    let activate = Command::ActivateRoot { ca: Ca::Mesh, root, expected, expected_active };
-    assert_eq!(propose(&mut primary, START, activate), Outcome::Done);
+    rotate_to(&mut primary, "root 2", "issuer 2");
     let retired = issuer("z", "root 1");
     assert!(matches!(rejection(propose(&mut primary, START, record(&retired))), Rejection::WrongPhase { .. }));
     let ended = START.plus(DAY * 366);

@@ -14,6 +14,7 @@ mod model;
 mod revisions;
 mod revocations;
 mod revoked_issuers;
+mod rotations;
 mod snapshots;
 mod stories;
 mod transcript;

@@ -257,6 +257,9 @@ fn roots_are_published_activated_and_sealed_anew() {
 
     story.title("the next root");
     story.step("root 2", publish(new_root("root 2", START, Some(sealed(&[(1, "a"), (2, "b")])))));
+    story.step("a rotation", start_rotation("root 1"));
+    story.step("root 2", publish_rotation_root(&story.state, "root 2"));
+    story.step("its bridge", bridge_to(&story.state, "root 2"));
     let seen = at(&story, "root 2");
     story.step("active after none", activate("root 2", seen, None));
     story.step("active after root 1", activate("root 2", seen, Some("root 1")));
@@ -427,8 +430,9 @@ fn issuing_follows_roots_issuers_and_configuration() {
     story.step("a leaf of 2 h", record(Issuance { not_after: START.plus(HOUR * 2), ..issuance(2, "web", START) }));
 
     story.title("another root becomes active");
-    let root = new_root("root 2", START.minus(HOUR), Some(sealed(&[(1, "a")])));
-    story.step("root 2 is published", Command::PublishRoot { ca: Ca::Mesh, root });
+    story.step("a rotation", start_rotation("root 1"));
+    story.step("root 2 is published", publish_rotation_root(&story.state, "root 2"));
+    story.step("root 2 has a bridge", bridge_to(&story.state, "root 2"));
     story.step("an issuer under it", Command::RequestIssuer(issuer_request(1, "root 2", "issuer 2")));
     let expected = story.state.issuer_requests().next().unwrap().revision.0;
     let signed = SignedIssuer { certificate: der("2"), ..signed_issuer(1, expected, START.minus(HOUR)) };

@@ -13,7 +13,8 @@ use carrack_authority::{
     issuer::{IssuerRequest, SignedIssuer},
     key::{Der, KeyKind},
     member::{Addresses, AdmitServer, JoinToken, Member},
-    root::{Ca, NewRoot, SealedKey},
+    root::{Bridge, Ca, NewRoot, SealedKey},
+    rotation::{ACK_TIMEOUT, RotationCause, RotationRequest, WantedRoot},
     spiffe::{Identity, Name, SpiffeId, TrustDomain},
     time::Timestamp,
 };
@@ -258,4 +259,72 @@ pub(crate) fn issuing() -> State {
         assert_eq!(propose(&mut state, START, command), Outcome::Done);
     }
     state
+}
+
+/// A rotation away from a root, to one that the provider makes.
+pub(crate) fn rotation_from(active: &str) -> RotationRequest {
+    RotationRequest {
+        cause: RotationCause::Operator,
+        expected_active: key_id(active),
+        wanted: WantedRoot::Made { provider: "builtin".into(), key_kind: KeyKind::EcP256 },
+        is_bridged: true,
+        pauses_before_activation: false,
+        ack_timeout: ACK_TIMEOUT,
+    }
+}
+
+pub(crate) fn start_rotation(active: &str) -> Command {
+    Command::StartRotation(Box::new(rotation_from(active)))
+}
+
+/// The root of the rotation under way, sealed to the recorded servers.
+pub(crate) fn publish_rotation_root(state: &State, root: &str) -> Command {
+    let rotation = state.rotation().unwrap();
+    let recovery = Some("age1recovery".into());
+    let sealed = SealedKey { ciphertext: der("sealed"), slots: state.sealing_slots(), recovery };
+    let root = Box::new(new_root(root, START.minus(HOUR), Some(sealed)));
+    Command::PublishRotationRoot { rotation: rotation.id, expected: rotation.modified, root }
+}
+
+/// The bridge from the active root to another one, for as long as both live.
+pub(crate) fn bridge_to(state: &State, root: &str) -> Command {
+    let (active, new) = (state.roots(Ca::Mesh).active().unwrap(), state.roots(Ca::Mesh).find(&key_id(root)).unwrap());
+    let bridge = Bridge {
+        certificate: der(&format!("bridge to {root}")),
+        signed_by: active.made.id,
+        not_before: active.made.not_before,
+        not_after: active.made.not_after.min(new.made.not_after),
+    };
+    Command::BridgeRoot { root: key_id(root), expected: new.modified, bridge: Box::new(bridge) }
+}
+
+pub(crate) fn activate(state: &State, root: &str) -> Command {
+    let expected = state.roots(Ca::Mesh).find(&key_id(root)).unwrap().modified;
+    let expected_active = state.roots(Ca::Mesh).active().map(|root| root.made.id);
+    Command::ActivateRoot { ca: Ca::Mesh, root: key_id(root), expected, expected_active }
+}
+
+/// Server 1 has an issuer under a root.
+pub(crate) fn issuer_under(state: &mut State, root: &str, issuer: &str) {
+    let request = Command::RequestIssuer(issuer_request(1, root, issuer));
+    assert_eq!(propose(state, state.now(), request), Outcome::Done);
+    let signed = SignedIssuer { certificate: der(issuer), ..signed_issuer(1, state.index(), START.minus(HOUR)) };
+    assert_eq!(propose(state, state.now(), Command::RecordIssuer(signed)), Outcome::Done);
+}
+
+/// Rotates to another root, without waiting for anybody.
+pub(crate) fn rotate_to(state: &mut State, root: &str, issuer: &str) {
+    let active = state.roots(Ca::Mesh).active().unwrap().made.id;
+    let request = RotationRequest { expected_active: active, ..rotation_from("") };
+    assert_eq!(propose(state, state.now(), Command::StartRotation(Box::new(request))), Outcome::Done);
+    for step in [publish_rotation_root, bridge_to] {
+        let command = step(state, root);
+        assert_eq!(propose(state, state.now(), command), Outcome::Done);
+    }
+    issuer_under(state, root, issuer);
+    let command = activate(state, root);
+    assert_eq!(propose(state, state.now(), command), Outcome::Done);
+    let rotation = state.rotation().unwrap();
+    let command = Command::FinishRotation { rotation: rotation.id, expected: rotation.modified };
+    assert_eq!(propose(state, state.now(), command), Outcome::Done);
 }

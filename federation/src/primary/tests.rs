@@ -3,6 +3,7 @@
 mod issuers;
 
 use std::{
+    collections::BTreeSet,
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -116,6 +117,10 @@ impl Log for MemoryLog {
             true
         }
         .boxed()
+    }
+
+    fn absent(&self) -> BTreeSet<NodeId> {
+        BTreeSet::new()
     }
 
     fn propose(&self, command: Command, _within: Duration) -> BoxFuture<'_, Result<Outcome, LogError>> {

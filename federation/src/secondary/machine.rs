@@ -1,7 +1,10 @@
 //! The leader's decisions in a secondary, without IO: inputs in, actions out. Whatever fails is tried again with a growing pause, and
 //! leaves what works untouched; nothing but a recorded answer counts as success.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use carrack_authority::{
     Command, State,
@@ -11,6 +14,7 @@ use carrack_authority::{
     key::Der,
     plan::sign::{SignIssuer, requested_issuers},
     planted::{self, Bug},
+    rotation::{STANDING_TOLD_EVERY, Standing},
     time::Timestamp,
     x509::{
         CertificateFacts,
@@ -35,6 +39,9 @@ const TOLD_EVERY: Duration = Duration::from_secs(300);
 /// How often the log is told that the primary was heard while nothing changes.
 const HEARD_EVERY: Duration = Duration::from_secs(30);
 
+/// How often the primary is told how many leaves are left under retired roots, while they become fewer.
+const COUNTS_TOLD_EVERY: Duration = Duration::from_secs(5);
+
 /// Something that happened.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Input {
@@ -50,6 +57,8 @@ pub enum Input {
     Recorded(NodeId, Result<(), String>),
     /// The primary was told where this datacenter is, or was not.
     Announced(Announcement, Result<(), WanError>),
+    /// The primary was told where this datacenter is with the roots, or was not.
+    Stood(Standing, Result<(), WanError>),
 }
 
 /// Something to do.
@@ -71,6 +80,8 @@ pub enum Action {
     Record(NodeId, Command),
     /// Tell the primary where this datacenter is and which servers it has.
     Announce(Announcement),
+    /// Tell the primary where this datacenter is with the roots.
+    Stand(Standing),
 }
 
 /// What the machine wants.
@@ -114,12 +125,58 @@ struct Signing {
     retry: Retry,
 }
 
-#[derive(Debug, Default)]
-struct Announcing {
+/// Something that the primary is told whenever it has changed.
+#[derive(Debug)]
+struct Telling<T> {
     is_under_way: bool,
     /// What was told last, and when.
-    told: Option<(Announcement, Instant)>,
+    told: Option<(T, Instant)>,
     retry: Retry,
+}
+
+impl<T> Default for Telling<T> {
+    fn default() -> Self {
+        Self { is_under_way: false, told: None, retry: Retry::default() }
+    }
+}
+
+impl<T> Telling<T> {
+    /// Whether it is told now; `again`: when, if nothing of it has changed. Otherwise it is woken for that.
+    fn is_due(
+        &mut self,
+        now: Instant,
+        verdict: &mut Verdict,
+        again: impl FnOnce(&T, Instant) -> Option<Instant>,
+    ) -> bool {
+        if self.is_under_way {
+            return false;
+        }
+        let again = self.told.as_ref().and_then(|(told, at)| again(told, *at)).filter(|again| *again > now);
+        if let Some(again) = again {
+            wake(verdict, again);
+        } else if self.retry.is_due(now) {
+            self.is_under_way = true;
+        } else if let Some(at) = self.retry.at {
+            wake(verdict, at);
+        }
+        self.is_under_way
+    }
+
+    /// It was told, or was not: then why.
+    fn ended(&mut self, now: Instant, told: T, result: Result<(), WanError>) -> Option<String> {
+        self.is_under_way = false;
+        match result {
+            Ok(()) => {
+                self.told = Some((told, now));
+                self.retry = Retry::default();
+                None
+            }
+            Err(error) => {
+                self.retry.failed(now);
+                Some(error.to_string())
+            }
+        }
+    }
 }
 
 /// The machine of one leader's term.
@@ -127,7 +184,9 @@ struct Announcing {
 pub struct Machine {
     streams: BTreeMap<Table, Stream>,
     signing: BTreeMap<NodeId, Signing>,
-    announcing: Announcing,
+    announcing: Telling<Announcement>,
+    standing: Telling<Standing>,
+    absent: BTreeSet<NodeId>,
     status: SecondaryStatus,
 }
 
@@ -135,6 +194,11 @@ impl Machine {
     /// What is known.
     pub const fn status(&self) -> &SecondaryStatus {
         &self.status
+    }
+
+    /// The servers of this datacenter that have not answered for a while.
+    pub fn see_absent(&mut self, absent: BTreeSet<NodeId>) {
+        self.absent = absent;
     }
 
     /// Takes something that happened.
@@ -148,7 +212,8 @@ impl Machine {
                 actions.extend(self.signed(state, log_time, now, node, revision, result));
             }
             Input::Recorded(node, result) => self.recorded(now, node, result),
-            Input::Announced(told, result) => self.announced(now, told, result),
+            Input::Announced(told, result) => self.status.unannounced = self.announcing.ended(now, told, result),
+            Input::Stood(told, result) => self.status.unstood = self.standing.ended(now, told, result),
         }
         let mut verdict = self.look(state, now);
         actions.append(&mut verdict.actions);
@@ -166,6 +231,7 @@ impl Machine {
         }
         self.keep_announced(state, now, &mut verdict);
         self.keep_issuers(state, now, &mut verdict);
+        self.keep_standing(state.own_standing(|node| self.absent.contains(&node)), now, &mut verdict);
         verdict
     }
 
@@ -328,34 +394,20 @@ impl Machine {
             wan_addresses: own.wan_addresses,
         };
         let to_tell = Announcement { facts, servers: state.own_servers() };
-        let announcing = &mut self.announcing;
-        if announcing.is_under_way {
-            return;
-        }
-        let is_told = |(told, at): &(Announcement, Instant)| (*told == to_tell).then(|| *at + TOLD_EVERY);
-        if let Some(again) = announcing.told.as_ref().and_then(is_told).filter(|again| *again > now) {
-            return wake(verdict, again);
-        }
-        if announcing.retry.is_due(now) {
-            announcing.is_under_way = true;
+        if self.announcing.is_due(now, verdict, |told, at| (*told == to_tell).then(|| at + TOLD_EVERY)) {
             verdict.actions.push(Action::Announce(to_tell));
-        } else if let Some(at) = announcing.retry.at {
-            wake(verdict, at);
         }
     }
 
-    fn announced(&mut self, now: Instant, told: Announcement, result: Result<(), WanError>) {
-        self.announcing.is_under_way = false;
-        match result {
-            Ok(()) => {
-                self.announcing.told = Some((told, now));
-                self.announcing.retry = Retry::default();
-                self.status.unannounced = None;
-            }
-            Err(error) => {
-                self.announcing.retry.failed(now);
-                self.status.unannounced = Some(error.to_string());
-            }
+    /// What others wait for is told at once, how many leaves are left now and then, and a sign of life in any case.
+    fn keep_standing(&mut self, standing: Standing, now: Instant, verdict: &mut Verdict) {
+        let again = |told: &Standing, at: Instant| match told {
+            told if told.differs_in_kind(&standing) => None,
+            told if *told == standing => Some(at + STANDING_TOLD_EVERY),
+            _ => Some(at + COUNTS_TOLD_EVERY),
+        };
+        if self.standing.is_due(now, verdict, again) {
+            verdict.actions.push(Action::Stand(standing));
         }
     }
 }

@@ -32,4 +32,6 @@ pub struct SecondaryStatus {
     pub unsigned: BTreeMap<NodeId, String>,
     /// Why this datacenter's addresses and server CA were not told at the last try.
     pub unannounced: Option<String>,
+    /// Why it was not told where this datacenter is with the roots at the last try.
+    pub unstood: Option<String>,
 }

@@ -32,8 +32,15 @@ const PROPOSE_WITHIN: Duration = Duration::from_secs(10);
 const INPUTS_MAX: usize = 64;
 
 /// What the machine looks at, beside its inputs.
-const WATCHED: [WatchKey; 4] =
-    [WatchKey::Issuers, WatchKey::Datacenters, WatchKey::Members, WatchKey::Roots(Ca::Server)];
+const WATCHED: [WatchKey; 7] = [
+    WatchKey::Issuers,
+    WatchKey::Datacenters,
+    WatchKey::Members,
+    WatchKey::Roots(Ca::Server),
+    WatchKey::Roots(Ca::Mesh),
+    WatchKey::Acknowledgements,
+    WatchKey::Cluster,
+];
 
 /// Runs a secondary's dealings with the primary until the future is dropped: when leadership is lost.
 pub async fn run(log: Arc<dyn Log>, primary: Arc<dyn FromPrimary>, status: watch::Sender<SecondaryStatus>) {
@@ -43,6 +50,7 @@ pub async fn run(log: Arc<dyn Log>, primary: Arc<dyn FromPrimary>, status: watch
     let mut machine = Machine::default();
     loop {
         let state = log.state();
+        machine.see_absent(log.absent());
         let verdict = machine.look(&state, Instant::now());
         let mut wake_at = driver.perform(&state, verdict);
         publish(&status, &machine);
@@ -53,6 +61,7 @@ pub async fn run(log: Arc<dyn Log>, primary: Arc<dyn FromPrimary>, status: watch
                 Some(input) = received.recv() => {
                     let Some(input) = driver.current(input) else { continue };
                     let state = log.state();
+                    machine.see_absent(log.absent());
                     let verdict = machine.take(&state, log.log_time(), Instant::now(), input);
                     wake_at = driver.perform(&state, verdict);
                     publish(&status, &machine);
@@ -124,6 +133,14 @@ impl Driver {
                     self.spawn(None, async move {
                         let result = primary.announce(&known, told.clone()).await;
                         Input::Announced(told, result)
+                    });
+                }
+                Action::Stand(standing) => {
+                    let Some(known) = known_primary(state) else { continue };
+                    let primary = self.primary.clone();
+                    self.spawn(None, async move {
+                        let result = primary.stand(&known, standing.clone()).await;
+                        Input::Stood(standing, result)
                     });
                 }
             }

@@ -1,4 +1,4 @@
-//! `carrack ca roots|config|inspect|halt|unhalt|revoke|revoked`: the mesh's CA.
+//! `carrack ca`: the mesh's CA. Rotations have a file of their own.
 
 use std::path::PathBuf;
 
@@ -13,6 +13,7 @@ use super::{
     files,
     inspect::Certificate,
     output::{Format, Output, visible, yes_or_no},
+    rotation::{self, RotateArguments},
 };
 
 const ROOTS: &str = "/v1/connect/ca/roots";
@@ -58,11 +59,43 @@ pub enum CaCommand {
     Halt,
     /// Issue again
     Unhalt,
-    /// Revoke an issuer in every datacenter: it signs nothing more, and its leaves are refused and renewed
-    Revoke {
-        /// Its id, as `carrack status` shows it
+    /// Rotate the root: the new one is published, waited for, activated; the former one drains and goes
+    Rotate(RotateArguments),
+    /// Show the roots, what is left under each, and the rotation with what it waits for
+    Status {
+        /// Until the rotation is over and the former root has drained
+        #[arg(long)]
+        watch: bool,
+    },
+    /// Let the rotation under way stop before it activates
+    Pause,
+    /// Let it go on
+    Resume,
+    /// Take the rotation under way, or the last one, back
+    Rollback,
+    /// Have every leaf under a retired root renewed now
+    Taint {
+        /// Its id, as `carrack ca status` shows it
         #[arg(long, value_name = "ID")]
-        issuer: String,
+        root: String,
+        /// Why, for people
+        #[arg(long, value_name = "TEXT", default_value = "")]
+        reason: String,
+    },
+    /// Set how often the root is rotated by itself
+    Schedule {
+        /// Such as 2160h, or `off`
+        #[arg(value_name = "PERIOD")]
+        period: String,
+    },
+    /// Revoke an issuer or a retired root in every datacenter: what is under it is refused and renewed
+    Revoke {
+        /// The issuer's id, as `carrack status` shows it
+        #[arg(long, value_name = "ID", required_unless_present = "root", conflicts_with = "root")]
+        issuer: Option<String>,
+        /// The root's id, as `carrack ca status` shows it
+        #[arg(long, value_name = "ID")]
+        root: Option<String>,
         /// Why, for people
         #[arg(long, value_name = "TEXT", default_value = "")]
         reason: String,
@@ -101,7 +134,19 @@ impl CaCommand {
             Self::Inspect { .. } => self.run_local(output),
             Self::Halt => halt(true, client, output).await,
             Self::Unhalt => halt(false, client, output).await,
-            Self::Revoke { issuer, reason, force } => revoke(issuer, reason, *force, client, output).await,
+            Self::Rotate(arguments) => rotation::rotate(arguments, client, output).await,
+            Self::Status { watch } => rotation::status(*watch, client, output).await,
+            Self::Pause => rotation::steer("pause", client, output).await,
+            Self::Resume => rotation::steer("resume", client, output).await,
+            Self::Rollback => rotation::roll_back(client, output).await,
+            Self::Taint { root, reason } => rotation::taint(root, reason, client, output).await,
+            Self::Schedule { period } => rotation::schedule(period, client, output).await,
+            Self::Revoke { issuer: _, root: Some(root), reason, force } => {
+                rotation::revoke_root(root, reason, *force, client, output).await
+            }
+            Self::Revoke { issuer, root: None, reason, force } => {
+                revoke(issuer.as_deref().unwrap_or_default(), reason, *force, client, output).await
+            }
             Self::Revoked => revoked(client, output).await,
         }
     }

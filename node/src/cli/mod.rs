@@ -17,6 +17,7 @@ pub mod leaf;
 pub mod leaf_records;
 pub mod members;
 pub mod output;
+pub mod rotation;
 mod run;
 pub mod server;
 pub mod settings;

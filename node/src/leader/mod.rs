@@ -1,8 +1,10 @@
-//! What the leader keeps true: the CA is initialised, requests are signed, keys are sealed to the servers, servers come and go.
+//! What the leader keeps true: the CA is initialised, requests are signed, roots rotate and are pruned, keys are sealed, servers come and go.
 //! One file per reconciler; each observes, takes a pure plan of `authority`, and acts.
 
 pub mod initialize;
 pub(crate) mod members;
+pub(crate) mod prune;
+pub mod rotate;
 pub(crate) mod seal;
 pub mod sign;
 

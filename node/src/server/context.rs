@@ -22,6 +22,7 @@ use super::{
     agents::{ConnectedAgents, ToldToAll},
     datacenters::OtherDatacenters,
     desk::IssuingDesk,
+    presence::Presence,
     task::Troubles,
     topics::Topics,
 };
@@ -74,6 +75,8 @@ pub struct Context {
     pub token_staleness_max: Option<Duration>,
     /// What holds between services that no intention is about.
     pub default_policy: DefaultPolicy,
+    /// Which servers have not answered this one for a while, when it leads.
+    pub(crate) presence: Arc<Presence>,
     /// Whether it has caught up since it started.
     pub has_caught_up: AtomicBool,
 }

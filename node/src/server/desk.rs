@@ -33,7 +33,10 @@ use carrack_authority::{
     },
 };
 use carrack_raft::{ProposeError, Replica, ports::Entropy};
-use tokio::time::Instant;
+use tokio::{
+    sync::Notify,
+    time::{Instant, timeout_at},
+};
 
 use super::{admission::Admission, task::StepError};
 use crate::{
@@ -46,6 +49,9 @@ pub const ISSUE_WITHIN: Duration = Duration::from_secs(10);
 /// The most requests at the desk at once, when `CSRMaxConcurrent` is 0: what the log takes in a second on two cores, and a bound
 /// on the memory of a herd.
 pub const IN_FLIGHT_MAX: usize = 8192;
+
+/// How long a request waits for the next issuer when its own has just been replaced: that one's key is here already.
+const REPLACED_WITHIN: Duration = Duration::from_secs(2);
 
 /// Why a token of all datacenters is not honoured in a secondary that has not heard the primary for too long.
 pub(crate) const TOKEN_IS_STALE: &str = "Permission denied: the primary was not heard for longer than acl.token_staleness_max, and until it is, \
@@ -113,6 +119,9 @@ pub enum IssueError {
     /// This server cannot issue now.
     #[error("{0}")]
     Unavailable(String),
+    /// Issuing went on under another issuer while the leaf was signed.
+    #[error("{0}")]
+    IssuerRefused(String),
     /// The log did not answer in time: the certificate was dropped, a record of it may exist.
     #[error("outcome unknown: the certificate was not recorded within {} s and is dropped; ask for a new one", ISSUE_WITHIN.as_secs())]
     OutcomeUnknown,
@@ -157,6 +166,8 @@ pub struct IssuingDesk {
     admission: Admission,
     in_flight: AtomicUsize,
     active: ArcSwapOption<ActiveIssuer>,
+    /// Another issuer signs.
+    changed: Notify,
     token_staleness_max: Option<Duration>,
 }
 
@@ -180,6 +191,7 @@ impl IssuingDesk {
             admission,
             in_flight,
             active: ArcSwapOption::empty(),
+            changed: Notify::new(),
             token_staleness_max,
         }
     }
@@ -197,6 +209,7 @@ impl IssuingDesk {
     /// Signs with this issuer from now on.
     pub(crate) fn work_with(&self, issuer: ActiveIssuer) {
         self.active.store(Some(Arc::new(issuer)));
+        self.changed.notify_waiters();
     }
 
     /// Signs nothing more.
@@ -232,12 +245,37 @@ impl IssuingDesk {
         if planted::is(Bug::IssuerNeedsPrimary) && state.primary().is_some() && is_cut_off() {
             return Err(self.no_issuer(state));
         }
+        match self.sign_and_record(&active, request.clone()).await {
+            // The root was rotated, or the issuer renewed, in between: the client need not know.
+            Err(IssueError::IssuerRefused(reason)) => match self.replaced(active.id).await {
+                Some(active) => self.sign_and_record(&active, request).await,
+                None => Err(IssueError::IssuerRefused(reason)),
+            },
+            result => result,
+        }
+    }
+
+    async fn sign_and_record(&self, active: &Arc<ActiveIssuer>, request: IssueRequest) -> Result<Issued, IssueError> {
+        let applied = self.replica.state();
+        let (state, now) = (&applied.state, self.replica.log_time());
         let leaf_ttl = state.ca_config().config.leaf_ttl;
         let ttl = request.ttl.map_or(leaf_ttl, |ttl| ttl.min(leaf_ttl));
-        let (issuance, signed) = self.sign(&active, state, request, now, ttl).await?;
+        let (issuance, signed) = self.sign(active, state, request, now, ttl).await?;
         let (sequence, index) = self.record(&issuance).await?;
         let chain = active.chain(issuance.not_after);
         Ok(Issued { issuance, certificate: signed.der, chain, sequence, index })
+    }
+
+    /// The issuer that has taken the place of this one, soon.
+    async fn replaced(&self, former: KeyId) -> Option<Arc<ActiveIssuer>> {
+        let deadline = Instant::now() + REPLACED_WITHIN;
+        loop {
+            let changed = self.changed.notified();
+            if let Some(active) = self.active.load_full().filter(|active| active.id != former) {
+                return Some(active);
+            }
+            timeout_at(deadline, changed).await.ok()?;
+        }
     }
 
     fn no_issuer(&self, state: &State) -> IssueError {
@@ -388,6 +426,7 @@ fn of_rejection(rejection: Rejection) -> IssueError {
     match rejection {
         Rejection::GrantRefused { .. } => IssueError::PermissionDenied(text),
         Rejection::Halted => IssueError::Halted,
+        Rejection::IssuerRefused { .. } => IssueError::IssuerRefused(text),
         Rejection::DeadlinePassed { .. } => IssueError::OutcomeUnknown,
         Rejection::LimitReached { .. } => {
             IssueError::RateLimited { reason: text, retry_after: Duration::from_secs(60) }

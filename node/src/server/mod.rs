@@ -19,6 +19,7 @@ pub mod own_issuer;
 pub mod own_record;
 mod peers;
 pub mod ports;
+pub(crate) mod presence;
 mod secondary;
 mod start;
 pub mod task;

@@ -51,6 +51,8 @@ use crate::{
     leader::{
         initialize::InitializeTask,
         members::MembersTask,
+        prune::PruneTask,
+        rotate::RotateTask,
         seal::SealTask,
         sign::{SERVER_CERTIFICATE_TTL, SignTask},
     },
@@ -297,7 +299,7 @@ impl Parts {
         let lasting = Lasting { secondary: seen, told: to_all, stopped: stopped.clone() };
         let context = self.context(&identity, replica, &metrics, lasting, others);
         let mut tasks = Tasks::default();
-        let log = Arc::new(ReplicaLog(context.replica.clone()));
+        let log = Arc::new(ReplicaLog::new(context.replica.clone(), context.presence.clone()));
         let builtin = self.builtin();
         let signer = ProviderSigner { provider: builtin.clone(), entropy: self.ports.entropy.clone() };
         let (signer, shares, stops) = (Arc::new(signer), Arc::default(), stopped.clone());
@@ -404,6 +406,7 @@ impl Parts {
                 .config
                 .default_intention_policy
                 .map_or(DefaultPolicy::Acl(Action::Deny), DefaultPolicy::Intentions),
+            presence: Arc::default(),
             has_caught_up: AtomicBool::new(false),
         })
     }
@@ -442,6 +445,13 @@ impl Parts {
                 server_certificate_ttl: SERVER_CERTIFICATE_TTL,
             }),
             Arc::new(SealTask { replica: replica.clone(), builtin: builtin.clone() }),
+            Arc::new(RotateTask {
+                replica: replica.clone(),
+                provider: builtin.clone(),
+                entropy: self.ports.entropy.clone(),
+                presence: context.presence.clone(),
+            }),
+            Arc::new(PruneTask { replica: replica.clone() }),
             Arc::new(MembersTask { replica: replica.clone() }),
             Arc::new(OwnRecordTask {
                 node: identity.node,

@@ -1,7 +1,7 @@
 //! What the federation needs of this server: its replicated log, its CA provider, and the way to other datacenters' servers.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -9,9 +9,10 @@ use std::{
 use carrack_authority::{
     Command, Outcome, State, WatchKey,
     federation::{Cursor, Datacenter, Table},
-    id::{Revision, Serial},
+    id::{NodeId, Revision, Serial},
     key::Der,
     root::Root,
+    rotation::Standing,
     spiffe::Name,
     time::Timestamp,
     x509::authority::SignedCertificate,
@@ -21,7 +22,10 @@ use carrack_federation::{
     ports::{IssuerAsked, IssuerToSign},
 };
 use carrack_proto::{
-    convert::wan::{cursor_to_wire, der_from_wire, der_to_wire, heard_from_wire, servers_to_wire, table_to_wire},
+    convert::wan::{
+        cursor_to_wire, der_from_wire, der_to_wire, heard_from_wire, rotation::standing_to_wire, servers_to_wire,
+        table_to_wire,
+    },
     wan::{AnnounceRequest, FollowRequest, SignIssuerRequest, wan_client::WanClient},
 };
 use carrack_raft::{Replica, ports::Entropy};
@@ -38,6 +42,7 @@ use tonic::{
 
 use super::{
     grpc_client::{connect, reason, within},
+    presence::Presence,
     task::chain_of,
 };
 use crate::{api::wan::MESSAGE_BYTES_MAX, provider, tls::wan_dialer::WanDialer};
@@ -55,20 +60,29 @@ const OPEN_WITHIN: Duration = Duration::from_secs(5);
 const ANSWER_WITHIN: Duration = Duration::from_secs(20);
 
 /// The replicated log of this datacenter.
-pub(crate) struct ReplicaLog(pub(crate) Replica);
+pub(crate) struct ReplicaLog {
+    replica: Replica,
+    presence: Arc<Presence>,
+}
+
+impl ReplicaLog {
+    pub(crate) const fn new(replica: Replica, presence: Arc<Presence>) -> Self {
+        Self { replica, presence }
+    }
+}
 
 impl Log for ReplicaLog {
     fn state(&self) -> State {
-        self.0.state().state.clone()
+        self.replica.state().state.clone()
     }
 
     fn log_time(&self) -> Timestamp {
-        self.0.log_time()
+        self.replica.log_time()
     }
 
     fn confirmed(&self, within: Duration) -> BoxFuture<'_, Result<State, LogError>> {
         async move {
-            let read = self.0.read_linearizable(Instant::now() + within).await;
+            let read = self.replica.read_linearizable(Instant::now() + within).await;
             read.map(|applied| applied.state.clone()).map_err(|error| LogError(error.to_string()))
         }
         .boxed()
@@ -78,7 +92,7 @@ impl Log for ReplicaLog {
         async move {
             let changes = after.into_iter().map(|(key, revision)| {
                 async move {
-                    if let Err(error) = self.0.wait_for(key, revision, deadline).await {
+                    if let Err(error) = self.replica.wait_for(key, revision, deadline).await {
                         tracing::debug!(%error, "a change is not waited for");
                         sleep_until(deadline).await;
                     }
@@ -93,14 +107,19 @@ impl Log for ReplicaLog {
     }
 
     fn applied(&self, index: u64, deadline: Instant) -> BoxFuture<'_, bool> {
-        async move { self.0.wait_index(index, deadline).await.is_some() }.boxed()
+        async move { self.replica.wait_index(index, deadline).await.is_some() }.boxed()
+    }
+
+    fn absent(&self) -> BTreeSet<NodeId> {
+        self.presence.absent(&self.replica)
     }
 
     fn propose(&self, command: Command, within: Duration) -> BoxFuture<'_, Result<Outcome, LogError>> {
         async move {
             let deadline = Instant::now() + within;
-            let proposed = self.0.propose(command, deadline).await.map_err(|error| LogError(error.to_string()))?;
-            self.0.wait_index(proposed.index, deadline).await;
+            let proposed =
+                self.replica.propose(command, deadline).await.map_err(|error| LogError(error.to_string()))?;
+            self.replica.wait_index(proposed.index, deadline).await;
             Ok(proposed.outcome)
         }
         .boxed()
@@ -352,6 +371,17 @@ impl FromPrimary for ToPrimary {
             };
             let mut client = reached.wan();
             let told = within(ANSWER_WITHIN, request, |request| async move { client.announce(request).await }).await;
+            told.map(drop).map_err(|status| self.0.failed(&reached, &status))
+        }
+        .boxed()
+    }
+
+    fn stand<'a>(&'a self, primary: &'a Datacenter, standing: Standing) -> BoxFuture<'a, Result<(), WanError>> {
+        async move {
+            let reached = self.0.reach(primary).await?;
+            let mut client = reached.wan();
+            let request = standing_to_wire(&standing);
+            let told = within(ANSWER_WITHIN, request, |request| async move { client.stand(request).await }).await;
             told.map(drop).map_err(|status| self.0.failed(&reached, &status))
         }
         .boxed()

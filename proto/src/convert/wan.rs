@@ -1,6 +1,7 @@
 //! What datacenters say to each other, as values of the domain.
 
 pub(super) mod intentions;
+pub mod rotation;
 
 use std::{sync::Arc, time::Duration};
 
@@ -11,7 +12,7 @@ use carrack_authority::{
         rules::{Access, Resource, Scope},
     },
     ca_config::CaConfig,
-    federation::{CaTable, Change, Cursor, Datacenter, KnownDatacenter, KnownServers, Page, Table},
+    federation::{CaTable, Change, Cursor, Datacenter, KnownDatacenter, KnownServers, Page, Switches, Table},
     id::{Digest, KeyId, NodeId, Revision, Serial},
     intention::IntentionKey,
     key::Der,
@@ -22,7 +23,10 @@ use carrack_authority::{
 };
 use uuid::Uuid;
 
-use self::intentions::{intention_from_wire, intention_to_wire};
+use self::{
+    intentions::{intention_from_wire, intention_to_wire},
+    rotation::{tainted_from_wire, tainted_to_wire},
+};
 use crate::wan;
 
 /// A message that is not in its form.
@@ -89,7 +93,8 @@ pub fn cursor_from_wire(cursor: Option<wan::Cursor>) -> Result<Cursor, BadMessag
 pub fn heard_to_wire(change: &Change, to: &Cursor, is_all: bool, primary_revision: Revision) -> wan::FollowResponse {
     let change = match change {
         Change::Nothing => None,
-        Change::Ca(ca) => Some(wan::follow_response::Change::Ca(ca_to_wire(ca))),
+        Change::Ca(ca) => Some(wan::follow_response::Change::Ca(ca_to_wire(ca, &Switches::default()))),
+        Change::CaAndSwitches(ca, switches) => Some(wan::follow_response::Change::Ca(ca_to_wire(ca, switches))),
         Change::Datacenters(datacenters) => {
             let datacenters = datacenters.iter().map(|datacenter| datacenter_to_wire(datacenter, None)).collect();
             Some(wan::follow_response::Change::Datacenters(wan::DatacentersTable { datacenters }))
@@ -133,7 +138,11 @@ pub fn heard_from_wire(response: wan::FollowResponse) -> Result<(Change, Cursor,
     let (to, is_all) = (cursor_from_wire(response.to)?, response.is_all);
     let change = match response.change {
         None => Change::Nothing,
-        Some(wan::follow_response::Change::Ca(ca)) => Change::Ca(Box::new(ca_from_wire(ca)?)),
+        Some(wan::follow_response::Change::Ca(ca)) => {
+            let is_halted = ca.is_halted;
+            let tainted = ca.tainted.iter().map(tainted_from_wire).collect::<Result<_, _>>()?;
+            Change::CaAndSwitches(Box::new(ca_from_wire(ca)?), Switches { is_halted, tainted })
+        }
         Some(wan::follow_response::Change::Datacenters(table)) => {
             let datacenters = table.datacenters.into_iter().map(datacenter_from_wire);
             Change::DatacentersAndServers(datacenters.collect::<Result<_, _>>()?)
@@ -164,7 +173,7 @@ pub fn heard_from_wire(response: wan::FollowResponse) -> Result<(Change, Cursor,
     Ok((change, to, is_all, Revision(response.primary_revision)))
 }
 
-fn ca_to_wire(ca: &CaTable) -> wan::CaTable {
+fn ca_to_wire(ca: &CaTable, switches: &Switches) -> wan::CaTable {
     let config = &ca.config;
     wan::CaTable {
         trust_domain: ca.trust_domain.to_string(),
@@ -178,6 +187,8 @@ fn ca_to_wire(ca: &CaTable) -> wan::CaTable {
         }),
         roots: ca.roots.iter().map(root_to_wire).collect(),
         activation: ca.activation,
+        is_halted: switches.is_halted,
+        tainted: switches.tainted.iter().map(tainted_to_wire).collect(),
     }
 }
 

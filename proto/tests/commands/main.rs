@@ -4,6 +4,7 @@
 
 mod agents;
 mod intentions;
+mod rotations;
 
 use std::{collections::BTreeSet, fmt::Debug, sync::Arc, time::Duration};
 
@@ -272,6 +273,7 @@ fn commands() -> Vec<Command> {
     commands.extend(intentions::commands());
     commands.push(agents::acknowledgement());
     commands.extend(agents::revoked_issuers());
+    commands.extend(rotations::commands());
     commands
 }
 
@@ -476,6 +478,7 @@ fn records() -> Vec<StateRecord> {
     records.extend([StateRecord::Changed(table, at, Uuid::from_u128(193)), StateRecord::Forgotten(table, at)]);
     records.extend(agents::acknowledgement_records());
     records.extend(agents::revoked_issuer_records());
+    records.extend(rotations::records());
     records
 }
 
@@ -517,7 +520,7 @@ fn outcomes() -> Vec<Outcome> {
 #[test]
 fn commands_of_schema_1() {
     check("commands", Kind::Commands, &commands());
-    assert_eq!(names(&commands()).len(), 40, "a new command needs its golden bytes");
+    assert_eq!(names(&commands()).len(), 52, "a new command needs its golden bytes");
 }
 
 #[test]
@@ -529,7 +532,7 @@ fn an_entry_of_schema_1() {
 #[test]
 fn records_of_schema_1() {
     check("records", Kind::SnapshotRecords, &records());
-    assert_eq!(names(&records()).len(), 27, "a new kind of record needs its golden bytes");
+    assert_eq!(names(&records()).len(), 35, "a new kind of record needs its golden bytes");
 }
 
 #[test]

@@ -5,11 +5,14 @@ mod agents;
 mod draw;
 mod inject;
 mod links;
+mod rotations;
 
 use std::time::Duration;
 
 use carrack_authority::Command;
 use serde::{Deserialize, Serialize};
+
+mod rotations;
 
 pub use self::{agents::AgentFault, draw::plan, inject::Injector};
 
@@ -127,6 +130,22 @@ pub enum Step {
     RemoteIssuerRecorded,
     /// A secondary has taken over something of the primary.
     Followed,
+    /// A rotation has begun.
+    RotationBegun,
+    /// Its root is in the bundle.
+    RootPublished,
+    /// Its root has a bridge.
+    RootBridged,
+    /// Its root is active.
+    RootActivated,
+    /// A secondary has followed that.
+    ActivationFollowed,
+    /// It is over.
+    RotationFinished,
+    /// It is taken back.
+    RolledBack,
+    /// A retired root has left the bundle.
+    RootPruned,
 }
 
 impl Step {
@@ -145,6 +164,18 @@ impl Step {
         Self::Followed,
     ];
 
+    /// Those of a rotation.
+    pub const OF_ROTATIONS: [Self; 8] = [
+        Self::RotationBegun,
+        Self::RootPublished,
+        Self::RootBridged,
+        Self::RootActivated,
+        Self::ActivationFollowed,
+        Self::RotationFinished,
+        Self::RolledBack,
+        Self::RootPruned,
+    ];
+
     /// The step that a command is, if it is one.
     pub const fn of(command: &Command) -> Option<Self> {
         match command {
@@ -159,6 +190,14 @@ impl Step {
             Command::RecordIssuance(_) => Some(Self::LeafRecorded),
             Command::RecordRemoteIssuer(_) => Some(Self::RemoteIssuerRecorded),
             Command::FollowPrimary(_) => Some(Self::Followed),
+            Command::StartRotation(_) => Some(Self::RotationBegun),
+            Command::PublishRotationRoot { .. } => Some(Self::RootPublished),
+            Command::BridgeRoot { .. } => Some(Self::RootBridged),
+            Command::ActivateRoot { .. } => Some(Self::RootActivated),
+            Command::FollowActivation { .. } => Some(Self::ActivationFollowed),
+            Command::FinishRotation { .. } => Some(Self::RotationFinished),
+            Command::RollBack { .. } => Some(Self::RolledBack),
+            Command::PruneRoot { .. } => Some(Self::RootPruned),
             _ => None,
         }
     }
@@ -221,6 +260,38 @@ pub enum Action {
     LeafHours(u32),
     /// So many requests for leaves at once.
     Herd(u32),
+    /// Rotates the root to another one with a key of this kind.
+    Rotate(RotatedKey),
+    /// Takes the rotation under way back, or the last one.
+    RollBack,
+}
+
+/// The kind of a new root's key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum RotatedKey {
+    /// `ec-p256`
+    P256,
+    /// `ec-p384`
+    P384,
+    /// `ed25519`
+    Ed25519,
+    /// `rsa-2048`
+    Rsa2048,
+}
+
+impl RotatedKey {
+    /// Every one.
+    pub const ALL: [Self; 4] = [Self::P256, Self::P384, Self::Ed25519, Self::Rsa2048];
+
+    /// As clients write it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::P256 => "ec-p256",
+            Self::P384 => "ec-p384",
+            Self::Ed25519 => "ed25519",
+            Self::Rsa2048 => "rsa-2048",
+        }
+    }
 }
 
 impl Fault {
@@ -255,6 +326,8 @@ impl Fault {
             Self::Operator(Action::LimitRate(_)) => "rate limit",
             Self::Operator(Action::LeafHours(_)) => "shorter leaves",
             Self::Operator(Action::Herd(_)) => "herd",
+            Self::Operator(Action::Rotate(_)) => "rotation",
+            Self::Operator(Action::RollBack) => "roll back",
             Self::Agent(_, fault) => fault.class(),
         }
     }

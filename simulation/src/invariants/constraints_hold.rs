@@ -13,7 +13,7 @@ use carrack_authority::{
     time::Timestamp,
     x509::{
         CertificateFacts,
-        certificate::ISSUER_PATH_LENGTH,
+        certificate::{BRIDGE_PATH_LENGTH, ISSUER_PATH_LENGTH},
         extension::{KeyUsages, Purpose},
     },
 };
@@ -57,6 +57,14 @@ impl ConstraintsHold {
                 self.root(&bootstrap.server_root.certificate)
             }
             Command::PublishRoot { root, .. } => self.root(&root.certificate),
+            Command::PublishRotationRoot { root, .. } => self.root(&root.certificate),
+            Command::BridgeRoot { root, bridge, .. } => {
+                let roots = before.roots(Ca::Mesh);
+                let (Some(root), Some(former)) = (roots.find(root), roots.find(&bridge.signed_by)) else {
+                    return broken(format!("the bridge to {root} is between roots that are not there"));
+                };
+                is_bridge(&bridge.certificate, root, former)
+            }
             Command::RecordIssuer(signed) => {
                 let issuer = after.issuers().find(|issuer| issuer.certificate == signed.certificate);
                 let Some(root) = issuer.and_then(|issuer| before.roots(Ca::Mesh).find(&issuer.root)) else {
@@ -136,6 +144,16 @@ impl ConstraintsHold {
         }
         Ok(())
     }
+}
+
+/// A bridge is the new root under the former one's name: with room for an issuer below it.
+fn is_bridge(certificate: &Der, root: &Root, former: &Root) -> Judged {
+    let (facts, new) = (read(certificate)?, read(&root.made.certificate)?);
+    let is_the_root = facts.subject == new.subject && facts.public_key == new.public_key && facts.key_id == new.key_id;
+    if !is_the_root || !facts.is_ca || facts.path_length != Some(BRIDGE_PATH_LENGTH) {
+        return broken(format!("{facts:?} is no bridge to root {}", root.made.id));
+    }
+    signed_by(certificate, &facts, former)
 }
 
 fn end_entity(certificate: &Der, root: &Root) -> Judged {

@@ -48,6 +48,7 @@ enum Former {
 
 /// The roots that this entry's accepted commands made active.
 fn activations(applied: &Applied, ca: Ca) -> Vec<(KeyId, Former)> {
+    let after = applied.after.roots(ca).active().map(|root| root.made.id);
     let accepted = applied.commands.proposals.iter().zip(&*applied.outcomes);
     let accepted = accepted.filter(|(_, outcome)| **outcome == Outcome::Done);
     let made = accepted.filter_map(|(proposal, _)| match &proposal.command {
@@ -58,9 +59,13 @@ fn activations(applied: &Applied, ca: Ca) -> Vec<(KeyId, Former)> {
             Some((bootstrap.server_root.id, Former::Named(None)))
         }
         Command::FollowPrimary(followed) if ca == Ca::Mesh => match &followed.change {
-            Change::Ca(table) => active(table.roots.iter()).first().map(|root| (*root, Former::Any)),
+            Change::Ca(table) | Change::CaAndSwitches(table, _) => {
+                // It may have heard of an activation that it follows later, by a command of its own.
+                active(table.roots.iter()).first().filter(|root| after == Some(**root)).map(|root| (*root, Former::Any))
+            }
             _ => None,
         },
+        Command::FollowActivation { .. } if ca == Ca::Mesh => after.map(|root| (root, Former::Any)),
         _ => None,
     });
     made.collect()

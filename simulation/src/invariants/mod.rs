@@ -23,6 +23,8 @@ mod no_issue_after_delete;
 mod no_queue_grows;
 mod no_reissue_storm;
 mod path;
+mod prune_after_dependants;
+mod published_before_used;
 pub mod received;
 mod rejected_changes_nothing;
 mod renewals_part;
@@ -130,6 +132,7 @@ impl Datacenter {
             Box::new(vote_monotonic::VoteMonotonic::default()),
             Box::new(state_machine_keys::StateMachineKeys),
             Box::new(exactly_one_active_root::ExactlyOneActiveRoot),
+            Box::new(published_before_used::PublishedBeforeUsed),
             Box::new(log_is_complete::LogIsComplete::default()),
             Box::new(halt_halts::HaltHalts::default()),
             Box::new(same_index_same_state::SameIndexSameState::new(shared.seed)),
@@ -167,6 +170,7 @@ impl Invariants {
             Box::new(no_issue_after_delete::NoIssueAfterDelete::default()),
             Box::new(secondary_is_honest::SecondaryIsHonest::default()),
             Box::new(constraints_hold::ConstraintsHold::default()),
+            Box::new(prune_after_dependants::PruneAfterDependants),
             Box::new(every_live_leaf_verifies::EveryLiveLeafVerifies::default()),
             Box::new(keys_stay_home::KeysStayHome::new(keys)),
             Box::new(secrets_hashed::SecretsHashed::default()),

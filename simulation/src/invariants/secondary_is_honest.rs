@@ -70,6 +70,9 @@ impl SecondaryIsHonest {
             (Command::PublishRoot { ca: Ca::Mesh, root, .. }, Outcome::Done) => {
                 self.roots.insert(root.certificate.digest());
             }
+            (Command::PublishRotationRoot { root, .. }, Outcome::Done) => {
+                self.roots.insert(root.certificate.digest());
+            }
             (Command::RecordRemoteIssuer(issuer), Outcome::Done) => {
                 let whose = (issuer.datacenter.to_string(), issuer.node.0);
                 self.signed.insert(issuer.certificate.digest(), whose);
@@ -86,11 +89,14 @@ impl SecondaryIsHonest {
         outcome: &Outcome,
     ) -> Result<(), String> {
         match (&applied.commands.proposals[position].command, outcome) {
+            (Command::PublishRotationRoot { root, .. }, Outcome::Done) => {
+                Err(format!("it publishes the root {} of its own", root.id))
+            }
             (Command::PublishRoot { ca: Ca::Mesh, root, .. }, Outcome::Done) => {
                 Err(format!("it publishes the root {} of its own", root.id))
             }
             (Command::FollowPrimary(followed), Outcome::Done) => {
-                if let Change::Ca(ca) = &followed.change {
+                if let Change::Ca(ca) | Change::CaAndSwitches(ca, _) = &followed.change {
                     self.roots_are_known(ca)?;
                 }
                 if let Change::Tokens { put, .. } = &followed.change

@@ -36,6 +36,8 @@ impl Invariant for SerialsUnique {
                 (Command::RecordIssuer(signed), Outcome::Done) => read(&signed.certificate),
                 (Command::RecordServerCertificate { certificate, .. }, Outcome::Done) => read(&certificate.certificate),
                 (Command::PublishRoot { root, .. }, Outcome::Done) => read(&root.certificate),
+                (Command::PublishRotationRoot { root, .. }, Outcome::Done) => read(&root.certificate),
+                (Command::BridgeRoot { bridge, .. }, Outcome::Done) => read(&bridge.certificate),
                 (Command::Bootstrap(bootstrap) | Command::BootstrapSecondary { bootstrap, .. }, Outcome::Done) => {
                     read(&bootstrap.server_root.certificate)
                 }

@@ -27,6 +27,8 @@ pub(super) struct Situations {
     membership: Option<MembershipId>,
     /// Servers that had an issuer once.
     had_issuer: BTreeSet<NodeId>,
+    /// Who was seen to lead first while the rotation under way was.
+    rotation_leader: Option<u64>,
 }
 
 impl Invariant for Situations {
@@ -66,6 +68,13 @@ impl Invariant for Situations {
         if !view.leads() {
             return;
         }
+        if view.state.rotation().is_some() {
+            if *self.rotation_leader.get_or_insert(view.node) != view.node {
+                scene.shared.mark(Mark::LeaderChangedInRotation);
+            }
+        } else {
+            self.rotation_leader = None;
+        }
         if *self.first_leader.get_or_insert(view.node) != view.node {
             scene.shared.mark(Mark::LeaderChanged);
         }
@@ -104,6 +113,19 @@ impl Situations {
                 }
                 self.had_issuer.insert(signed.node);
             }
+            (Command::FinishRotation { .. }, Outcome::Done) => {
+                self.rotation_leader = None;
+                scene.shared.mark(Mark::RootRotated);
+            }
+            (Command::StartRotation(_), Outcome::Rejected(Rejection::AlreadyExists { .. })) => {
+                scene.shared.mark(Mark::SecondRotationRefused);
+            }
+            (Command::FollowActivation { .. }, Outcome::Done) => scene.shared.mark(Mark::ActivationFollowed),
+            (Command::PruneRoot { .. }, Outcome::Done) => scene.shared.mark(Mark::RootPruned),
+            (Command::RollBack { .. }, Outcome::Done) => scene.shared.mark(match applied.after.rotation() {
+                Some(_) => Mark::RotationRolledBack,
+                None => Mark::RotationAbandoned,
+            }),
             (Command::DeleteToken { accessor }, Outcome::Done) => drop(self.deleted.insert(*accessor)),
             (Command::RecordIssuance(issuance), Outcome::Rejected(Rejection::GrantRefused { .. })) if matches!(&*issuance.grant, Grant::Token(accessor) if self.deleted.contains(accessor)) =>
             {

@@ -24,7 +24,7 @@ use carrack_authority::{
     id::Revision,
     intention::Intention,
     revocation::Revocation,
-    root::{Ca, Root},
+    root::{Ca, Root, RootPhase},
     time::Timestamp,
 };
 use carrack_raft::Role;
@@ -218,18 +218,28 @@ fn told(datacenter: &Datacenter) -> Datacenter {
     Datacenter { joined_at: Timestamp::EPOCH, created, modified, ..datacenter.clone() }
 }
 
+/// The number of the last activation that a datacenter has heard of.
+fn followed_activation(state: &State) -> u64 {
+    state.heard_activation().map_or_else(|| state.roots(Ca::Mesh).activation(), |heard| heard.activation)
+}
+
 /// What of a table a secondary has otherwise than the primary: whole records, without their revisions and times of the own log.
 pub(crate) fn what_differs(primary: &State, secondary: &State, table: Table) -> Option<String> {
     let (created, modified) = (Revision(0), Revision(0));
     match table {
         Table::Ca if primary.ca_config().config != secondary.ca_config().config => Some("the configuration".into()),
-        Table::Ca if primary.roots(Ca::Mesh).activation() != secondary.roots(Ca::Mesh).activation() => {
+        Table::Ca if primary.roots(Ca::Mesh).activation() != followed_activation(secondary) => {
             Some("the number of the last activation".into())
         }
         Table::Ca => {
+            // Until issuing has flipped there, its phases are those of before.
+            let has_flipped = secondary.heard_activation().is_none();
             let bare = |root: &Root| {
                 let mut root = Root { created, modified, phase_since: Timestamp::EPOCH, ..root.clone() };
                 root.made.sealed_key = None;
+                if !has_flipped {
+                    (root.phase, root.activation) = (RootPhase::Prepared, 0);
+                }
                 root
             };
             let roots = |state: &State| -> BTreeMap<_, _> {

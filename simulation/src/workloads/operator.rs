@@ -17,7 +17,7 @@ use tokio::time::{Instant, sleep};
 use super::{ANSWER_WITHIN, LOOK, OPERATOR, any_server, issue::Asked};
 use crate::{
     client::{Answer, Call, Client},
-    faults::{Action, Target},
+    faults::{Action, RotatedKey, Target},
     invariants::seen::{Seen, Told},
     marks::Mark,
     random::Stream,
@@ -33,6 +33,8 @@ use crate::{
 const JOB_WITHIN: Duration = Duration::from_secs(90);
 /// How long a server may take to become a voter.
 const JOINED_WITHIN: Duration = Duration::from_secs(60);
+/// How a server refuses what cannot be in the state that it is in: it is not asked again.
+const IS_REFUSED: [u16; 3] = [403, 404, 409];
 /// The pause between two tries.
 const PAUSE: Duration = Duration::from_millis(300);
 
@@ -203,6 +205,8 @@ impl Operator {
                 self.set_leaf_life(at, self.shared.scenario.ca.leaf_ttl, deadline).await
             }
             Job::Do(at, Action::Herd(size)) => self.herd(at, size).await,
+            Job::Do(at, Action::Rotate(key)) => self.rotate(at, key, deadline).await,
+            Job::Do(at, Action::RollBack) => self.roll_back(at, deadline).await,
             Job::Undo(..) => Ok(()),
             Job::Rejoin(host) => {
                 let server = self.shared.servers[&host].clone();
@@ -319,6 +323,24 @@ impl Operator {
             self.shared.mark(Mark::Halted);
         }
         Ok(())
+    }
+
+    /// Begins a rotation, unless one is under way or nothing may be issued now: those are answers, too.
+    async fn rotate(&mut self, datacenter: usize, key: RotatedKey, deadline: Instant) -> Result<(), String> {
+        let (path, body) = ("/v1/carrack/ca/rotation", json!({"KeyType": key.as_str()}));
+        let is_decided = |answer: &Answer| answer.is_success() || IS_REFUSED.contains(&answer.status);
+        let answer = self.until_answered(datacenter, deadline, "PUT", path, Some(body), is_decided).await?;
+        if answer.is_success() { Ok(()) } else { Err(answer.text()) }
+    }
+
+    async fn roll_back(&mut self, datacenter: usize, deadline: Instant) -> Result<(), String> {
+        let status = self.until_done(datacenter, deadline, "GET", "/v1/carrack/ca", None).await?.json();
+        let known = [&status["Rotation"]["ID"], &status["LastRotation"]["ID"]];
+        let id = known.into_iter().find(|id| !id.is_null()).ok_or("there was no rotation")?.clone();
+        let is_decided = |answer: &Answer| answer.is_success() || IS_REFUSED.contains(&answer.status);
+        let (path, body) = ("/v1/carrack/ca/rollback", Some(json!({ "ID": id })));
+        let answer = self.until_answered(datacenter, deadline, "PUT", path, body, is_decided).await?;
+        if answer.is_success() { Ok(()) } else { Err(answer.text()) }
     }
 
     async fn limit_rate(&mut self, datacenter: usize, rate: u32, deadline: Instant) -> Result<(), String> {

@@ -6,6 +6,7 @@ use carrack_authority::{
     federation::{AdmitDatacenter, DatacenterFacts, FederationToken, KnownServers},
     id::{KeyId, Serial},
     root::Root,
+    rotation::{ACK_TIMEOUT, RotationCause, RotationRequest, WantedRoot},
     x509::{CertificateFacts, authority::SignedCertificate},
 };
 
@@ -101,9 +102,24 @@ fn primary() -> Arc<MemoryLog> {
 }
 
 fn activate(log: &MemoryLog, root: KeyId, expected_active: Option<KeyId>) {
-    log.apply(Command::PublishRoot { ca: Ca::Mesh, root: new_root("root", root) });
+    match expected_active {
+        None => log.apply(Command::PublishRoot { ca: Ca::Mesh, root: new_root("root", root) }),
+        Some(active) => prepare(log, active, root),
+    }
     let expected = Revision(log.state().index());
     log.apply(Command::ActivateRoot { ca: Ca::Mesh, root, expected, expected_active });
+}
+
+/// A rotation begins, and its root is in the bundle.
+fn prepare(log: &MemoryLog, expected_active: KeyId, root: KeyId) {
+    log.apply(Command::StartRotation(Box::new(RotationRequest {
+        cause: RotationCause::Operator,
+        expected_active,
+        wanted: WantedRoot::Supplied(Box::new(new_root("next root", root))),
+        is_bridged: false,
+        pauses_before_activation: false,
+        ack_timeout: ACK_TIMEOUT,
+    })));
 }
 
 async fn sign(log: &MemoryLog, signer: &CountingSigner, from: &str, asked: IssuerAsked) -> Result<Der, PrimaryError> {
@@ -159,7 +175,7 @@ async fn what_may_not_be_signed_is_refused_with_its_reason_and_leaves_no_record(
 #[tokio::test(start_paused = true)]
 async fn a_prepared_root_signs_issuers_too() {
     let (log, signer) = (primary(), CountingSigner::default());
-    log.apply(Command::PublishRoot { ca: Ca::Mesh, root: new_root("next root", NEXT_ROOT) });
+    prepare(&log, ROOT, NEXT_ROOT);
     sign(&log, &signer, "dc2", asked(request(REQUEST), NEXT_ROOT)).await.unwrap();
     assert_eq!(log.state().remote_issuers().next().map(|issuer| issuer.root), Some(NEXT_ROOT));
 }

@@ -287,3 +287,39 @@ fn a_primary_has_nothing_to_follow() {
     let state = State::default();
     assert_eq!(Machine::default().look(&state, Instant::now()), Verdict::default());
 }
+
+fn stood(verdict: &Verdict) -> Option<Standing> {
+    verdict.actions.iter().find_map(|action| match action {
+        Action::Stand(standing) => Some(standing.clone()),
+        _ => None,
+    })
+}
+
+#[tokio::test(start_paused = true)]
+async fn where_it_is_with_the_roots_is_told_at_once_when_others_wait_for_it_and_as_a_sign_of_life() {
+    let (mut machine, mut state, now) = (Machine::default(), secondary(), Instant::now());
+    let first = stood(&machine.look(&state, now)).expect("at the beginning");
+    assert!(first.roots.is_empty() && first.activation == 0);
+    let unreachable = WanError::Unreachable { datacenter: name("dc1"), reason: "cut".into() };
+    machine.take(&state, START, now, Input::Stood(first.clone(), Err(unreachable)));
+    assert!(machine.status().unstood.is_some());
+    let later = now + PAUSE_MAX;
+    assert_eq!(stood(&machine.look(&state, later)), Some(first.clone()), "again");
+    assert_eq!(stood(&machine.look(&state, later)), None, "it is under way");
+    machine.take(&state, START, later, Input::Stood(first.clone(), Ok(())));
+    assert_eq!((stood(&machine.look(&state, later)), machine.status().unstood.clone()), (None, None));
+    assert_eq!(stood(&machine.look(&state, later + STANDING_TOLD_EVERY)), Some(first.clone()), "a sign of life");
+    machine.take(&state, START, later, Input::Stood(first, Ok(())));
+
+    let Heard { change, to, is_all, .. } = ca(5);
+    let (primary, from) = (Uuid::from_u128(7), Cursor::default());
+    let heard = Followed { primary, table: Table::Ca, from, to, change, is_all };
+    propose(&mut state, Command::FollowPrimary(Box::new(heard)));
+    let changed = stood(&machine.look(&state, later)).expect("a root has come");
+    assert_eq!((changed.activation, changed.roots.len()), (1, 1));
+    assert!(!changed.roots[0].is_acknowledged && !changed.roots[0].has_issuers);
+    machine.take(&state, START, later, Input::Stood(changed.clone(), Ok(())));
+    machine.see_absent(BTreeSet::from([NodeId(1)]));
+    let without = stood(&machine.look(&state, later)).expect("its only server is away");
+    assert_eq!((without.absent, without.roots[0].is_acknowledged), (1, true), "nobody is waited for");
+}

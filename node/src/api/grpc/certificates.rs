@@ -103,6 +103,8 @@ pub(super) fn status(error: IssueError) -> Status {
         IssueError::PermissionDenied(_) => Status::permission_denied(text),
         IssueError::RateLimited { .. } => Status::resource_exhausted(text),
         IssueError::Halted => Status::failed_precondition(text),
-        IssueError::Unavailable(_) | IssueError::OutcomeUnknown => Status::unavailable(text),
+        IssueError::Unavailable(_) | IssueError::IssuerRefused(_) | IssueError::OutcomeUnknown => {
+            Status::unavailable(text)
+        }
     }
 }

@@ -1,5 +1,5 @@
 //! The CA configuration with Consul's keys. Each key of a PUT replaces what was there and an absent one takes its default,
-//! except the key type: what would rotate the root is refused until rotation is there. With a `ModifyIndex` it is compared and set, as
+//! except the key type: what would rotate the root is refused, `rotation` does that. With a `ModifyIndex` it is compared and set, as
 //! with Consul. No answer holds a key.
 
 use axum::response::Response;
@@ -122,7 +122,7 @@ impl Wanted {
         let provider = fields.some_text("Provider")?;
         let config = fields.take("Config").unwrap_or(Value::Null);
         let state = fields.take("State");
-        // Nothing is cross-signed before rotation is there, so it changes nothing.
+        // Nothing here rotates the root, so it changes nothing.
         fields.flag("ForceWithoutCrossSigning")?;
         fields.ignore(&["CreateIndex"]);
         let modify_index = fields.index("ModifyIndex")?;
@@ -192,7 +192,8 @@ fn check_provider(provider: Option<&str>) -> Result<(), HttpError> {
 
 fn rotation(why: &str) -> HttpError {
     HttpError::NotImplemented(format!(
-        "this change means a new root ({why}), and this version of carrack does not rotate roots yet; nothing was changed"
+        "this change means a new root ({why}), which the configuration does not bring about yet; nothing was changed: `carrack ca rotate` \
+         makes a root with a key of another kind, and `carrack ca schedule` sets how often"
     ))
 }
 

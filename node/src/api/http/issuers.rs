@@ -4,7 +4,7 @@ use axum::response::Response;
 use carrack_authority::{Command, WatchKey, id::KeyId, revocation::RevokedIssuer};
 use serde::Serialize;
 
-use super::{call::Call, error::HttpError, fields::Fields, leaves::serial};
+use super::{call::Call, error::HttpError, fields::Fields};
 
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "PascalCase")]
@@ -47,7 +47,7 @@ pub(super) async fn revoke(call: Call) -> Result<Response, HttpError> {
     let issuer = issuer.ok_or_else(|| {
         HttpError::BadRequest("IssuerID is missing: `carrack status` shows the ids of the issuers".into())
     })?;
-    let issuer = key_id(&issuer)?;
+    let issuer = key_id("IssuerID", &issuer)?;
     let view = call.committed_view().await?;
     tracing::warn!(%issuer, is_forced, accessor = ?view.caller.accessor(), "an issuer is revoked");
     call.propose(Command::RevokeIssuer { issuer, reason, is_forced }).await?;
@@ -55,13 +55,11 @@ pub(super) async fn revoke(call: Call) -> Result<Response, HttpError> {
 }
 
 /// A key id as answers write it: 20 pairs of hexadecimal digits, with or without colons.
-fn key_id(text: &str) -> Result<KeyId, HttpError> {
-    let is_whole = text.bytes().filter(u8::is_ascii_hexdigit).count() == 40;
-    let bytes = serial(text).ok().filter(|_| is_whole);
-    let bytes = bytes.ok_or_else(|| {
-        let text =
-            "IssuerID is not the id of an issuer: 20 pairs of hexadecimal digits, as `carrack status` shows them";
-        HttpError::BadRequest(text.into())
-    });
-    bytes.map(|bytes| KeyId(bytes.0))
+pub(super) fn key_id(field: &str, text: &str) -> Result<KeyId, HttpError> {
+    text.parse().map_err(|_| {
+        let text = format!(
+            "{field} is not an id as `carrack status` and `carrack ca status` show them: 20 pairs of hexadecimal digits"
+        );
+        HttpError::BadRequest(text)
+    })
 }

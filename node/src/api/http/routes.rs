@@ -10,11 +10,11 @@ use super::{
         self, AclRead, AclWrite, AgentRead, AnyToken, IntentionRead, IntentionWrite, OperatorRead, OperatorWrite,
         Public, ServiceWrite,
     },
-    acl_bootstrap, acl_policies, acl_tokens, agent, agents, authorize, body, ca_configuration, ca_roots,
+    acl_bootstrap, acl_policies, acl_tokens, agent, agents, authorize, body, ca_configuration, ca_roots, ca_status,
     call::Call,
     cluster, config_entries,
     error::HttpError,
-    federation, health, intention_writes, intentions, issuance, issuers, leaves, members, sign, status,
+    federation, health, intention_writes, intentions, issuance, issuers, leaves, members, rotation, sign, status,
 };
 
 /// What answers a request.
@@ -196,6 +196,13 @@ pub static ROUTES: &[Route] = &[
     get("/v1/operator/raft/configuration", OperatorRead, |call| Box::pin(cluster::raft_configuration(call))),
     // carrack's own.
     get("/v1/carrack/status", OperatorRead, |call| Box::pin(status::read(call))),
+    get("/v1/carrack/ca", OperatorRead, |call| Box::pin(ca_status::read(call))),
+    put("/v1/carrack/ca/rotation", OperatorWrite, |call| Box::pin(rotation::start(call))).writes(Table::Ca),
+    put("/v1/carrack/ca/rotation/{id}", OperatorWrite, |call| Box::pin(rotation::control(call))).writes(Table::Ca),
+    put("/v1/carrack/ca/rollback", OperatorWrite, |call| Box::pin(rotation::roll_back(call))).writes(Table::Ca),
+    put("/v1/carrack/ca/taint", OperatorWrite, |call| Box::pin(rotation::taint(call))).writes(Table::Ca),
+    put("/v1/carrack/ca/root-revocation", OperatorWrite, |call| Box::pin(rotation::revoke(call))).writes(Table::Ca),
+    put("/v1/carrack/ca/schedule", OperatorWrite, |call| Box::pin(rotation::schedule(call))).writes(Table::Ca),
     get("/v1/carrack/members", OperatorRead, |call| Box::pin(members::list(call))),
     delete("/v1/carrack/members/{member}", OperatorWrite, |call| Box::pin(members::remove(call))),
     put("/v1/carrack/join-token", OperatorWrite, |call| Box::pin(members::make_join_token(call))),

@@ -15,12 +15,12 @@ use carrack_federation::{
 };
 use carrack_proto::{
     convert::wan::{
-        BadMessage, cursor_from_wire, der_from_wire, der_to_wire, key_id_from_wire, name_from_wire, servers_from_wire,
-        table_from_wire,
+        BadMessage, cursor_from_wire, der_from_wire, der_to_wire, key_id_from_wire, name_from_wire,
+        rotation::standing_from_wire, servers_from_wire, table_from_wire,
     },
     wan::{
         AnnounceRequest, AnnounceResponse, FollowRequest, FollowResponse, SignIssuerRequest, SignIssuerResponse,
-        wan_server,
+        StandRequest, StandResponse, wan_server,
     },
 };
 use futures::Stream;
@@ -160,6 +160,15 @@ impl wan_server::Wan for WanService {
             self.record(Command::AnnounceServersOf { datacenter, cluster, servers }).await?;
         }
         Ok(Response::new(AnnounceResponse {}))
+    }
+
+    async fn stand(&self, request: Request<StandRequest>) -> Result<Response<StandResponse>, Status> {
+        let peer = peer(&request)?;
+        self.parts.shares.of(&peer.datacenter).standing()?;
+        let standing = Box::new(standing_from_wire(request.into_inner()).map_err(malformed)?);
+        let (datacenter, cluster) = (peer.datacenter, peer.cluster);
+        self.record(Command::AnnounceStanding { datacenter, cluster, standing }).await?;
+        Ok(Response::new(StandResponse {}))
     }
 }
 

@@ -24,6 +24,8 @@ const CALLS_MAX: usize = 512;
 const SIGNATURES_PER_SECOND: u32 = 4;
 /// A datacenter tells its addresses when they change; each time the others hear of it.
 const ANNOUNCEMENTS_PER_SECOND: u32 = 1;
+/// In a rotation it tells of each step as it is taken, and each is an entry of the log here.
+const STANDINGS_PER_SECOND: u32 = 4;
 
 /// The share of one datacenter.
 pub(crate) struct Share {
@@ -32,6 +34,7 @@ pub(crate) struct Share {
     calls: Semaphore,
     signing: Admission,
     announcing: Admission,
+    standing: Admission,
 }
 
 impl Default for Share {
@@ -42,6 +45,7 @@ impl Default for Share {
             calls: Semaphore::new(CALLS_MAX),
             signing: Admission::default(),
             announcing: Admission::default(),
+            standing: Admission::default(),
         }
     }
 }
@@ -74,6 +78,12 @@ impl Share {
     pub(crate) fn announcement(&self) -> Result<(), Status> {
         let admitted = self.announcing.take(ANNOUNCEMENTS_PER_SECOND, 1, Instant::now());
         admitted.map_err(|_| too_many("announcements"))
+    }
+
+    /// Whether it may tell now where it is with the roots.
+    pub(crate) fn standing(&self) -> Result<(), Status> {
+        let admitted = self.standing.take(STANDINGS_PER_SECOND, 1, Instant::now());
+        admitted.map_err(|_| too_many("words on where it is with the roots"))
     }
 }
 

@@ -95,7 +95,7 @@ async fn the_configuration_is_read_changed_and_its_bounds_hold() {
     assert!(refused.text.starts_with("leaf cert TTL must be greater or equal than 1h0m0s"), "{}", refused.text);
     configuration["Config"] = json!({ "PrivateKeyType": "rsa" });
     let refused = datacenter.put(path).managed().json(&configuration).expect(501).await;
-    assert!(refused.text.contains("does not rotate roots yet"), "{}", refused.text);
+    assert!(refused.text.contains("`carrack ca rotate`"), "{}", refused.text);
     configuration["Config"] = json!({ "LeafCertTTTL": "48h" });
     let refused = datacenter.put(path).managed().json(&configuration).expect(400).await;
     assert_eq!(refused.header("x-carrack-error-code"), "unknown_field");

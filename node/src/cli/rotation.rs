@@ -1,0 +1,402 @@
+//! `carrack ca rotate|status|pause|resume|rollback|taint|schedule`: the rotation of the root.
+
+use std::time::Duration;
+
+use clap::Args;
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+use tokio::time::{Instant, sleep};
+
+use super::{
+    client::Client,
+    error::CliError,
+    output::{Format, Output, visible},
+};
+
+const STATUS: &str = "/v1/carrack/ca";
+const ROTATION: &str = "/v1/carrack/ca/rotation";
+const ROLLBACK: &str = "/v1/carrack/ca/rollback";
+const TAINT: &str = "/v1/carrack/ca/taint";
+const ROOT_REVOCATION: &str = "/v1/carrack/ca/root-revocation";
+const SCHEDULE: &str = "/v1/carrack/ca/schedule";
+
+/// How often `--watch` looks.
+const WATCH_EVERY: Duration = Duration::from_secs(1);
+
+/// What to rotate to, and how.
+#[derive(Args, Clone, Debug)]
+pub struct RotateArguments {
+    /// Show the steps and who is concerned, and change nothing
+    #[arg(long, conflicts_with = "force_activate")]
+    plan: bool,
+    /// The key of the new root: ec-p256, ec-p384, rsa-2048, rsa-4096, ed25519; default: as configured
+    #[arg(long, value_name = "TYPE")]
+    key_type: Option<String>,
+    /// Stop before this step until `carrack ca resume`
+    #[arg(long, value_name = "STEP", value_parser = ["activate"])]
+    pause_before: Option<String>,
+    /// Do without a certificate that leads from the former root to the new one: verifiers that know the former alone fail
+    #[arg(long)]
+    without_cross_signing: bool,
+    /// How long to wait for those who do not answer before an operator has to decide
+    #[arg(long, value_name = "DURATION")]
+    ack_timeout: Option<String>,
+    /// Let the rotation under way activate without those who do not answer
+    #[arg(long, conflicts_with_all = ["key_type", "pause_before", "without_cross_signing", "ack_timeout"])]
+    force_activate: bool,
+    /// Also with a key that some verifiers do not take
+    #[arg(long)]
+    yes: bool,
+    /// Show the rotation until it is over
+    #[arg(long, conflicts_with = "plan")]
+    watch: bool,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct CaStatus {
+    datacenter: String,
+    primary: String,
+    halted: bool,
+    rotation: Option<Rotation>,
+    last_rotation: Option<Rotation>,
+    rotation_period: Option<String>,
+    roots: Vec<Root>,
+    datacenters: Vec<Datacenter>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Rotation {
+    #[serde(rename = "ID")]
+    id: u64,
+    cause: String,
+    phase: String,
+    #[serde(rename = "FormerRootID")]
+    former_root: String,
+    #[serde(rename = "RootID")]
+    root: Option<String>,
+    began_at: String,
+    ended_at: Option<String>,
+    waits: Vec<String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Root {
+    #[serde(rename = "ID")]
+    id: String,
+    phase: String,
+    since: String,
+    key_type: String,
+    not_after: String,
+    bridge: Option<Value>,
+    tainted: Option<String>,
+    leaves: Vec<Leaves>,
+    waits: Vec<String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Leaves {
+    datacenter: String,
+    current: u64,
+    unexpired: u64,
+    last_not_after: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Datacenter {
+    name: String,
+    lagging_agents: u64,
+    absent_servers: u64,
+    heard_at: Option<String>,
+}
+
+impl CaStatus {
+    /// The leaves that are issued under another root than the active one and in use, and all that are in use.
+    fn to_drain(&self) -> (u64, u64) {
+        let current = |root: &Root| root.leaves.iter().map(|left| left.current).sum::<u64>();
+        let left = self.roots.iter().filter(|root| root.phase == "retired").map(current).sum();
+        (left, self.roots.iter().map(current).sum())
+    }
+
+    fn is_over(&self) -> bool {
+        self.rotation.is_none() && self.to_drain().0 == 0
+    }
+}
+
+async fn fetch(client: &Client) -> Result<(CaStatus, Value), CliError> {
+    let answer = client.read(STATUS, &[]).await?;
+    Ok((client.typed(STATUS, &answer)?, answer))
+}
+
+/// `carrack ca status`
+pub(super) async fn status(watch: bool, client: &Client, output: &mut Output<'_>) -> Result<(), CliError> {
+    if watch {
+        return self::watch(client, output).await;
+    }
+    let (status, answer) = fetch(client).await?;
+    if output.format() == Format::Json {
+        return output.json(&answer);
+    }
+    for line in lines(&status) {
+        output.line(&line)?;
+    }
+    Ok(())
+}
+
+fn lines(status: &CaStatus) -> Vec<String> {
+    let mut lines = Vec::new();
+    if status.halted {
+        lines.push("Issuing is halted: `carrack ca unhalt` lets it go on.".to_owned());
+    }
+    match (&status.rotation, &status.last_rotation) {
+        (Some(rotation), _) => {
+            lines.push(format!(
+                "Rotation {}: {} ({})",
+                rotation.id,
+                visible(&rotation.phase),
+                visible(&rotation.cause)
+            ));
+            lines.push(format!("  from {}, since {}", visible(&rotation.former_root), visible(&rotation.began_at)));
+            lines.extend(rotation.root.iter().map(|root| format!("  to   {}", visible(root))));
+            lines.extend(rotation.waits.iter().map(|wait| format!("  waiting: {}", visible(wait))));
+        }
+        (None, Some(last)) => {
+            let ended = last.ended_at.as_deref().unwrap_or_default();
+            lines.push(format!(
+                "No rotation is under way; rotation {} {} at {}.",
+                last.id,
+                visible(&last.phase),
+                visible(ended)
+            ));
+        }
+        (None, None) if status.datacenter != status.primary => {
+            lines.push(format!("Roots are rotated in the primary datacenter {}.", visible(&status.primary)));
+        }
+        (None, None) => lines.push("The root was never rotated.".to_owned()),
+    }
+    lines.extend(status.rotation_period.iter().map(|period| format!("The root is rotated every {}.", visible(period))));
+    for root in &status.roots {
+        lines.extend(root_lines(root));
+    }
+    for other in status.datacenters.iter().filter(|it| it.lagging_agents > 0 || it.absent_servers > 0) {
+        let (name, lagging, absent) = (visible(&other.name), other.lagging_agents, other.absent_servers);
+        lines.push(format!("Datacenter {name}: {lagging} agents lag, {absent} servers do not answer."));
+    }
+    for silent in status.datacenters.iter().filter(|it| it.heard_at.is_none()) {
+        lines.push(format!("Datacenter {} has never said where it is.", visible(&silent.name)));
+    }
+    lines
+}
+
+fn root_lines(root: &Root) -> Vec<String> {
+    let bridge = if root.bridge.is_some() { ", with a bridge" } else { "" };
+    let (id, phase, since, end) =
+        (visible(&root.id), visible(&root.phase), visible(&root.since), visible(&root.not_after));
+    let mut lines =
+        vec![format!("\nRoot {id}\n  {phase} since {since}, {}{bridge}, ends {end}", visible(&root.key_type))];
+    lines.extend(root.tainted.iter().map(|reason| format!("  tainted: {}", visible(reason))));
+    for left in root.leaves.iter().filter(|left| left.unexpired > 0) {
+        let last = left
+            .last_not_after
+            .as_deref()
+            .map_or_else(String::new, |last| format!(", the last ends {}", visible(last)));
+        let (datacenter, current, unexpired) = (visible(&left.datacenter), left.current, left.unexpired);
+        lines.push(format!("  {datacenter}: {current} leaves in use, {unexpired} that have not ended{last}"));
+    }
+    lines.extend(root.waits.iter().map(|wait| format!("  stays: {}", visible(wait))));
+    lines
+}
+
+/// `carrack ca rotate`
+pub(super) async fn rotate(
+    arguments: &RotateArguments,
+    client: &Client,
+    output: &mut Output<'_>,
+) -> Result<(), CliError> {
+    if arguments.force_activate {
+        let id = under_way(client).await?;
+        return control(id, "force", client, output).await;
+    }
+    if arguments.plan {
+        return plan(arguments, client, output).await;
+    }
+    if arguments.key_type.as_deref() == Some("ed25519") && !arguments.yes {
+        return Err(CliError::Usage {
+            what: "an ed25519 root is not taken by every verifier: Envoy refuses it".into(),
+            next: "say --yes if no verifier of yours is one, or take another --key-type".into(),
+        });
+    }
+    let mut body = Map::new();
+    let mut put = |key: &str, value: Option<Value>| value.map(|value| body.insert(key.into(), value));
+    put("KeyType", arguments.key_type.clone().map(Value::from));
+    put("PauseBefore", arguments.pause_before.clone().map(Value::from));
+    put("AckTimeout", arguments.ack_timeout.clone().map(Value::from));
+    put("ForceWithoutCrossSigning", arguments.without_cross_signing.then_some(Value::Bool(true)));
+    let answer = client.write(ROTATION, &Value::Object(body)).await?;
+    if arguments.watch {
+        return watch(client, output).await;
+    }
+    match output.format() {
+        Format::Json => output.json(&answer),
+        Format::Table => output.line(&format!(
+            "Rotation {} begins. `carrack ca status --watch` shows it, `carrack ca rollback` takes it back.",
+            answer["ID"]
+        )),
+    }
+}
+
+/// The steps, and what each needs, from where the cluster is now.
+async fn plan(arguments: &RotateArguments, client: &Client, output: &mut Output<'_>) -> Result<(), CliError> {
+    let (status, answer) = fetch(client).await?;
+    let active = status.roots.iter().find(|root| root.phase == "active");
+    let key = arguments.key_type.clone().unwrap_or_else(|| "the configured key".into());
+    let servers: u64 = client.read("/v1/carrack/members", &[]).await?.as_array().map_or(0, |all| all.len() as u64);
+    let in_use: u64 = active.into_iter().flat_map(|root| &root.leaves).map(|left| left.current).sum();
+    if output.format() == Format::Json {
+        return output
+            .json(&json!({ "Status": answer, "KeyType": key, "Servers": servers, "LeavesToReissue": in_use }));
+    }
+    if let Some(rotation) = &status.rotation {
+        let text = format!("Rotation {} is under way: another one is refused until it is over.", rotation.id);
+        output.line(&text)?;
+    }
+    let from = active.map_or("-", |root| root.id.as_str());
+    let bridge = match arguments.without_cross_signing {
+        true => "  2. No bridge: verifiers that know the former root alone fail from step 5 on.",
+        false => "  2. The former root cross-signs it: a leaf's chain has one certificate more while that lasts.",
+    };
+    let others: Vec<&str> = status.datacenters.iter().map(|it| it.name.as_str()).collect();
+    let lines = [
+        format!("From root {}:", visible(from)),
+        format!("  1. A new root with {} is made and published in {}.", visible(&key), visible(&others.join(", "))),
+        bridge.to_owned(),
+        "  3. Every agent that answers has it in its bundle, by its server's word; verifiers without an agent have the bridge alone.".to_owned(),
+        format!("  4. {servers} servers here, and those of each other datacenter, send a CSR each for an issuer under it."),
+        "  5. It becomes active in the primary, and in each other datacenter when that is ready.".to_owned(),
+        format!("  6. {in_use} leaves that are in use are issued anew by their holders."),
+        "  7. The former root leaves the bundle when the last leaf under it has ended; `carrack ca rollback` works until then.".to_owned(),
+    ];
+    lines.iter().try_for_each(|line| output.line(line))
+}
+
+async fn under_way(client: &Client) -> Result<u64, CliError> {
+    let (status, _) = fetch(client).await?;
+    status.rotation.map(|rotation| rotation.id).ok_or_else(|| CliError::Usage {
+        what: "no rotation is under way".into(),
+        next: "`carrack ca status` shows the last one; `carrack ca rotate` begins one".into(),
+    })
+}
+
+async fn control(id: u64, action: &str, client: &Client, output: &mut Output<'_>) -> Result<(), CliError> {
+    client.write(&format!("{ROTATION}/{id}"), &json!({ "Action": action })).await?;
+    match (output.format(), action) {
+        (Format::Json, _) => output.json(&json!({ "ID": id, "Action": action })),
+        (_, "pause") => output.line(&format!("Rotation {id} stops before it activates, until `carrack ca resume`.")),
+        (_, "force") => output.line(&format!("Rotation {id} activates without those who do not answer.")),
+        _ => output.line(&format!("Rotation {id} goes on.")),
+    }
+}
+
+/// `carrack ca pause` and `carrack ca resume`
+pub(super) async fn steer(action: &str, client: &Client, output: &mut Output<'_>) -> Result<(), CliError> {
+    control(under_way(client).await?, action, client, output).await
+}
+
+/// `carrack ca rollback`: the rotation under way, or the last one.
+pub(super) async fn roll_back(client: &Client, output: &mut Output<'_>) -> Result<(), CliError> {
+    let (status, _) = fetch(client).await?;
+    let rotation = status.rotation.or(status.last_rotation);
+    let id = rotation.map(|rotation| rotation.id).ok_or_else(|| CliError::Usage {
+        what: "there is no rotation that could be taken back".into(),
+        next: "`carrack ca status` shows the roots".into(),
+    })?;
+    client.write(ROLLBACK, &json!({ "ID": id })).await?;
+    match output.format() {
+        Format::Json => output.json(&json!({ "ID": id })),
+        Format::Table => {
+            output.line(&format!("Rotation {id} is taken back; `carrack ca status --watch` shows how far that is."))
+        }
+    }
+}
+
+/// `carrack ca taint`
+pub(super) async fn taint(root: &str, reason: &str, client: &Client, output: &mut Output<'_>) -> Result<(), CliError> {
+    client.write(TAINT, &json!({ "RootID": root, "Reason": reason })).await?;
+    match output.format() {
+        Format::Json => output.json(&json!({ "Tainted": root })),
+        Format::Table => output.line(&format!("Every leaf under the root {} is renewed now.", visible(root))),
+    }
+}
+
+/// `carrack ca revoke --root`
+pub(super) async fn revoke_root(
+    root: &str,
+    reason: &str,
+    force: bool,
+    client: &Client,
+    output: &mut Output<'_>,
+) -> Result<(), CliError> {
+    client.write(ROOT_REVOCATION, &json!({ "RootID": root, "Reason": reason, "Force": force })).await?;
+    match output.format() {
+        Format::Json => output.json(&json!({ "Revoked": root })),
+        Format::Table => output.line(&format!("The root {} leaves the bundle of every datacenter.", visible(root))),
+    }
+}
+
+/// `carrack ca schedule`
+pub(super) async fn schedule(period: &str, client: &Client, output: &mut Output<'_>) -> Result<(), CliError> {
+    let period = if period == "off" { "" } else { period };
+    client.write(SCHEDULE, &json!({ "RotationPeriod": period })).await?;
+    match (output.format(), period) {
+        (Format::Json, _) => output.json(&json!({ "RotationPeriod": period })),
+        (_, "") => output.line("The root is rotated when an operator says so."),
+        (_, period) => output.line(&format!("The root is rotated every {}.", visible(period))),
+    }
+}
+
+/// Shows the rotation until it is over, a line whenever something has changed.
+async fn watch(client: &Client, output: &mut Output<'_>) -> Result<(), CliError> {
+    let (mut shown, mut before) = (String::new(), None::<(Instant, u64)>);
+    loop {
+        let (status, answer) = fetch(client).await?;
+        if output.format() == Format::Json {
+            output.json(&answer)?;
+        } else {
+            let (left, all) = status.to_drain();
+            let now = Instant::now();
+            let rate =
+                before.map_or(0.0, |(at, was)| was.saturating_sub(left) as f64 / now.duration_since(at).as_secs_f64());
+            before = Some((now, left));
+            let line = progress(&status, left, all, rate);
+            if line != shown {
+                output.line(&line)?;
+            }
+            shown = line;
+        }
+        if status.is_over() {
+            return Ok(());
+        }
+        sleep(WATCH_EVERY).await;
+    }
+}
+
+fn progress(status: &CaStatus, left: u64, all: u64, rate: f64) -> String {
+    match &status.rotation {
+        Some(rotation) if rotation.waits.is_empty() => {
+            format!("rotation {}: {}", rotation.id, visible(&rotation.phase))
+        }
+        Some(rotation) => {
+            format!("rotation {}: {}: {}", rotation.id, visible(&rotation.phase), visible(&rotation.waits.join("; ")))
+        }
+        None if left > 0 && rate > 0.0 => {
+            let eta = left as f64 / rate;
+            format!("draining: {left} of {all} leaves still under retired roots; {rate:.0}/s, about {eta:.0} s to go")
+        }
+        None if left > 0 => format!("draining: {left} of {all} leaves still under retired roots"),
+        None => format!("done: all {all} leaves in use are under the active root"),
+    }
+}
