@@ -12,8 +12,6 @@ use std::time::Duration;
 use carrack_authority::Command;
 use serde::{Deserialize, Serialize};
 
-mod rotations;
-
 pub use self::{agents::AgentFault, draw::plan, inject::Injector};
 
 /// A fault in its place.
