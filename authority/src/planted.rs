@@ -120,8 +120,6 @@ bugs! {
     PrunedWithoutFence = "pruned-without-fence",
     /// A root counts as one that nothing depends on when no leaf under it is current.
     DrainTakenForEnd = "drain-taken-for-end",
-    /// A second rotation begins while one is under way, and both activate.
-    TwoRotations = "two-rotations",
     /// A bridge ends before the leaves that it is for.
     BridgeTooShort = "bridge-too-short",
 }

@@ -59,9 +59,7 @@ impl State {
         request: &RotationRequest,
     ) -> Result<Outcome, Rejection> {
         self.only_in_primary("the root")?;
-        if let Some(rotation) = &self.rotation
-            && !planted::is(Bug::TwoRotations)
-        {
+        if let Some(rotation) = &self.rotation {
             let (id, began_at) = (rotation.id, rotation.began_at);
             let what = format!(
                 "the rotation {id}, which began at {began_at} (`carrack ca status` shows it, `carrack ca rollback` ends it),"
@@ -206,7 +204,7 @@ impl State {
 
     /// What stands in the way of the activation of a root of the mesh CA, beside what its proposer has seen.
     pub(super) fn check_rotation_activates(&self, root: &Root) -> Result<(), Rejection> {
-        if self.mesh.active().is_none() || planted::is(Bug::TwoRotations) {
+        if self.mesh.active().is_none() {
             return Ok(());
         }
         let id = root.made.id;

@@ -116,7 +116,8 @@ pub fn bridge(old_root: &CertificateAuthority, profile: &BridgeProfile<'_>) -> R
     let template = ca_template(placeholder, trust_domain, Some(BRIDGE_PATH_LENGTH))?;
     let bounds = old_root.bounds().within(Validity { not_before: new_root.not_before, not_after: new_root.not_after });
     let subject = Subject { key: &new_root.public_key, key_id, name: Some(&new_root.subject) };
-    old_root.sign(template, subject, serial, bounds.starting(now, Duration::MAX)?)
+    let life = if planted::is(Bug::BridgeTooShort) { Duration::from_secs(3600) } else { Duration::MAX };
+    old_root.sign(template, subject, serial, bounds.starting(now, life)?)
 }
 
 /// Whether a root's path length lets it sign a bridge: that of one which was taken with `ForceWithoutCrossSigning` may not.
