@@ -264,7 +264,7 @@ pub enum Action {
     RollBack,
 }
 
-/// The kind of a new root's key.
+/// The kind of a new root's key. None of RSA: those keys come from a pool of two, and no root has another's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum RotatedKey {
     /// `ec-p256`
@@ -273,13 +273,11 @@ pub enum RotatedKey {
     P384,
     /// `ed25519`
     Ed25519,
-    /// `rsa-2048`
-    Rsa2048,
 }
 
 impl RotatedKey {
     /// Every one.
-    pub const ALL: [Self; 4] = [Self::P256, Self::P384, Self::Ed25519, Self::Rsa2048];
+    pub const ALL: [Self; 3] = [Self::P256, Self::P384, Self::Ed25519];
 
     /// As clients write it.
     pub const fn as_str(self) -> &'static str {
@@ -287,7 +285,6 @@ impl RotatedKey {
             Self::P256 => "ec-p256",
             Self::P384 => "ec-p384",
             Self::Ed25519 => "ed25519",
-            Self::Rsa2048 => "rsa-2048",
         }
     }
 }

@@ -13,11 +13,14 @@ pub(super) fn validate(chain: &[&[u8]], anchors: &[&[u8]], now: i64) -> Result<(
     let anchors = anchors.iter().map(|der| parse(der)).collect::<Result<Vec<_>, _>>()?;
     let Some(top) = chain.last() else { return Err("there is no certificate".into()) };
     let mut refusal = format!("no anchor is named {}", top.issuer());
-    for anchor in anchors.iter().filter(|anchor| anchor.subject().as_raw() == top.issuer().as_raw()) {
-        let path: Vec<&X509Certificate<'_>> = chain.iter().chain(std::iter::once(anchor)).collect();
-        match validate_path(&path, now) {
-            Ok(()) => return Ok(()),
-            Err(error) => refusal = error,
+    // What comes after the one that an anchor has signed is for those who do not have that anchor: a bridge, for example.
+    for (place, last) in chain.iter().enumerate() {
+        for anchor in anchors.iter().filter(|anchor| anchor.subject().as_raw() == last.issuer().as_raw()) {
+            let path: Vec<&X509Certificate<'_>> = chain[..=place].iter().chain(std::iter::once(anchor)).collect();
+            match validate_path(&path, now) {
+                Ok(()) => return Ok(()),
+                Err(error) => refusal = error,
+            }
         }
     }
     Err(refusal)

@@ -61,7 +61,7 @@ mod tests {
         let root = KeyId([1; 20]);
         let revoke = Command::RevokeRoot { root, reason: String::new(), is_forced: true };
         let prune = Command::PruneRoot { root, expected: Revision(1) };
-        assert!(is_revoked(&applied("a", 1, &[revoke.clone()], &[Outcome::Done]), &root));
+        assert!(is_revoked(&applied("a", 1, std::slice::from_ref(&revoke), &[Outcome::Done]), &root));
         let refused = carrack_authority::Rejection::Halted;
         assert!(!is_revoked(&applied("a", 1, &[revoke], &[Outcome::Rejected(refused)]), &root));
         assert!(!is_revoked(&applied("a", 1, &[prune], &[Outcome::Done]), &root));
