@@ -43,10 +43,26 @@ pub enum OwnIssuer {
 }
 
 /// What the server does about its issuers, for each root that signs, the active one first. `has_key`: whether the key of an issuer is here.
+/// In a secondary that does not issue under the primary's active root yet, its own active one signs nothing more there.
 pub fn own_issuers(state: &State, node: NodeId, now: Timestamp, has_key: impl Fn(&KeyId) -> bool) -> Vec<OwnIssuer> {
     let roots = state.roots(Ca::Mesh).bundle();
-    let signing = roots.iter().filter(|root| matches!(root.phase, RootPhase::Active | RootPhase::Prepared));
+    let is_left = state.heard_activation().is_some();
+    let signing = roots.iter().filter(|root| match root.phase {
+        RootPhase::Prepared => true,
+        RootPhase::Active => !is_left,
+        RootPhase::Retired => false,
+    });
     signing.map(|root| own_issuer(state, node, now, &root.made.id, &has_key)).collect()
+}
+
+/// The root that the server asks for an issuer under now: one request of it is in the log at a time, the next one would take its place.
+pub fn to_ask(own: &[OwnIssuer]) -> Option<KeyId> {
+    let waits = own.iter().any(|own| matches!(own, OwnIssuer::Wait { .. }));
+    let mut asks = own.iter().filter_map(|own| match own {
+        OwnIssuer::Ask { root } => Some(*root),
+        OwnIssuer::Good { .. } | OwnIssuer::Wait { .. } => None,
+    });
+    if waits { None } else { asks.next() }
 }
 
 fn own_issuer(

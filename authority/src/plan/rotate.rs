@@ -179,7 +179,9 @@ fn before_activation(
             let lacks = lacks_before(heard, &root.made.id)?;
             Some(Waits::Datacenter { name: name.clone(), heard_at: heard.map(|heard| heard.heard_at), lacks })
         }));
-        if !waits.is_empty() && rotation.began_at.plus(rotation.ack_timeout) <= now {
+        // Without issuers of its own servers it could not issue, whatever an operator decides.
+        let is_decidable = waits.iter().any(|waits| !matches!(waits, Waits::Issuers { .. }));
+        if is_decidable && rotation.began_at.plus(rotation.ack_timeout) <= now {
             waits.push(Waits::Decision);
         }
     }
@@ -199,7 +201,8 @@ fn lacks_before(heard: Option<&HeardStanding>, root: &KeyId) -> Option<Lacks> {
     }
 }
 
-/// After the activation: the other datacenters follow it, each when it can. One that is not heard follows when it is back.
+/// After the activation: the other datacenters follow it, each when it can. One that is not heard, or takes longer than is waited for,
+/// does so behind the rotation.
 fn flip(state: &State, now: Timestamp, rotation: &Rotation, root: &Root) -> Next {
     let behind = state.datacenters().filter_map(|other| {
         let heard = state.standing_of(&other.name)?;
@@ -213,7 +216,8 @@ fn flip(state: &State, now: Timestamp, rotation: &Rotation, root: &Root) -> Next
         })
     });
     let waits: Vec<Waits> = behind.collect();
-    if waits.is_empty() {
+    let has_waited = rotation.activated_at.is_some_and(|at| at.plus(rotation.ack_timeout) <= now);
+    if waits.is_empty() || rotation.is_forced || has_waited {
         return step(Rotate::Finish { rotation: rotation.id, expected: rotation.modified });
     }
     Next { step: None, waits }
@@ -223,6 +227,7 @@ fn flip(state: &State, now: Timestamp, rotation: &Rotation, root: &Root) -> Next
 pub fn due(state: &State, now: Timestamp) -> Option<RotationRequest> {
     let (period, active) = (state.rotation_period()?, state.roots(Ca::Mesh).active()?);
     let is_free = state.rotation().is_none() && state.primary().is_none() && !state.is_halted();
+    let is_free = is_free && state.check_room_to_retire().is_ok();
     let cause = due_cause(active, period, now).filter(|_| is_free)?;
     let wanted =
         WantedRoot::Made { provider: active.made.provider.clone(), key_kind: state.ca_config().config.key_kind };

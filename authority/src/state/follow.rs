@@ -201,7 +201,9 @@ impl State {
             // Until issuing flips here, the root that was active stays so, and the new one is prepared.
             let here = found.as_ref().map(|found| (found.phase, found.activation));
             (root.phase, root.activation) = match (heard.phase, here) {
-                (RootPhase::Retired, Some((RootPhase::Active, activation))) => (RootPhase::Active, activation),
+                (RootPhase::Retired | RootPhase::Prepared, Some((RootPhase::Active, activation))) => {
+                    (RootPhase::Active, activation)
+                }
                 (RootPhase::Active, Some((_, activation))) => (RootPhase::Prepared, activation),
                 (RootPhase::Active, None) => (RootPhase::Prepared, 0),
                 (phase, here) => (phase, here.map_or(0, |(_, activation)| activation)),

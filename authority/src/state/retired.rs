@@ -211,7 +211,10 @@ impl State {
         let heard = self.standings.get(name).filter(|heard| heard.standing.activation == self.mesh.activation);
         if let Some(heard) = heard {
             let left = heard.standing.of_root(root)?;
-            let until = left.last_not_after.plus(CLOCK_SKEW);
+            // No leaf outlives its issuer, whatever is said of it.
+            let issuers = self.remote_issuers.values().filter(|it| it.datacenter == *name && it.root == *root);
+            let last = issuers.map(|issuer| issuer.not_after).max().unwrap_or(left.last_not_after);
+            let until = left.last_not_after.min(last).plus(CLOCK_SKEW);
             let is_left = left.unexpired > 0 || left.last_not_after > Timestamp::EPOCH;
             let (datacenter, unexpired) = (Some(name.clone()), left.unexpired);
             return (is_left && until >= now).then_some(Depends::Leaves { datacenter, unexpired, until });

@@ -108,7 +108,7 @@ impl State {
     }
 
     /// The active root will be one more that drains.
-    fn check_room_to_retire(&self) -> Result<(), Rejection> {
+    pub(crate) fn check_room_to_retire(&self) -> Result<(), Rejection> {
         let retired = || self.mesh.roots.values().filter(|root| root.phase == RootPhase::Retired);
         let Some(oldest) = retired().min_by_key(|root| root.phase_since) else { return Ok(()) };
         if retired().count() < RETIRED_MAX {
@@ -281,7 +281,11 @@ impl State {
             let last = last.ok_or_else(|| check::not_found(format!("rotation {seen}")))?;
             return match last.end {
                 RotationEnd::Abandoned => Ok(Outcome::Done),
-                _ => self.begin_roll_back(change, &last.rotation),
+                RotationEnd::Finished | RotationEnd::RolledBack => {
+                    let begun = self.begin_roll_back(change, &last.rotation)?;
+                    self.forget_schedule_of(change, &last.rotation);
+                    Ok(begun)
+                }
             };
         };
         if rotation.id != seen {
@@ -289,23 +293,38 @@ impl State {
             return Err(Rejection::Conflict { what, expected: seen, found: rotation.id });
         }
         if rotation.activated_at.is_some() {
-            return self.begin_roll_back(change, &rotation);
+            let begun = self.begin_roll_back(change, &rotation)?;
+            self.forget_schedule_of(change, &rotation);
+            return Ok(begun);
         }
-        self.abandon(change, &rotation);
+        self.forget_schedule_of(change, &rotation);
+        // A second word to take the same rotation back is not one to go on with it.
+        if rotation.cause != RotationCause::RollBack {
+            self.abandon(change, &rotation);
+        }
         Ok(Outcome::Done)
     }
 
-    /// Nothing is issued under its root, and nothing ever was, unless it is that of a roll back.
+    /// Nothing is issued under its root, and nothing ever was. The rotation before stays the one that can be taken back.
     fn abandon(&mut self, change: &mut Change, rotation: &Arc<Rotation>) {
-        if let Some(root) = rotation.root.and_then(|id| self.mesh.find(&id).cloned()) {
-            if root.activation == 0 {
-                self.drop_root(change, &root.made.id);
-            } else {
-                let (phase, phase_since) = (RootPhase::Retired, change.now);
-                self.put_root(change, Ca::Mesh, Root { phase, phase_since, ..Root::clone(&root) });
-            }
+        if let Some(root) = &rotation.root {
+            self.drop_root(change, root);
         }
+        let active = self.mesh.active().map(|root| root.made.id);
+        let last = self.last_rotation.clone().filter(|last| {
+            let was_activated = last.end != RotationEnd::Abandoned && last.rotation.root == active;
+            was_activated && self.mesh.find(&last.rotation.former).is_some()
+        });
         self.end_rotation(change, rotation, RotationEnd::Abandoned);
+        self.last_rotation = last.or(self.last_rotation.take());
+    }
+
+    /// One that began by itself would begin again at once: an operator who takes it back has another mind.
+    fn forget_schedule_of(&mut self, change: &mut Change, rotation: &Rotation) {
+        let is_scheduled = matches!(rotation.cause, RotationCause::Schedule | RotationCause::Expiry);
+        if is_scheduled && self.rotation_period.take().is_some() {
+            change.touch(WatchKey::Rotation);
+        }
     }
 
     /// The root that was active before the latest activation becomes active again, by the same steps.

@@ -7,10 +7,14 @@ use carrack_authority::{
     agent::LaggingAgents,
     federation::{Change, Cursor, Followed, Table, next},
     id::{NodeId, Revision},
+    issuer::SignedIssuer,
     member::ServerCertificate,
-    plan::rotate::{Lacks, Rotate, Waits, follow, prune, rotate},
+    plan::renew::{OwnIssuer, own_issuers, to_ask},
+    plan::rotate::{Lacks, Rotate, Waits, due, follow, prune, rotate},
     root::{Ca, RootPhase},
-    rotation::{CLOCK_SKEW, RETIRED_MAX, RotationControl, RotationEnd, RotationRequest, Standing, WantedRoot},
+    rotation::{
+        CLOCK_SKEW, RETIRED_MAX, RotationCause, RotationControl, RotationEnd, RotationRequest, Standing, WantedRoot,
+    },
     state::Depends,
     time::Timestamp,
 };
@@ -322,7 +326,67 @@ fn a_rotation_is_rolled_back_before_and_after_it_activates() {
 
     let id = again.rotation().unwrap().id;
     done(&mut again, Command::RollBack { rotation: id });
-    assert_eq!(phases(&again), [("active", 2), ("retired", 1)], "what leaves are under is not dropped");
+    assert_eq!(again.rotation().unwrap().id, id, "a second word to take it back changes nothing");
+}
+
+#[test]
+fn an_abandoned_rotation_leaves_the_one_before_to_be_taken_back_and_ends_the_schedule() {
+    let mut state = issuing();
+    rotate_to(&mut state, "root 2", "issuer 2");
+    let first = state.last_rotation().unwrap().rotation.id;
+    let period = Some(DAY * 90);
+    done(&mut state, Command::SetRotationPeriod { period });
+    assert_eq!(due(&state, START.plus(DAY * 89)), None);
+    let request = due(&state, START.plus(DAY * 90)).unwrap();
+    assert_eq!((request.cause, request.expected_active), (RotationCause::Schedule, key_id("root 2")));
+    let near_its_end = START.plus(DAY * 3000);
+    done(&mut state, Command::SetRotationPeriod { period: Some(DAY * 3600) });
+    assert_eq!(due(&state, near_its_end).map(|request| request.cause), Some(RotationCause::Expiry));
+    done(&mut state, Command::StartRotation(Box::new(request)));
+    let scheduled = state.rotation().unwrap().id;
+    done(&mut state, Command::RollBack { rotation: scheduled });
+    assert_eq!((state.rotation_period(), due(&state, near_its_end)), (None, None));
+    assert_eq!(state.last_rotation().unwrap().rotation.id, first);
+    done(&mut state, Command::RollBack { rotation: first });
+    assert_eq!(state.rotation().unwrap().root, Some(key_id("root 1")));
+}
+
+#[test]
+fn a_secondary_that_has_not_followed_goes_on_through_a_roll_back_in_the_primary() {
+    let mut primary = issuing();
+    let mut secondary = secondary();
+    hear(&mut secondary, &primary);
+    rotate_to(&mut primary, "root 2", "issuer 2");
+    hear(&mut secondary, &primary);
+    let id = primary.last_rotation().unwrap().rotation.id;
+    done(&mut primary, Command::RollBack { rotation: id });
+    hear(&mut secondary, &primary);
+    assert_eq!(phases(&secondary), [("active", 1), ("prepared", 0)], "its active root is prepared in the primary");
+    acknowledge(&mut primary);
+    while let Some(command) = planned(&primary) {
+        done(&mut primary, command);
+    }
+    hear(&mut secondary, &primary);
+    assert_eq!(phases(&secondary), [("active", 3), ("retired", 2)]);
+    assert_eq!(secondary.heard_activation(), None);
+}
+
+#[test]
+fn a_rotation_gives_up_waiting_for_those_who_are_slow_to_follow() {
+    let mut state = issuing();
+    admit_dc2(&mut state);
+    done(&mut state, start_rotation("root 1"));
+    for step in [publish_rotation_root, bridge_to, activate] {
+        let command = step(&state, "root 2");
+        done(&mut state, command);
+    }
+    let told = standing(1, |_| {}, &state);
+    done(&mut state, told);
+    assert_eq!(rotate(&state, state.now(), &nobody()).step, None);
+    let late = state.now().plus(DAY);
+    let told = standing(1, |it| it.lagging = 1, &state);
+    assert_eq!(propose(&mut state, late, told), Outcome::Done);
+    assert!(matches!(rotate(&state, late, &nobody()).step, Some(Rotate::Finish { .. })));
 }
 
 #[test]
@@ -433,4 +497,30 @@ fn a_root_is_revoked_when_nothing_current_is_under_it_or_by_force() {
         propose(&mut state, Timestamp::EPOCH, revoke(true)),
         Outcome::Rejected(Rejection::NotFound { .. })
     ));
+}
+
+#[test]
+fn a_server_asks_for_one_issuer_at_a_time_and_under_no_root_that_is_left() {
+    let mut primary = issuing();
+    let mut secondary = secondary();
+    hear(&mut secondary, &primary);
+    done(&mut primary, start_rotation("root 1"));
+    let command = publish_rotation_root(&primary, "root 2");
+    done(&mut primary, command);
+    hear(&mut secondary, &primary);
+    let own = |state: &State| own_issuers(state, NodeId(1), state.now(), |_| true);
+    assert_eq!(to_ask(&own(&secondary)), Some(key_id("root 1")), "the active one first");
+    done(&mut secondary, Command::RequestIssuer(issuer_request(1, "root 1", "k1")));
+    assert_eq!(to_ask(&own(&secondary)), None, "another request would take its place");
+    let signed = SignedIssuer { certificate: der("k1"), ..signed_issuer(1, secondary.index(), START.minus(HOUR)) };
+    done(&mut secondary, Command::RecordIssuer(signed));
+    assert_eq!(to_ask(&own(&secondary)), Some(key_id("root 2")));
+    for step in [bridge_to, activate] {
+        let command = step(&primary, "root 2");
+        done(&mut primary, command);
+    }
+    hear(&mut secondary, &primary);
+    let late = START.plus(DAY * 300);
+    let own = own_issuers(&secondary, NodeId(1), late, |_| true);
+    assert_eq!(own, [OwnIssuer::Ask { root: key_id("root 2") }], "the primary signs nothing more under root 1");
 }

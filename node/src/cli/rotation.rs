@@ -20,6 +20,8 @@ const TAINT: &str = "/v1/carrack/ca/taint";
 const ROOT_REVOCATION: &str = "/v1/carrack/ca/root-revocation";
 const SCHEDULE: &str = "/v1/carrack/ca/schedule";
 
+/// How long `--watch` bears that nobody answers.
+const PATIENCE: Duration = Duration::from_secs(30);
 /// How often `--watch` looks.
 const WATCH_EVERY: Duration = Duration::from_secs(1);
 
@@ -41,7 +43,7 @@ pub struct RotateArguments {
     /// How long to wait for those who do not answer before an operator has to decide
     #[arg(long, value_name = "DURATION")]
     ack_timeout: Option<String>,
-    /// Let the rotation under way activate without those who do not answer
+    /// Let the rotation under way activate without those who do not have the new root yet
     #[arg(long, conflicts_with_all = ["key_type", "pause_before", "without_cross_signing", "ack_timeout"])]
     force_activate: bool,
     /// Also with a key that some verifiers do not take
@@ -109,6 +111,7 @@ struct Leaves {
 #[serde(rename_all = "PascalCase")]
 struct Datacenter {
     name: String,
+    halted: bool,
     lagging_agents: u64,
     absent_servers: u64,
     heard_at: Option<String>,
@@ -117,9 +120,10 @@ struct Datacenter {
 impl CaStatus {
     /// The leaves that are issued under another root than the active one and in use, and all that are in use.
     fn to_drain(&self) -> (u64, u64) {
-        let current = |root: &Root| root.leaves.iter().map(|left| left.current).sum::<u64>();
-        let left = self.roots.iter().filter(|root| root.phase == "retired").map(current).sum();
-        (left, self.roots.iter().map(current).sum())
+        let current = |root: &Root| root.leaves.iter().fold(0, |sum: u64, left| sum.saturating_add(left.current));
+        let sum = |of: &mut dyn Iterator<Item = &Root>| of.map(current).fold(0, u64::saturating_add);
+        let left = sum(&mut self.roots.iter().filter(|root| root.phase == "retired"));
+        (left, sum(&mut self.roots.iter()))
     }
 
     fn is_over(&self) -> bool {
@@ -129,6 +133,16 @@ impl CaStatus {
 
 async fn fetch(client: &Client) -> Result<(CaStatus, Value), CliError> {
     let answer = client.read(STATUS, &[]).await?;
+    Ok((client.typed(STATUS, &answer)?, answer))
+}
+
+/// The status of the datacenter where roots are rotated, whichever one is asked.
+async fn fetch_of_primary(client: &Client) -> Result<(CaStatus, Value), CliError> {
+    let (status, answer) = fetch(client).await?;
+    if status.datacenter == status.primary {
+        return Ok((status, answer));
+    }
+    let answer = client.read(STATUS, &[("dc", status.primary.clone())]).await?;
     Ok((client.typed(STATUS, &answer)?, answer))
 }
 
@@ -185,6 +199,9 @@ fn lines(status: &CaStatus) -> Vec<String> {
     for other in status.datacenters.iter().filter(|it| it.lagging_agents > 0 || it.absent_servers > 0) {
         let (name, lagging, absent) = (visible(&other.name), other.lagging_agents, other.absent_servers);
         lines.push(format!("Datacenter {name}: {lagging} agents lag, {absent} servers do not answer."));
+    }
+    for halted in status.datacenters.iter().filter(|it| it.halted && !status.halted) {
+        lines.push(format!("Datacenter {} is halted: it records no issuer and no leaf.", visible(&halted.name)));
     }
     for silent in status.datacenters.iter().filter(|it| it.heard_at.is_none()) {
         lines.push(format!("Datacenter {} has never said where it is.", visible(&silent.name)));
@@ -251,7 +268,7 @@ pub(super) async fn rotate(
 
 /// The steps, and what each needs, from where the cluster is now.
 async fn plan(arguments: &RotateArguments, client: &Client, output: &mut Output<'_>) -> Result<(), CliError> {
-    let (status, answer) = fetch(client).await?;
+    let (status, answer) = fetch_of_primary(client).await?;
     let active = status.roots.iter().find(|root| root.phase == "active");
     let key = arguments.key_type.clone().unwrap_or_else(|| "the configured key".into());
     let servers: u64 = client.read("/v1/carrack/members", &[]).await?.as_array().map_or(0, |all| all.len() as u64);
@@ -284,7 +301,7 @@ async fn plan(arguments: &RotateArguments, client: &Client, output: &mut Output<
 }
 
 async fn under_way(client: &Client) -> Result<u64, CliError> {
-    let (status, _) = fetch(client).await?;
+    let (status, _) = fetch_of_primary(client).await?;
     status.rotation.map(|rotation| rotation.id).ok_or_else(|| CliError::Usage {
         what: "no rotation is under way".into(),
         next: "`carrack ca status` shows the last one; `carrack ca rotate` begins one".into(),
@@ -296,7 +313,9 @@ async fn control(id: u64, action: &str, client: &Client, output: &mut Output<'_>
     match (output.format(), action) {
         (Format::Json, _) => output.json(&json!({ "ID": id, "Action": action })),
         (_, "pause") => output.line(&format!("Rotation {id} stops before it activates, until `carrack ca resume`.")),
-        (_, "force") => output.line(&format!("Rotation {id} activates without those who do not answer.")),
+        (_, "force") => {
+            output.line(&format!("Rotation {id} activates without those who do not have the new root yet."))
+        }
         _ => output.line(&format!("Rotation {id} goes on.")),
     }
 }
@@ -308,7 +327,7 @@ pub(super) async fn steer(action: &str, client: &Client, output: &mut Output<'_>
 
 /// `carrack ca rollback`: the rotation under way, or the last one.
 pub(super) async fn roll_back(client: &Client, output: &mut Output<'_>) -> Result<(), CliError> {
-    let (status, _) = fetch(client).await?;
+    let (status, _) = fetch_of_primary(client).await?;
     let rotation = status.rotation.or(status.last_rotation);
     let id = rotation.map(|rotation| rotation.id).ok_or_else(|| CliError::Usage {
         what: "there is no rotation that could be taken back".into(),
@@ -361,8 +380,18 @@ pub(super) async fn schedule(period: &str, client: &Client, output: &mut Output<
 /// Shows the rotation until it is over, a line whenever something has changed.
 async fn watch(client: &Client, output: &mut Output<'_>) -> Result<(), CliError> {
     let (mut shown, mut before) = (String::new(), None::<(Instant, u64)>);
+    let mut failing_since = None::<Instant>;
     loop {
-        let (status, answer) = fetch(client).await?;
+        let (status, answer) = match fetch_of_primary(client).await {
+            Ok(fetched) => fetched,
+            // A leader that falls is one of the things that are looked at here.
+            Err(error) if failing_since.get_or_insert_with(Instant::now).elapsed() > PATIENCE => return Err(error),
+            Err(_) => {
+                sleep(WATCH_EVERY).await;
+                continue;
+            }
+        };
+        failing_since = None;
         if output.format() == Format::Json {
             output.json(&answer)?;
         } else {
@@ -397,6 +426,11 @@ fn progress(status: &CaStatus, left: u64, all: u64, rate: f64) -> String {
             format!("draining: {left} of {all} leaves still under retired roots; {rate:.0}/s, about {eta:.0} s to go")
         }
         None if left > 0 => format!("draining: {left} of {all} leaves still under retired roots"),
-        None => format!("done: all {all} leaves in use are under the active root"),
+        None => {
+            let last = status.last_rotation.as_ref();
+            let ended =
+                last.map_or_else(String::new, |last| format!("rotation {} {}: ", last.id, visible(&last.phase)));
+            format!("{ended}all {all} leaves in use are under the active root")
+        }
     }
 }

@@ -6,7 +6,7 @@ use carrack_authority::{
     Command, State, WatchKey,
     id::{KeyId, NodeId, Revision},
     issuer::{Issuer, IssuerPhase, IssuerRequest},
-    plan::renew::{LOOK_AGAIN, OwnIssuer, own_issuers},
+    plan::renew::{LOOK_AGAIN, OwnIssuer, own_issuers, to_ask},
     root::Ca,
     x509::{
         CertificateFacts, RequestedName, build_csr,
@@ -61,6 +61,7 @@ impl OwnIssuerTask {
             self.desk.withdraw();
             return Ok(Step::Idle(LOOK_AGAIN));
         }
+        self.keep_certified_key(state)?;
         let held = self.keys.held_issuers()?;
         if let Err(error) = self.put_to_work(state, &held) {
             // What signs now may be retired: nothing that it signed would be recorded, and this server would not say so.
@@ -72,27 +73,40 @@ impl OwnIssuerTask {
         }
         let now = self.replica.log_time();
         let mut pause = LOOK_AGAIN;
-        for own in own_issuers(state, self.node, now, |id| held.contains(id)) {
-            match own {
-                OwnIssuer::Good { renew_at, .. } => pause = pause.min(renew_at.since(now)),
-                OwnIssuer::Wait { .. } => {}
-                OwnIssuer::Ask { root } => {
-                    self.ask(root).await?;
-                    return Ok(Step::Acted);
-                }
+        let own = own_issuers(state, self.node, now, |id| held.contains(id));
+        if let Some(root) = to_ask(&own) {
+            self.ask(root).await?;
+            return Ok(Step::Acted);
+        }
+        for own in own {
+            if let OwnIssuer::Good { renew_at, .. } = own {
+                pause = pause.min(renew_at.since(now));
             }
         }
         self.delete_retired_keys(state).await?;
         Ok(Step::Idle(pause))
     }
 
+    /// A key whose certificate is recorded, under whichever root, waits no more: the next one does not take its place.
+    fn keep_certified_key(&self, state: &State) -> Result<(), StepError> {
+        let (held, active) = (self.keys.held_issuers()?, self.keys.issuers()?);
+        for id in held.into_iter().filter(|id| !active.contains(id)) {
+            if state.issuer(&id).is_some_and(|issuer| self.is_own(issuer)) {
+                self.keys.activate_issuer(id)?;
+            }
+        }
+        Ok(())
+    }
+
     /// Asks for an issuer with a new key: decided on a linearizable read, because a server that has just restarted may not have
     /// applied yet that it has asked, or was answered.
     async fn ask(&self, root: KeyId) -> Result<(), StepError> {
         let read = self.replica.read_linearizable(Instant::now() + PROPOSE_WITHIN).await?;
-        let (state, held) = (&read.state, self.keys.held_issuers()?);
+        let state = &read.state;
+        self.keep_certified_key(state)?;
+        let held = self.keys.held_issuers()?;
         let own = own_issuers(state, self.node, self.replica.log_time(), |id| held.contains(id));
-        if !own.contains(&OwnIssuer::Ask { root }) {
+        if to_ask(&own) != Some(root) {
             return Ok(());
         }
         let cluster = state.cluster().ok_or("the datacenter has not begun")?;

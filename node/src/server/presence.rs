@@ -42,6 +42,10 @@ impl Presence {
         let state = &replica.state().state;
         let others = state.members().map(|member| member.node).filter(|node| *node != leadership.node);
         let answered = |node: &NodeId| status.replication.get(node).and_then(|replication| replication.answered);
-        others.filter(|node| answered(node).is_none_or(|ago| ago >= ABSENT_AFTER)).collect()
+        let absent: BTreeSet<_> = others.filter(|node| answered(node).is_none_or(|ago| ago >= ABSENT_AFTER)).collect();
+        let voters = &leadership.membership.voters;
+        let is_majority_there = voters.iter().filter(|voter| !absent.contains(voter)).count() > voters.len() / 2;
+        // Without a majority it is this server that is cut off, and what it says of the others is nobody's word.
+        if is_majority_there { absent } else { BTreeSet::new() }
     }
 }

@@ -2,11 +2,12 @@
 
 use bytes::Bytes;
 use carrack_authority::{
+    root::ROOTS_MAX,
     rotation::{RootStanding, Standing, TaintedRoot},
     time::Timestamp,
 };
 
-use super::{BadMessage, key_id_from_wire};
+use super::{BadMessage, bad, key_id_from_wire};
 use crate::wan;
 
 pub(super) fn tainted_to_wire(tainted: &TaintedRoot) -> wan::TaintedRoot {
@@ -40,6 +41,9 @@ pub fn standing_to_wire(standing: &Standing) -> wan::StandRequest {
 
 /// A datacenter's word on where it is.
 pub fn standing_from_wire(request: wan::StandRequest) -> Result<Standing, BadMessage> {
+    if request.roots.len() > ROOTS_MAX {
+        return Err(bad("standing", format!("{} roots, at most {ROOTS_MAX} are in a bundle", request.roots.len())));
+    }
     let roots = request.roots.into_iter().map(|root| {
         Ok(RootStanding {
             root: key_id_from_wire("root", &root.root)?,

@@ -9,6 +9,8 @@ use carrack_authority::{
     time::Timestamp,
 };
 
+use crate::api::http::span;
+
 /// Where a rotation is.
 pub(super) fn phase(state: &State, rotation: &Rotation, next: &Next) -> &'static str {
     match (&next.step, rotation.activated_at) {
@@ -44,10 +46,10 @@ pub(super) fn waits(waits: &Waits, rotation: &Rotation, now: Timestamp) -> Strin
             format!("datacenter {name} {lacks} (it was never heard: its servers may be older than rotations)")
         }
         Waits::Decision => {
-            let hours = rotation.ack_timeout.as_secs() / 3600;
+            let waited = span::format(rotation.ack_timeout);
             format!(
-                "it has waited for {hours} h: `carrack ca rotate --force-activate` goes on without those who do not answer, \
-                 and whoever of them has neither the new root nor a bridge to it fails"
+                "it has waited for {waited}: `carrack ca rotate --force-activate` goes on without those who do not have the new root yet, \
+                 and whoever of them does not follow its bridge fails"
             )
         }
     }
