@@ -1,14 +1,15 @@
 //! Nothing is issued again and again: of an identity there are no more records than clients have asked for leaves, and a server gets
-//! at most three issuers and three server certificates while the first of them lives (it renews twice in a life). An agent has at most
-//! three leaves of one identity and token recorded in the life of one, and one more for each of its starts, for each server that it
-//! has lost (what was recorded and never came is recorded again), and for each issuer that it is told to leave.
+//! at most three issuers under one root and three server certificates while the first of them lives (it renews twice in a life). An agent
+//! has at most three leaves of one identity and token recorded in the life of one, and one more for each of its starts, for each server
+//! that it has lost (what was recorded and never came is recorded again), for each issuer that it is told to leave, and for each rotation.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use carrack_authority::{
-    Command, Outcome,
-    id::{NodeId, Serial},
+    Command, Outcome, State,
+    id::{KeyId, NodeId, Serial},
     issuance::{Holder, Issuance, Keeper},
+    root::Ca,
     spiffe::Name,
     time::Timestamp,
 };
@@ -37,8 +38,9 @@ pub(super) struct NoReissueStorm {
     of_agents: BTreeMap<(String, Holder), Vec<Timestamp>>,
     /// Agents whose clocks were behind once.
     behind: BTreeSet<Name>,
-    /// When the certificates of a server that were recorded last began and end, the oldest first.
-    servers: BTreeMap<(NodeId, &'static str), Vec<(Timestamp, Timestamp)>>,
+    /// When the certificates of a server that were recorded last began and end, the oldest first: its issuers under a root, or its
+    /// server certificates.
+    servers: BTreeMap<(NodeId, Option<KeyId>), Vec<(Timestamp, Timestamp)>>,
 }
 
 impl Invariant for NoReissueStorm {
@@ -47,13 +49,14 @@ impl Invariant for NoReissueStorm {
         for (proposal, outcome) in applied.commands.proposals.iter().zip(&*applied.outcomes) {
             let judged = match (&proposal.command, outcome) {
                 (Command::RecordIssuance(issuance), Outcome::Recorded { .. }) => {
-                    self.count(scene, issuance, applied.after.now())
+                    self.count(scene, issuance, &applied.after)
                 }
                 (Command::RecordIssuer(signed), Outcome::Done) => {
-                    self.add((signed.node, "issuers"), now, signed.not_after)
+                    let issuer = applied.after.issuers().find(|issuer| issuer.certificate == signed.certificate);
+                    self.add((signed.node, issuer.map(|issuer| issuer.root)), now, signed.not_after)
                 }
                 (Command::RecordServerCertificate { node, certificate, .. }, Outcome::Done) => {
-                    self.add((*node, "server certificates"), now, certificate.not_after)
+                    self.add((*node, None), now, certificate.not_after)
                 }
                 _ => Ok(()),
             };
@@ -71,13 +74,13 @@ impl Invariant for NoReissueStorm {
 }
 
 impl NoReissueStorm {
-    fn count(&mut self, scene: &Scene<'_>, issuance: &Issuance, now: Timestamp) -> Result<(), String> {
+    fn count(&mut self, scene: &Scene<'_>, issuance: &Issuance, after: &State) -> Result<(), String> {
         if !self.serials.insert(issuance.serial) {
             return Ok(());
         }
         let identity = issuance.identity.to_string();
         if let Keeper::Agent(node) = &issuance.holder.keeper {
-            return self.count_of_agent(scene, node, issuance, now);
+            return self.count_of_agent(scene, node, issuance, after);
         }
         let asked = self.asked.get(&identity).copied().unwrap_or(0);
         let recorded = self.recorded.entry(identity.clone()).or_default();
@@ -93,8 +96,9 @@ impl NoReissueStorm {
         scene: &Scene<'_>,
         node: &Name,
         issuance: &Issuance,
-        now: Timestamp,
+        after: &State,
     ) -> Result<(), String> {
+        let now = after.now();
         let agent = scene.shared.agents_of(scene.datacenter).find(|agent| agent.name == node.as_str());
         let Some(agent) = agent else { return Err(format!("a leaf is recorded for {node}, which is no agent")) };
         if agent.clock.ahead() < -BEHIND_MS {
@@ -108,17 +112,18 @@ impl NoReissueStorm {
         let bundle = agent.knows().and_then(|knows| knows.followed.bundle());
         let left = bundle.map_or(0, |bundle| bundle.told.leaving.len());
         let lost = usize::try_from(agent.starts() + agent.all_connections()).unwrap_or(usize::MAX);
-        let (count, excused) = (recorded.len(), lost.saturating_add(left));
+        let rotations = usize::try_from(after.roots(Ca::Mesh).activation()).unwrap_or(usize::MAX).saturating_sub(1);
+        let (count, excused) = (recorded.len(), lost.saturating_add(left).saturating_add(rotations));
         if self.behind.contains(node) || count <= AGENT_LEAVES_MAX.saturating_add(excused) {
             return Ok(());
         }
         Err(format!(
-            "{} has had {count} leaves of {} recorded in the life of one, and has started, lost its server or been told to leave an issuer {excused} times",
+            "{} has had {count} leaves of {} recorded in the life of one, and has started, lost its server or been told to leave an issuer or a root {excused} times",
             agent.host, issuance.identity
         ))
     }
 
-    fn add(&mut self, whose: (NodeId, &'static str), now: Timestamp, not_after: Timestamp) -> Result<(), String> {
+    fn add(&mut self, whose: (NodeId, Option<KeyId>), now: Timestamp, not_after: Timestamp) -> Result<(), String> {
         let living = self.servers.entry(whose).or_default();
         living.retain(|(_, end)| *end > now);
         living.push((now, not_after));
@@ -128,7 +133,8 @@ impl NoReissueStorm {
         if young <= LIVING_MAX {
             return Ok(());
         }
-        Err(format!("server {} has {young} {} in the first third of their lives", whose.0, whose.1))
+        let what = whose.1.map_or_else(|| "server certificates".into(), |root| format!("issuers under root {root}"));
+        Err(format!("server {} has {young} {what} in the first third of their lives", whose.0))
     }
 }
 
@@ -162,7 +168,7 @@ mod tests {
     fn a_server_that_renews_in_its_time_is_good_and_one_that_renews_all_the_time_is_not() {
         let renew = |pause: u64| {
             let mut invariant = NoReissueStorm::default();
-            let whose = (NodeId(1), "issuers");
+            let whose = (NodeId(1), Some(KeyId([1; 20])));
             (0..20).try_for_each(|turn| invariant.add(whose, Timestamp(turn * pause), Timestamp(turn * pause + 1000)))
         };
         renew(500).unwrap();
