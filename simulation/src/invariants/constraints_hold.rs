@@ -66,8 +66,10 @@ impl ConstraintsHold {
                 is_bridge(&bridge.certificate, root, former)
             }
             Command::RecordIssuer(signed) => {
-                let issuer = after.issuers().find(|issuer| issuer.certificate == signed.certificate);
-                let Some(root) = issuer.and_then(|issuer| before.roots(Ca::Mesh).find(&issuer.root)) else {
+                // The entry may also have made its root, or dropped it.
+                let root = read(&signed.certificate)?.authority_key_id;
+                let of = |state: &State| root.and_then(|root| state.roots(Ca::Mesh).find(&root).cloned());
+                let Some(root) = &of(before).or_else(|| of(after)) else {
                     return broken(format!("the issuer of server {} has no root", signed.node));
                 };
                 self.issuer(&signed.certificate, root)
