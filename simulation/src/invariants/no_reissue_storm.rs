@@ -28,6 +28,9 @@ const AGENT_LEAVES_MAX: usize = 3;
 /// An agent whose clock is behind by more takes every leaf for one of the future, and keeps none.
 const BEHIND_MS: i64 = 30_000;
 
+/// A server, and the root of its issuers; `None`: its server certificates.
+type Whose = (NodeId, Option<KeyId>);
+
 /// See the module.
 #[derive(Default)]
 pub(super) struct NoReissueStorm {
@@ -40,7 +43,7 @@ pub(super) struct NoReissueStorm {
     behind: BTreeSet<Name>,
     /// When the certificates of a server that were recorded last began and end, the oldest first: its issuers under a root, or its
     /// server certificates.
-    servers: BTreeMap<(NodeId, Option<KeyId>), Vec<(Timestamp, Timestamp)>>,
+    servers: BTreeMap<Whose, Vec<(Timestamp, Timestamp)>>,
 }
 
 impl Invariant for NoReissueStorm {
@@ -123,7 +126,7 @@ impl NoReissueStorm {
         ))
     }
 
-    fn add(&mut self, whose: (NodeId, Option<KeyId>), now: Timestamp, not_after: Timestamp) -> Result<(), String> {
+    fn add(&mut self, whose: Whose, now: Timestamp, not_after: Timestamp) -> Result<(), String> {
         let living = self.servers.entry(whose).or_default();
         living.retain(|(_, end)| *end > now);
         living.push((now, not_after));
