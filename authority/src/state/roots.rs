@@ -28,6 +28,15 @@ impl State {
                 "there is an active one, and a rotation leads to another: `carrack ca rotate` begins it".into();
             return Err(Rejection::Invalid { what: format!("the root {}", made.id), reason });
         }
+        self.put_prepared(change, ca, made)?;
+        Ok(Outcome::Done)
+    }
+
+    /// Puts a new root into a bundle, if it can be one.
+    pub(super) fn put_prepared(&mut self, change: &mut Change, ca: Ca, made: &NewRoot) -> Result<(), Rejection> {
+        if self.roots(ca).find(&made.id).is_some() {
+            return Err(Rejection::AlreadyExists { what: format!("the root {}", made.id) });
+        }
         check::room("roots", self.roots(ca).roots.len(), ROOTS_MAX)?;
         if self.roots(ca).roots.values().any(|root| root.phase == RootPhase::Prepared) {
             return Err(Rejection::AlreadyExists { what: "a prepared root".into() });
@@ -50,7 +59,7 @@ impl State {
             modified: change.revision(),
         };
         self.put_root(change, ca, root);
-        Ok(Outcome::Done)
+        Ok(())
     }
 
     pub(super) fn activate_root(

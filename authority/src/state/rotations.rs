@@ -3,7 +3,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{Change, State, check, roots::check_root};
+use super::{Change, State, check};
 use crate::{
     id::{KeyId, Revision},
     key::CERTIFICATE_BYTES_MAX,
@@ -99,7 +99,7 @@ impl State {
                 rotation.to_make = Some((provider.clone(), *key_kind));
             }
             WantedRoot::Supplied(made) => {
-                self.put_prepared(change, made)?;
+                self.put_prepared(change, Ca::Mesh, made)?;
                 rotation.root = Some(made.id);
             }
         }
@@ -136,33 +136,10 @@ impl State {
             return if is_duplicate { Ok(Outcome::Done) } else { Err(raced()) };
         }
         check::unchanged(format!("rotation {id}"), expected, rotation.modified)?;
-        self.put_prepared(change, made)?;
+        self.put_prepared(change, Ca::Mesh, made)?;
         let root = Some(made.id);
         self.put_rotation(change, Rotation { root, to_make: None, ..Rotation::clone(&rotation) });
         Ok(Outcome::Done)
-    }
-
-    /// Puts a new root into the bundle, if it can be one.
-    fn put_prepared(&mut self, change: &mut Change, made: &NewRoot) -> Result<(), Rejection> {
-        if self.mesh.find(&made.id).is_some() {
-            return Err(Rejection::AlreadyExists { what: format!("the root {}", made.id) });
-        }
-        if self.mesh.roots.values().any(|root| root.phase == RootPhase::Prepared) {
-            return Err(Rejection::AlreadyExists { what: "a prepared root".into() });
-        }
-        check_root(change, made)?;
-        made.sealed_key.as_ref().map_or(Ok(()), |sealed| self.check_recipients(sealed))?;
-        let root = Root {
-            made: made.clone(),
-            phase: RootPhase::Prepared,
-            activation: 0,
-            bridge: None,
-            phase_since: change.now,
-            created: change.revision(),
-            modified: change.revision(),
-        };
-        self.put_root(change, Ca::Mesh, root);
-        Ok(())
     }
 
     pub(super) fn bridge_root(

@@ -52,6 +52,15 @@ fn phases(state: &State) -> Vec<(&'static str, u64)> {
     state.roots(Ca::Mesh).bundle().iter().map(|root| (root.phase.as_str(), root.activation)).collect()
 }
 
+/// A rotation begins, and its root has its bridge.
+fn prepare(state: &mut State) {
+    done(state, start_rotation("root 1"));
+    for step in [publish_rotation_root, bridge_to] {
+        let command = step(state, "root 2");
+        done(state, command);
+    }
+}
+
 /// What the plan would do now, as a command where it needs nobody else's key.
 fn planned(state: &State) -> Option<Command> {
     Some(match rotate(state, state.now(), &nobody()).step? {
@@ -170,11 +179,7 @@ fn a_server_that_is_away_is_not_waited_for_and_force_waives_agents_alone() {
     let certificate = ServerCertificate { certificate, public_key, root, not_before, not_after };
     let expected = state.member(node).unwrap().request.as_ref().unwrap().revision;
     done(&mut state, Command::RecordServerCertificate { node, expected, certificate });
-    done(&mut state, start_rotation("root 1"));
-    for step in [publish_rotation_root, bridge_to] {
-        let command = step(&state, "root 2");
-        done(&mut state, command);
-    }
+    prepare(&mut state);
     acknowledge(&mut state);
     issuer_under(&mut state, "root 2", "issuer 2");
     let waits = rotate(&state, state.now(), &nobody()).waits;
@@ -197,11 +202,7 @@ fn standing(activation: u64, edit: impl FnOnce(&mut Standing), of: &State) -> Co
 fn other_datacenters_are_waited_for_until_an_operator_decides() {
     let mut state = issuing();
     admit_dc2(&mut state);
-    done(&mut state, start_rotation("root 1"));
-    for step in [publish_rotation_root, bridge_to] {
-        let command = step(&state, "root 2");
-        done(&mut state, command);
-    }
+    prepare(&mut state);
     acknowledge(&mut state);
     issuer_under(&mut state, "root 2", "issuer 2");
     let lacks = |state: &State| match &*rotate(state, state.now(), &nobody()).waits {
