@@ -126,8 +126,8 @@ struct Topics {
     by_accessor: BTreeMap<AccessorId, Topic>,
     by_use: BTreeMap<u64, Topic>,
     uses: u64,
-    /// What the servers are to be asked next.
-    asks: VecDeque<Ask>,
+    /// What the server is to be asked next; `None`: no server is followed, and whichever comes next is asked for everything.
+    asks: Option<VecDeque<Ask>>,
 }
 
 /// Something that the servers are asked.
@@ -242,7 +242,8 @@ impl Followed {
         match self.know(&topic, Some(secret), deadline).await? {
             Known::Rights(rights) if rights.expires_at.is_none_or(|end| self.now() < end) => Ok(rights),
             _ => {
-                self.forget(&topic);
+                self.lock().leave(&topic);
+                self.asked.notify_one();
                 Err(UnknownError::Nobody)
             }
         }
@@ -266,20 +267,17 @@ impl Followed {
 
     async fn know(&self, topic: &Topic, secret: Option<Uuid>, deadline: Instant) -> Result<Known, UnknownError> {
         let mut known = self.look_at(topic, secret);
+        // Who goes away before a server has answered leaves no question behind, unless another one waits for the same.
+        let _unanswered = Waiting { followed: self, topic };
         loop {
             known.mark_unchanged();
             // In this order: what is told in between is looked at, and what is told later wakes.
             let is_doubted = self.is_doubted(topic);
             let now = known.borrow().clone();
             match now {
-                Known::Nobody => {
-                    self.forget(topic);
-                    return Err(UnknownError::Nobody);
-                }
-                Known::Refused(reason) => {
-                    self.forget(topic);
-                    return Err(UnknownError::Refused(reason));
-                }
+                // It is kept no more: who asks after this has asked a server anew.
+                Known::Nobody => return Err(UnknownError::Nobody),
+                Known::Refused(reason) => return Err(UnknownError::Refused(reason)),
                 known if known.is_told() && !is_doubted => return Ok(known),
                 _ => {}
             }
@@ -287,7 +285,6 @@ impl Followed {
                 Ok(Ok(())) => {}
                 // It made room for another one meanwhile, or nobody has answered.
                 Ok(Err(_)) | Err(_) => {
-                    self.forget_unanswered(topic);
                     let trouble = self.heard().trouble.unwrap_or_else(|| "they are silent".into());
                     return Err(UnknownError::NoAnswer(trouble));
                 }
@@ -357,20 +354,17 @@ impl Followed {
             .slots
             .insert(topic.clone(), Slot { secret, known, is_doubted: false, accessor: None, used, used_at: now });
         topics.by_use.insert(used, topic.clone());
-        topics.asks.push_back(Ask::Follow(topic.clone(), secret));
+        topics.ask(Ask::Follow(topic.clone(), secret));
         drop(topics);
         self.asked.notify_one();
         receiver
     }
 
-    fn forget(&self, topic: &Topic) {
-        self.lock().leave(topic);
-        self.asked.notify_one();
-    }
-
+    /// The last one who waits for an answer goes.
     fn forget_unanswered(&self, topic: &Topic) {
         let mut topics = self.lock();
-        if topics.slots.get(topic).is_some_and(|slot| matches!(*slot.known.borrow(), Known::Asked)) {
+        let is_last = |slot: &Slot| matches!(*slot.known.borrow(), Known::Asked) && slot.known.receiver_count() <= 1;
+        if topics.slots.get(topic).is_some_and(is_last) {
             topics.leave(topic);
         }
     }
@@ -389,12 +383,13 @@ impl Followed {
     /// A stream to a server begins: everything is asked anew.
     pub(super) fn ask_all(&self) {
         let mut topics = self.lock();
-        topics.asks = topics.slots.iter().map(|(topic, slot)| Ask::Follow(topic.clone(), slot.secret)).collect();
+        let all = topics.slots.iter().map(|(topic, slot)| Ask::Follow(topic.clone(), slot.secret)).collect();
+        topics.asks = Some(all);
     }
 
     /// What the server is asked next.
     pub(super) fn next_ask(&self) -> Option<Ask> {
-        self.lock().asks.pop_front()
+        self.lock().asks.as_mut()?.pop_front()
     }
 
     /// Ends when there may be something to ask.
@@ -479,6 +474,7 @@ impl Followed {
 
     /// None is.
     pub(super) fn lose(&self, trouble: String) {
+        self.lock().asks = None;
         self.heard.send_modify(|heard| {
             heard.server = None;
             heard.trouble = Some(trouble);
@@ -503,17 +499,38 @@ impl Followed {
     }
 }
 
+/// One who waits for what a server tells of a topic.
+struct Waiting<'a> {
+    followed: &'a Followed,
+    topic: &'a Topic,
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.followed.forget_unanswered(self.topic);
+    }
+}
+
 impl Topics {
     fn leave(&mut self, topic: &Topic) {
         if self.remove(topic) {
-            self.asks.push_back(Ask::Leave(topic.clone()));
+            self.ask(Ask::Leave(topic.clone()));
+        }
+    }
+
+    fn ask(&mut self, ask: Ask) {
+        if let Some(asks) = &mut self.asks {
+            asks.push_back(ask);
         }
     }
 
     fn remove(&mut self, topic: &Topic) -> bool {
         let Some(slot) = self.slots.remove(topic) else { return false };
         self.by_use.remove(&slot.used);
-        if let Some(accessor) = slot.accessor {
+        // A token that was made anew under the same id has taken its place there.
+        if let Some(accessor) = slot.accessor
+            && self.by_accessor.get(&accessor) == Some(topic)
+        {
             self.by_accessor.remove(&accessor);
         }
         true

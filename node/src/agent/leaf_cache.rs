@@ -37,6 +37,8 @@ const RENEWALS_AT_ONCE: usize = 8;
 const IDLE_MAX: Duration = Duration::from_secs(72 * 3600);
 /// The longest pause between two looks at what is due: no new leaf is due sooner, and the log's time may jump.
 const LOOK_AGAIN: Duration = Duration::from_secs(60);
+/// The least time to the next renewal of a leaf, by whichever clock, unless a server tells otherwise.
+const RENEWED_AFTER: Duration = Duration::from_secs(60);
 /// The shortest pause between two looks: a failing renewal must not spin.
 const PAUSE_MIN: Duration = Duration::from_millis(100);
 /// The first pause after a failed renewal; it doubles with each further one.
@@ -251,7 +253,9 @@ impl LeafCache {
         let now = self.source.now();
         let spread = if planted::is(Bug::RenewalsInLockstep) { 128 } else { self.source.spread() };
         let renew_at = renew_at(leaf.not_before, leaf.not_after, &[spread]);
-        slot.change_plan(|plan| (plan.renew_at, plan.failures, plan.is_told) = (renew_at.max(now), 0, false));
+        // By a clock that is far ahead a new leaf is due at once: it is not renewed again and again.
+        let earliest = now.plus(RENEWED_AFTER.min(leaf.not_after.since(now) / 2));
+        slot.change_plan(|plan| (plan.renew_at, plan.failures, plan.is_told) = (renew_at.max(earliest), 0, false));
         self.metrics.count_leaf_made();
         let leaf = Arc::new(leaf);
         slot.leaf.send_replace(Some(leaf.clone()));

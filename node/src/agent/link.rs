@@ -240,6 +240,8 @@ impl Session<'_> {
                 self.put(ask).await?;
             }
             tokio::select! {
+                // What was on its way during a sleep is of before it: the sleep is looked at first.
+                biased;
                 // Its sender is this link's own.
                 _ = slept.changed() => return Err(Status::aborted("the agent has slept, and asks anew")),
                 () = followed.asked() => {}

@@ -27,6 +27,8 @@ use crate::{
 
 /// How long nothing is looked at while nothing is due.
 const LOOK_AGAIN: Duration = Duration::from_secs(60);
+/// The rest after a renewal.
+const RENEWED_REST: Duration = Duration::from_secs(5);
 /// The first pause after a failed renewal; it doubles.
 const PAUSE_MIN: Duration = Duration::from_secs(1);
 /// The longest such pause.
@@ -66,6 +68,8 @@ impl OwnCertificateTask {
                     root = root_of(&chain_pem);
                     self.entropy.fill(&mut spread);
                     pause = PAUSE_MIN;
+                    // By a clock that is far ahead it is due again at once.
+                    sleep(RENEWED_REST).await;
                 }
                 Err(error) => {
                     tracing::warn!(error = %chain_of(&*error), "the agent's own certificate could not be renewed; it is tried again");

@@ -176,9 +176,15 @@ fn root_from_wire(root: agent::Root) -> Result<Root, BadMessage> {
     })
 }
 
-/// Intentions as they are sent.
+/// Intentions as they are sent, without what people wrote beside them: it decides nothing, and agents show none.
 pub fn intentions_to_wire<'a>(intentions: impl Iterator<Item = &'a Intention>) -> agent::Intentions {
-    let encoded = intentions.map(|intention| intention_to_wire(intention).encode_to_vec().into());
+    let bare = |intention: &Intention| {
+        let mut message = intention_to_wire(intention);
+        message.description.clear();
+        message.meta.clear();
+        message
+    };
+    let encoded = intentions.map(|intention| bare(intention).encode_to_vec().into());
     agent::Intentions { intentions: encoded.collect() }
 }
 

@@ -20,7 +20,9 @@ fn followed() -> Arc<Followed> {
 }
 
 fn followed_at(clock: &Arc<AtomicU64>) -> Arc<Followed> {
-    Arc::new(Followed::new(Arc::new(At(clock.clone()))))
+    let followed = Arc::new(Followed::new(Arc::new(At(clock.clone()))));
+    followed.ask_all();
+    followed
 }
 
 fn secret(number: u128) -> Uuid {
@@ -92,6 +94,21 @@ async fn what_no_server_answers_is_said_with_the_last_trouble_and_takes_no_place
     let told = followed.rights(secret(1), soon()).await.err();
     assert_eq!(told, Some(UnknownError::NoAnswer("a:8503: connection refused".into())));
     assert!(followed.lock().slots.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_goes_away_leaves_no_question_behind_and_while_no_server_is_there_none_is_kept() {
+    let followed = followed();
+    let waits = |number| tokio::time::timeout(Duration::from_secs(1), followed.rights(secret(number), soon()));
+    assert!(waits(1).await.is_err(), "its client closes the connection");
+    assert!(followed.lock().slots.is_empty());
+    let (given_up, told) = tokio::join!(waits(2), followed.rights(secret(2), soon()));
+    assert!(given_up.is_err() && matches!(told, Err(UnknownError::NoAnswer(_))), "the other one waits on");
+    followed.lose("connection refused".into());
+    for number in 0..100 {
+        assert!(waits(number).await.is_err());
+    }
+    assert!(followed.lock().asks.is_none() && followed.lock().slots.is_empty());
 }
 
 #[tokio::test(start_paused = true)]

@@ -161,7 +161,7 @@ pub(super) async fn about(call: Call) -> Result<Response, HttpError> {
     let address = view.state().member(own.node).map(|member| member.addresses.raft.clone()).unwrap_or_default();
     let config = AboutConfig {
         datacenter: own.datacenter.to_string(),
-        primary_datacenter: own.datacenter.to_string(),
+        primary_datacenter: view.state().primary().unwrap_or(&own.datacenter).to_string(),
         node_name: own.name.to_string(),
         node_id: own.node.to_string(),
         server: true,

@@ -28,8 +28,9 @@ pub(super) async fn answer(call: HostCall) -> Result<Response, HttpError> {
     let (followed, deadline) = (&call.edge.followed, Instant::now() + RIGHTS_WITHIN);
     let intentions = followed.intentions(&question.target, deadline).await.map_err(of_unknown)?;
     let revoked = followed.revoked(deadline).await.map_err(of_unknown)?;
-    // What was waited for took its time: nothing of before a sleep decides.
+    // What was waited for took its time: nothing of before a sleep decides, and no token that was deleted meanwhile asks.
     call.fresh()?;
+    call.rights().await?;
     let bundle = followed.bundle();
     let bundle = bundle.ok_or_else(|| HttpError::Unavailable("no server has told the bundle yet".into()))?;
     let revocation = question.serial.filter(|serial| revoked.contains(serial)).map(|serial| Revocation {

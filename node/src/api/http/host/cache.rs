@@ -81,11 +81,11 @@ struct CachedLeaf {
 pub(super) async fn read(call: HostCall) -> Result<Response, HttpError> {
     let edge = &call.edge;
     // What it knows is shown also while nothing is served: that is when it is looked for.
-    if edge.followed.not_fresh().is_none() {
+    let not_serving = edge.followed.not_fresh();
+    if not_serving.is_none() {
         call.expect_agent_read().await?;
     }
     let (heard, bundle) = (edge.followed.heard(), edge.followed.bundle());
-    let not_serving = edge.followed.not_fresh();
     let leaves = edge.leaves.list().into_iter().map(|kept| CachedLeaf {
         service: kept.service.to_string(),
         accessor: kept.token.to_string(),
