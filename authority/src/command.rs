@@ -346,7 +346,7 @@ pub enum Command {
         /// Its record, as the leader saw it.
         expected: Revision,
     },
-    /// Has every leaf under a retired root renewed at once.
+    /// Marks a retired root as not to be relied on.
     TaintRoot {
         /// The root.
         root: KeyId,

@@ -178,7 +178,7 @@ pub struct Fence {
     pub last_not_after: Timestamp,
 }
 
-/// Leaves under a retired root are renewed at once, not at half of their lives.
+/// A mark on a retired root: it is not to be relied on. Agents leave a retired root in any case.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TaintedRoot {
     /// The root.

@@ -231,7 +231,7 @@ pub struct CaTable {
 pub struct Switches {
     /// Whether nothing is recorded anywhere.
     pub is_halted: bool,
-    /// The roots whose leaves are renewed at once.
+    /// The retired roots that are marked as not to be relied on.
     pub tainted: Vec<TaintedRoot>,
 }
 

@@ -114,7 +114,7 @@ pub enum StateRecord {
     LastRotation(Arc<LastRotation>),
     /// What was left under a root when issuing went away from it.
     Fence(Fence),
-    /// A root whose leaves are renewed at once.
+    /// A retired root that is marked as not to be relied on.
     TaintedRoot(TaintedRoot),
     /// What another datacenter has said of where it is.
     Standing(Name, Arc<HeardStanding>),

@@ -57,12 +57,12 @@ impl State {
         self.heard_activation.as_ref()
     }
 
-    /// Whether leaves under the root are to be renewed at once, and why.
+    /// Whether the root is marked as not to be relied on, and why.
     pub fn tainted(&self, root: &KeyId) -> Option<&TaintedRoot> {
         self.tainted.get(root)
     }
 
-    /// The roots whose leaves are to be renewed at once.
+    /// The roots that are marked as not to be relied on.
     pub fn tainted_roots(&self) -> impl Iterator<Item = &TaintedRoot> {
         self.tainted.values()
     }

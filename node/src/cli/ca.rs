@@ -73,7 +73,7 @@ pub enum CaCommand {
     Resume,
     /// Take the rotation under way, or the last one, back
     Rollback,
-    /// Have every leaf under a retired root renewed now
+    /// Mark a retired root as not to be relied on, for operators of every datacenter
     Taint {
         /// Its id, as `carrack ca status` shows it
         #[arg(long, value_name = "ID")]

@@ -347,7 +347,10 @@ pub(super) async fn taint(root: &str, reason: &str, client: &Client, output: &mu
     client.write(TAINT, &json!({ "RootID": root, "Reason": reason })).await?;
     match output.format() {
         Format::Json => output.json(&json!({ "Tainted": root })),
-        Format::Table => output.line(&format!("Every leaf under the root {} is renewed now.", visible(root))),
+        Format::Table => output.line(&format!(
+            "The root {} is tainted, in every datacenter's `ca status`. Agents have left it already; `carrack ca revoke --root` refuses what they have not.",
+            visible(root)
+        )),
     }
 }
 

@@ -110,7 +110,7 @@ pub(super) async fn roll_back(call: Call) -> Result<Response, HttpError> {
     call.yes()
 }
 
-/// `PUT /v1/carrack/ca/taint`: every leaf under a retired root is renewed now.
+/// `PUT /v1/carrack/ca/taint`: marks a retired root, which agents leave in any case, as not to be relied on.
 pub(super) async fn taint(call: Call) -> Result<Response, HttpError> {
     let (root, reason, _) = read_root("the taint", &call.body)?;
     let view = call.committed_view().await?;
