@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use carrack_authority::{
-    Command, Outcome, Rejection, acl::AccessorId, id::NodeId, issuance::Grant, issuer::IssuerPhase,
+    Command, Outcome, Rejection, WatchKey, acl::AccessorId, id::NodeId, issuance::Grant, issuer::IssuerPhase, root::Ca,
 };
 use carrack_raft::MembershipId;
 
@@ -44,6 +44,10 @@ impl Invariant for Situations {
     }
 
     fn decided(&mut self, scene: &Scene<'_>, applied: &Applied) {
+        let of_roots = WatchKey::Roots(Ca::Mesh);
+        if applied.before.modified(&of_roots) != applied.after.modified(&of_roots) {
+            scene.shared.book().generations.note(scene.datacenter, &applied.before, &applied.after);
+        }
         for (proposal, outcome) in applied.commands.proposals.iter().zip(&*applied.outcomes) {
             self.look_at(scene, &proposal.command, outcome, applied);
         }

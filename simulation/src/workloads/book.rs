@@ -9,7 +9,7 @@ use carrack::server::join_token::JoinTokenText;
 use carrack_authority::{id::Serial, key::Der, spiffe::TrustDomain, time::Timestamp};
 use serde_json::Value;
 
-use super::{handshake::LeafKey, prober::Bundle};
+use super::{generations::Generations, handshake::LeafKey, prober::Bundle};
 use crate::{
     oracle::{
         client::ClientOracle,
@@ -79,6 +79,8 @@ pub(crate) struct Book {
     pub(crate) deleted_tokens: Vec<(String, String)>,
     /// The roots that each client's host trusts.
     pub(crate) bundles: BTreeMap<String, Bundle>,
+    /// Which root came after which.
+    pub(crate) generations: Generations,
     /// The trust domain, once a client has seen it.
     pub(crate) trust_domain: Option<TrustDomain>,
     /// What the operator has set in the CA configuration.

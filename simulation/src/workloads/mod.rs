@@ -4,6 +4,7 @@ mod agent;
 mod attacker;
 mod book;
 mod configuration;
+mod generations;
 mod handshake;
 mod intentions;
 mod issue;

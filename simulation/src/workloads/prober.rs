@@ -1,18 +1,25 @@
 //! The mesh prober: live leaves shake hands, each end with the bundle that its host has fetched some time ago. Between two leaves
-//! that have not expired no handshake may fail (`no_failed_handshake`).
+//! that have not expired no handshake may fail (`no_failed_handshake`), but where a bundle has missed two rotations.
 
 use std::{sync::Arc, time::Duration};
 
-use carrack_authority::{key::Der, time::Timestamp, x509::pem};
+use carrack_authority::{
+    id::Revision,
+    key::Der,
+    time::Timestamp,
+    x509::{CertificateFacts, pem},
+};
 use rand::{RngExt, seq::SliceRandom};
 use tokio::time::sleep;
 
 use super::{
     ANSWER_WITHIN, LOOK, Leaf, Worker,
+    book::Book,
     handshake::{End, shake},
 };
 use crate::{
     client::Call,
+    marks::Mark,
     trace::{Detail, Kind},
     world::shared::Stage,
 };
@@ -33,6 +40,10 @@ pub(crate) struct Bundle {
     pub(crate) roots: Arc<[Der]>,
     /// When they were fetched.
     pub(crate) fetched_at: Timestamp,
+    /// In which datacenter.
+    pub(crate) datacenter: usize,
+    /// The revision there that changed them last.
+    pub(crate) revision: Revision,
 }
 
 pub(super) async fn run(mut worker: Worker) {
@@ -80,7 +91,8 @@ async fn fetch(worker: &mut Worker) {
     let Some(answer) = answer.ok().filter(|answer| answer.is_success()) else { return };
     match pem::decode_certificates(&String::from_utf8_lossy(&answer.body)) {
         Ok(roots) if !roots.is_empty() => {
-            let bundle = Bundle { roots: roots.into(), fetched_at: asked_at };
+            let revision = Revision(answer.index.unwrap_or_default());
+            let bundle = Bundle { roots: roots.into(), fetched_at: asked_at, datacenter: worker.datacenter, revision };
             worker.shared.book().bundles.insert(worker.host.clone(), bundle);
         }
         _ => {
@@ -101,6 +113,12 @@ fn probe(worker: &mut Worker) {
     let (chosen, _) = pairs.partial_shuffle(&mut worker.random, HANDSHAKES_MAX);
     let Some(trust_domain) = worker.shared.book().trust_domain.clone() else { return };
     for (opening, accepting) in chosen {
+        let book = worker.shared.book();
+        if opening.is_too_old_for(accepting, &book) || accepting.is_too_old_for(opening, &book) {
+            worker.shared.mark(Mark::MissedTwoRotations);
+            continue;
+        }
+        drop(book);
         let shaken = shake(&opening.end(), &accepting.end(), &trust_domain, now);
         let what = format!(
             "{} of {} to {} of {}",
@@ -138,6 +156,13 @@ impl Holding {
     fn end(&self) -> End<'_> {
         let chain = std::iter::once(&self.leaf.certificate).chain(self.leaf.chain.iter()).collect();
         End { key: &self.leaf.key, chain, bundle: self.bundle.roots.clone() }
+    }
+
+    /// Whether the other's leaf is two rotations newer than the bundle here.
+    fn is_too_old_for(&self, other: &Self, book: &Book) -> bool {
+        let issuer = other.leaf.chain.first().and_then(|issuer| CertificateFacts::read(issuer.as_bytes()).ok());
+        let root = issuer.and_then(|issuer| issuer.authority_key_id);
+        root.is_some_and(|root| book.generations.is_too_old(self.bundle.datacenter, self.bundle.revision, &root))
     }
 
     /// The service, without what is the same in every identity.

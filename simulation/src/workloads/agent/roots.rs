@@ -1,6 +1,6 @@
 //! The bundle, as an agent has it: its index never goes back while its process lives, whichever server it follows.
 
-use carrack_authority::x509::pem;
+use carrack_authority::{id::Revision, x509::pem};
 use rand::RngExt;
 
 use super::Beside;
@@ -40,7 +40,8 @@ async fn fetch_bundle(beside: &mut Beside) {
     let Some(answer) = answer.ok().filter(|answer| answer.is_success()) else { return };
     match pem::decode_certificates(&String::from_utf8_lossy(&answer.body)) {
         Ok(roots) if !roots.is_empty() => {
-            let bundle = Bundle { roots: roots.into(), fetched_at };
+            let (datacenter, revision) = (beside.agent.datacenter, Revision(answer.index.unwrap_or_default()));
+            let bundle = Bundle { roots: roots.into(), fetched_at, datacenter, revision };
             beside.shared.book().bundles.insert(beside.agent.host.clone(), bundle);
         }
         _ => {

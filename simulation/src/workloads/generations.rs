@@ -1,0 +1,72 @@
+//! Which root came after which, and since which revision of each datacenter it is in the bundle. The bridge is one generation deep: a
+//! verifier without an agent holds through one rotation after it has fetched its bundle, and through no second one.
+
+use std::collections::BTreeMap;
+
+use carrack_authority::{
+    State,
+    id::{KeyId, Revision},
+    root::Ca,
+};
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(crate) struct Generations {
+    published: BTreeMap<(usize, KeyId), Revision>,
+    former: BTreeMap<KeyId, KeyId>,
+}
+
+impl Generations {
+    /// Notes what an entry of a datacenter has changed.
+    pub(crate) fn note(&mut self, datacenter: usize, before: &State, after: &State) {
+        for root in after.roots(Ca::Mesh).bundle() {
+            self.note_published(datacenter, root.made.id, root.created);
+        }
+        let active = |state: &State| state.roots(Ca::Mesh).active().map(|root| root.made.id);
+        if let (Some(former), Some(active)) = (active(before), active(after))
+            && former != active
+        {
+            self.note_activated(former, active);
+        }
+    }
+
+    fn note_published(&mut self, datacenter: usize, root: KeyId, created: Revision) {
+        self.published.entry((datacenter, root)).or_insert(created);
+    }
+
+    fn note_activated(&mut self, former: KeyId, active: KeyId) {
+        self.former.insert(active, former);
+    }
+
+    /// Whether a bundle of this revision of a datacenter is from before the root above a leaf, and from before the one that was active
+    /// before that.
+    pub(crate) fn is_too_old(&self, datacenter: usize, revision: Revision, root: &KeyId) -> bool {
+        let is_before = |root: &KeyId| self.published.get(&(datacenter, *root)).is_some_and(|it| revision < *it);
+        is_before(root) && self.former.get(root).is_some_and(is_before)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bundle_holds_through_one_rotation_and_not_through_two() {
+        let id = |number: u8| KeyId([number; 20]);
+        let mut generations = Generations::default();
+        for (root, created) in [(1, 2), (2, 5), (3, 8)] {
+            generations.note_published(0, id(root), Revision(created));
+        }
+        generations.note_activated(id(1), id(2));
+        generations.note_activated(id(2), id(3));
+        for (revision, root, is_too_old) in [(2, 1, false), (2, 2, false), (2, 3, true), (5, 3, false), (9, 3, false)] {
+            let found = generations.is_too_old(0, Revision(revision), &id(root));
+            assert_eq!(found, is_too_old, "bundle of {revision}, root {root}");
+        }
+        assert!(!generations.is_too_old(1, Revision(0), &id(3)), "of a datacenter of which nothing was noted");
+        // A roll back.
+        generations.note_activated(id(3), id(2));
+        assert!(!generations.is_too_old(0, Revision(5), &id(2)));
+        assert!(generations.is_too_old(0, Revision(4), &id(2)));
+    }
+}
