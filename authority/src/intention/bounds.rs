@@ -12,6 +12,8 @@ pub const INTENTION_BYTES_MAX: usize = 64 * 1024;
 /// The most bytes of a destination that is written as a whole: one command in the log, about 1,000 plain sources. Larger ones are
 /// written source by source.
 pub const SERVICE_INTENTIONS_BYTES_MAX: usize = 256 * 1024;
+/// The most bytes of all intentions of one destination: four times those of 10,000 plain sources. Agents are told them as a whole.
+pub const DESTINATION_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// The longest description (Consul's).
 pub const DESCRIPTION_BYTES_MAX: usize = 512;
 /// The most pairs of `Meta` (Consul's).
@@ -118,7 +120,7 @@ impl Permission {
         6 * LENGTH_BYTES + self.path.text().len() + headers.sum::<usize>() + 4 * self.methods.len() + jwt
     }
 
-    fn patterns(&self) -> impl Iterator<Item = &super::Pattern> {
+    pub(super) fn patterns(&self) -> impl Iterator<Item = &super::Pattern> {
         let path = match &self.path {
             PathTest::Regex(pattern) => Some(pattern),
             _ => None,

@@ -7,7 +7,7 @@
 use std::{fmt, iter};
 
 use super::{
-    Action, Ambiguous, Effect, Intention, Permission, Request,
+    Action, Ambiguous, Effect, Intention, Pattern, Permission, Request,
     permission::{HeaderTest, PathTest, ValueTest},
     request::Parts,
 };
@@ -114,10 +114,16 @@ impl L7Verdict {
             Self::NoRequest => "it is about requests, and there was none to look at: denied".into(),
             Self::JwtMissing => "the request has no JWT that says what the intention requires: denied".into(),
             Self::Ambiguous(why) => format!("{why}: denied"),
-            Self::Unclear(place) => format!(
-                "permission {} of {of} cannot be compared with the request, a header came more than once: denied",
-                place + 1
-            ),
+            Self::Unclear(place) => {
+                let permission = intention.permissions().get(*place);
+                let why = match permission.and_then(Permission::pattern_not_taken) {
+                    Some(pattern) => {
+                        format!("this version does not take its regular expression `{}`", pattern.as_str())
+                    }
+                    None => "a header that it names came more than once".into(),
+                };
+                format!("permission {} of {of} cannot be compared with the request, {why}: denied", place + 1)
+            }
             Self::Permission(place) => {
                 let action = intention.permissions().get(*place).map_or(Action::Deny, |permission| permission.action);
                 format!("permission {} of {of} fits first: {action}", place + 1)
@@ -186,6 +192,10 @@ fn ask_permissions(permissions: &[Permission], request: &Request, default: Defau
 }
 
 impl Permission {
+    fn pattern_not_taken(&self) -> Option<&Pattern> {
+        self.patterns().find(|pattern| !pattern.is_taken())
+    }
+
     /// Whether it fits; `None` if that cannot be said.
     fn fits(&self, parts: &Parts, request: &Request) -> Option<bool> {
         let is_method = self.methods.is_empty() || self.methods.iter().any(|it| it.as_str() == parts.method);

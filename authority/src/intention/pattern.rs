@@ -40,10 +40,18 @@ impl Pattern {
         })
     }
 
+    /// Whether this build takes the expression.
+    pub fn is_taken(&self) -> bool {
+        self.compiled().is_some()
+    }
+
     /// Whether the whole text fits; `None` if this build does not take the expression.
     pub fn fits(&self, text: &str) -> Option<bool> {
-        let compiled = self.compiled.get_or_init(|| compile(&self.text).ok());
-        compiled.as_ref().map(|regex| regex.is_match(text.as_bytes()))
+        self.compiled().map(|regex| regex.is_match(text.as_bytes()))
+    }
+
+    fn compiled(&self) -> Option<&Regex> {
+        self.compiled.get_or_init(|| compile(&self.text).ok()).as_ref()
     }
 }
 

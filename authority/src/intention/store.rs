@@ -11,11 +11,18 @@ use crate::spiffe::Name;
 /// Intentions. Cloning is cheap: the maps are persistent.
 #[derive(Clone, Debug, Default)]
 pub struct Intentions {
-    /// By destination, then by source; no destination is empty.
-    by_destination: OrdMap<Party, OrdMap<Party, Arc<Intention>>>,
+    /// No destination is empty.
+    by_destination: OrdMap<Party, Destination>,
     destinations_of: OrdMap<Party, OrdSet<Party>>,
     by_key: OrdMap<IntentionKey, Arc<Intention>>,
     by_legacy_id: OrdMap<Uuid, IntentionKey>,
+}
+
+/// What is about one destination.
+#[derive(Clone, Debug, Default)]
+struct Destination {
+    by_source: OrdMap<Party, Arc<Intention>>,
+    bytes: usize,
 }
 
 impl Intentions {
@@ -28,15 +35,19 @@ impl Intentions {
         }
         self.destinations_of.entry(source.clone()).or_default().insert(destination.clone());
         self.by_key.insert(key, intention.clone());
-        self.by_destination.entry(destination).or_default().insert(source, intention);
+        let found = self.by_destination.entry(destination).or_default();
+        found.bytes += intention.bytes();
+        found.by_source.insert(source, intention);
     }
 
     pub(crate) fn delete(&mut self, key: IntentionKey) -> Option<Arc<Intention>> {
         let intention = self.by_key.remove(&key)?;
         let (destination, source) = (&intention.destination, &intention.source);
-        if let Some(sources) = self.by_destination.get_mut(destination) {
-            sources.remove(source);
-            if sources.is_empty() {
+        if let Some(found) = self.by_destination.get_mut(destination)
+            && found.by_source.remove(source).is_some()
+        {
+            found.bytes -= intention.bytes();
+            if found.by_source.is_empty() {
                 self.by_destination.remove(destination);
             }
         }
@@ -56,7 +67,7 @@ impl Intentions {
 
     /// The one of exactly this destination and this source.
     pub fn exact(&self, destination: &Party, source: &Party) -> Option<&Arc<Intention>> {
-        self.by_destination.get(destination)?.get(source)
+        self.by_destination.get(destination)?.by_source.get(source)
     }
 
     /// The one of this key.
@@ -71,7 +82,12 @@ impl Intentions {
 
     /// Those of exactly this destination, in the order of precedence: its config entry.
     pub fn of_destination<'a>(&'a self, destination: &Party) -> impl Iterator<Item = &'a Arc<Intention>> + use<'a> {
-        self.by_destination.get(destination).into_iter().flat_map(OrdMap::values)
+        self.by_destination.get(destination).into_iter().flat_map(|found| found.by_source.values())
+    }
+
+    /// How many bytes those of exactly this destination have, a few more or less.
+    pub fn bytes_of_destination(&self, destination: &Party) -> usize {
+        self.by_destination.get(destination).map_or(0, |found| found.bytes)
     }
 
     /// Whether there is any of exactly this destination.
@@ -120,7 +136,7 @@ impl Intentions {
 
     /// Every one, by destination, each in the order of precedence.
     pub fn all(&self) -> impl Iterator<Item = &Arc<Intention>> {
-        self.by_destination.values().flat_map(OrdMap::values)
+        self.by_destination.values().flat_map(|found| found.by_source.values())
     }
 
     /// Every one after a key, by key.

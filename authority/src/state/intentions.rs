@@ -8,7 +8,7 @@ use crate::{
     id::Revision,
     intention::{
         Effect, Intention, IntentionKey, Intentions, Party,
-        bounds::{self, INTENTIONS_MAX, SERVICE_INTENTIONS_BYTES_MAX},
+        bounds::{self, DESTINATION_BYTES_MAX, INTENTIONS_MAX, SERVICE_INTENTIONS_BYTES_MAX},
     },
     outcome::{Outcome, Rejection, WatchKey},
     planted::{self, Bug},
@@ -54,6 +54,7 @@ impl State {
         if intention.modified == Revision::default() {
             check::room("intentions", self.intentions.count(), INTENTIONS_MAX)?;
         }
+        self.check_room_at_destination(&intention)?;
         self.check_intention(change, &intention)?;
         self.write_intention(change, intention);
         Ok(Outcome::Done)
@@ -154,6 +155,14 @@ impl State {
             return Err(Rejection::AlreadyExists { what: "an intention with this ID".into() });
         }
         check_intention_form(intention)
+    }
+
+    /// Agents are told all that is about a destination at once.
+    fn check_room_at_destination(&self, intention: &Intention) -> Result<(), Rejection> {
+        let former = self.intentions.exact(&intention.destination, &intention.source);
+        let others = self.intentions.bytes_of_destination(&intention.destination);
+        let others = others - former.map_or(0, |former| former.bytes());
+        check::at_most("bytes of the intentions of one destination", others + intention.bytes(), DESTINATION_BYTES_MAX)
     }
 
     fn write_intention(&mut self, change: &mut Change, mut intention: Intention) {

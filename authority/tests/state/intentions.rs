@@ -7,7 +7,7 @@ use carrack_authority::{
     id::{NodeId, Revision},
     intention::{
         Action, DefaultPolicy, Effect, Intention,
-        bounds::{DESCRIPTION_BYTES_MAX, PERMISSIONS_MAX, SERVICE_INTENTIONS_BYTES_MAX},
+        bounds::{DESCRIPTION_BYTES_MAX, DESTINATION_BYTES_MAX, PERMISSIONS_MAX, SERVICE_INTENTIONS_BYTES_MAX},
         decide,
         permission::{JwtProvider, JwtRequirement},
     },
@@ -251,4 +251,33 @@ fn what_is_too_large_is_refused_and_10_000_sources_come_row_by_row() {
     assert_eq!(state.intentions().of_destination(&party("db")).count(), 10_000);
     assert_eq!(propose(&mut state, START, put_all(None, "db", &all[..1000])), Outcome::Done);
     assert_eq!(state.intentions().count(), 1000);
+}
+
+/// Agents are told everything about a destination in one message, which has a bound.
+#[test]
+fn a_destination_takes_rows_up_to_its_bytes_and_room_comes_back() {
+    let mut state = State::default();
+    assert_eq!(propose(&mut state, START, Command::Bootstrap(Box::new(bootstrap()))), Outcome::Done);
+    let row = |number: usize| {
+        let meta = (0..60).map(|pair| (format!("key-{pair}"), "v".repeat(500))).collect();
+        Intention { meta, ..allow(&format!("web-{number}"), "db") }
+    };
+    let bytes = row(0).bytes();
+    let fit = DESTINATION_BYTES_MAX / (bytes + "000".len());
+    let rows = (100..100 + fit).map(|number| put_intention(0, row(number)));
+    for row in rows {
+        assert_eq!(together(&mut state, [row]), [Outcome::Done]);
+    }
+    let full = Outcome::Rejected(Rejection::LimitReached {
+        what: "bytes of the intentions of one destination".into(),
+        limit: DESTINATION_BYTES_MAX as u64,
+    });
+    assert_eq!(
+        together(&mut state, [put_intention(0, row(99_999)), put_intention(0, allow("x", "other"))]),
+        [full, Outcome::Done]
+    );
+    assert_eq!(together(&mut state, [delete("web-100", "db")]), [Outcome::Done]);
+    assert_eq!(together(&mut state, [put_intention(0, row(999))]), [Outcome::Done]);
+    let sum = state.intentions().of_destination(&party("db")).map(|row| row.bytes()).sum::<usize>();
+    assert_eq!(state.intentions().bytes_of_destination(&party("db")), sum);
 }

@@ -83,8 +83,10 @@ enum Known {
     Revoked(Arc<BTreeSet<Serial>>),
     /// It is nobody's.
     Nobody,
-    /// A server cannot or will not say.
+    /// A server will not say.
     Refused(String),
+    /// A server cannot say now.
+    Unavailable(String),
 }
 
 impl Known {
@@ -103,6 +105,9 @@ pub enum UnknownError {
     /// A server refuses to say.
     #[error("{0}")]
     Refused(String),
+    /// A server cannot say now.
+    #[error("the server that this agent follows cannot say what is to be known for this: {0}")]
+    Unavailable(String),
     /// No server has said anything in time.
     #[error("no server has said in time what is to be known for this: {0}")]
     NoAnswer(String),
@@ -150,6 +155,8 @@ pub struct Followed {
     awake_at: AtomicU64,
     /// When a server was heard last, and what the last trouble with them was.
     heard: watch::Sender<Heard>,
+    /// The newest revision of which a server has told.
+    newest: AtomicU64,
     clock: Arc<dyn WallClock>,
 }
 
@@ -174,6 +181,7 @@ impl Followed {
             is_fresh: AtomicBool::new(false),
             awake_at: AtomicU64::new(0),
             heard: watch::Sender::new(Heard::default()),
+            newest: AtomicU64::new(0),
             clock,
         }
     }
@@ -278,6 +286,7 @@ impl Followed {
                 // It is kept no more: who asks after this has asked a server anew.
                 Known::Nobody => return Err(UnknownError::Nobody),
                 Known::Refused(reason) => return Err(UnknownError::Refused(reason)),
+                Known::Unavailable(reason) => return Err(UnknownError::Unavailable(reason)),
                 known if known.is_told() && !is_doubted => return Ok(known),
                 _ => {}
             }
@@ -447,6 +456,24 @@ impl Followed {
         self.tell_end(topic, Known::Refused(reason));
     }
 
+    /// A server cannot tell something now. Whoever waits for it hears so; what was told before goes on, and is asked for again.
+    /// Whether it is.
+    pub(super) fn told_unavailable(&self, topic: &Topic, reason: String) -> bool {
+        let is_told = self.lock().slots.get(topic).is_some_and(|slot| slot.known.borrow().is_told());
+        if !is_told {
+            self.tell_end(topic, Known::Unavailable(reason));
+        }
+        is_told
+    }
+
+    /// Asks for something again, if it is still known.
+    pub(super) fn ask_again(&self, topic: &Topic) {
+        let mut topics = self.lock();
+        if let Some(secret) = topics.slots.get(topic).map(|slot| slot.secret) {
+            topics.ask(Ask::Follow(topic.clone(), secret));
+        }
+    }
+
     fn knows_rights(&self, topic: &Topic) -> bool {
         self.lock().slots.get(topic).is_some_and(|slot| matches!(*slot.known.borrow(), Known::Rights(_)))
     }
@@ -466,8 +493,14 @@ impl Followed {
         topics.remove(topic);
     }
 
-    /// A server was heard.
-    pub(super) fn hear(&self, server: &str) {
+    /// The newest revision of which a server has told: what another one tells of an older state may have been taken back since.
+    pub(super) fn newest(&self) -> Revision {
+        Revision(self.newest.load(Ordering::Acquire))
+    }
+
+    /// A server was heard, in this state.
+    pub(super) fn hear(&self, server: &str, revision: Revision) {
+        self.newest.fetch_max(revision.0, Ordering::AcqRel);
         let at = Some(Instant::now());
         self.heard.send_replace(Heard { at, server: Some(server.to_owned()), trouble: None });
     }

@@ -2,12 +2,12 @@
 //! another server when this one is silent, stops, or has lost its leader.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, VecDeque},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
-use carrack_authority::{id::Revision, key::Der};
+use carrack_authority::{id::Revision, intention::bounds::DESTINATION_BYTES_MAX, key::Der};
 use carrack_proto::{
     agent::{
         FollowRequest, FollowResponse, Nothing, OwnCertificate, RenewRequest, Subscribe, agents_client::AgentsClient,
@@ -18,7 +18,7 @@ use carrack_proto::{
 use carrack_raft::ports::Entropy;
 use tokio::{
     sync::{mpsc, watch},
-    time::{Instant, sleep, timeout, timeout_at},
+    time::{Instant, sleep, sleep_until, timeout, timeout_at},
 };
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{
@@ -58,8 +58,11 @@ const PAUSE_MAX: Duration = Duration::from_secs(15);
 const ASKS_MAX: usize = 64;
 /// The number of the bundle on every stream.
 const BUNDLE: u32 = 1;
-/// The longest message of a server: the rights of a token with many policies.
-pub(super) const ANSWER_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// The longest message of a server: the intentions of the largest destination and those of every destination, twice each while a
+/// secondary reads them anew. The rights of a token with as many policies as it may have are shorter.
+pub(super) const ANSWER_BYTES_MAX: usize = 4 * DESTINATION_BYTES_MAX + 64 * 1024;
+/// How soon a server is asked again for what it could not tell.
+const ASKED_AGAIN_AFTER: Duration = Duration::from_secs(2);
 /// How long a server may take to certify the agent.
 const RENEWED_WITHIN: Duration = Duration::from_secs(20);
 
@@ -168,6 +171,7 @@ impl Link {
             numbers: BTreeMap::new(),
             by_topic: BTreeMap::new(),
             next: BUNDLE,
+            again: VecDeque::new(),
         };
         match session.run(told).await {
             Ok(never) => never,
@@ -219,6 +223,8 @@ struct Session<'a> {
     numbers: BTreeMap<u32, Topic>,
     by_topic: BTreeMap<Topic, u32>,
     next: u32,
+    /// What this server could not tell, and when it is asked again: the soonest first.
+    again: VecDeque<(Instant, Topic)>,
 }
 
 /// It does not end but by an error.
@@ -228,6 +234,7 @@ impl Session<'_> {
     async fn run(&mut self, mut told: Streaming<FollowResponse>) -> Result<Never, Status> {
         let followed = &self.link.followed;
         let mut slept = self.link.slept.subscribe();
+        self.wait_until_level(&mut told).await?;
         self.ask(follow_request::Ask::Subscribe(Subscribe {
             number: BUNDLE,
             what: Some(subscribe::What::Bundle(Nothing {})),
@@ -239,22 +246,36 @@ impl Session<'_> {
             while let Some(ask) = followed.next_ask() {
                 self.put(ask).await?;
             }
+            let again_at = self.again.front().map(|(at, _)| *at);
             tokio::select! {
                 // What was on its way during a sleep is of before it: the sleep is looked at first.
                 biased;
                 // Its sender is this link's own.
                 _ = slept.changed() => return Err(Status::aborted("the agent has slept, and asks anew")),
                 () = followed.asked() => {}
-                message = timeout_at(heard_at + SILENT_MAX, told.message()) => match message {
-                    Err(_) => return Err(Status::deadline_exceeded(format!("it was silent for {} s", SILENT_MAX.as_secs()))),
-                    Ok(Err(status)) => return Err(status),
-                    Ok(Ok(None)) => return Err(Status::unavailable("it has ended the stream")),
-                    Ok(Ok(Some(response))) => {
-                        heard_at = Instant::now();
-                        self.take(response).await?;
+                () = sleep_until(again_at.unwrap_or(heard_at)), if again_at.is_some() => {
+                    if let Some((_, topic)) = self.again.pop_front() {
+                        followed.ask_again(&topic);
                     }
-                },
+                }
+                response = next_of(&mut told, heard_at + SILENT_MAX) => {
+                    heard_at = Instant::now();
+                    self.take(response?).await?;
+                }
             }
+        }
+    }
+
+    /// A server that is behind what others have told is not followed: an intention, or a right, that it knows may have been taken back.
+    /// Each says at once how far it is, and every few seconds.
+    async fn wait_until_level(&self, told: &mut Streaming<FollowResponse>) -> Result<(), Status> {
+        let (level, until) = (self.link.followed.newest(), Instant::now() + SILENT_MAX);
+        loop {
+            let is_at = Revision(next_of(told, until).await?.revision);
+            if is_at >= level {
+                return Ok(());
+            }
+            tracing::debug!(server = %self.server, is_at = is_at.0, level = level.0, "a server is behind what others have told");
         }
     }
 
@@ -297,7 +318,8 @@ impl Session<'_> {
     async fn take(&mut self, response: FollowResponse) -> Result<(), Status> {
         let unreadable = |error: &dyn std::error::Error| Status::internal(chain_of(error));
         let followed = self.link.followed.clone();
-        followed.hear(self.server);
+        let revision = Revision(response.revision);
+        followed.hear(self.server, revision);
         let Some(told) = response.told else { return Ok(()) };
         let topic = self.numbers.get(&response.number).cloned();
         match (told, topic) {
@@ -305,7 +327,6 @@ impl Session<'_> {
             (Told::Bundle(bundle), _) => {
                 let bundle = bundle_from_wire(bundle).map_err(|error| unreadable(&error))?;
                 let contacts = Contacts { servers: bundle.servers.clone(), server_roots: bundle.server_roots.clone() };
-                let revision = Revision(response.revision);
                 if followed.told_bundle(revision, bundle) {
                     *self.link.contacts.lock().unwrap_or_else(PoisonError::into_inner) = contacts;
                     self.ask(follow_request::Ask::HasBundle(revision.0)).await?;
@@ -332,6 +353,13 @@ impl Session<'_> {
                 self.end(response.number, &topic);
                 followed.told_refused(&topic, reason);
             }
+            (Told::Unavailable(reason), Some(topic)) => {
+                self.end(response.number, &topic);
+                tracing::debug!(server = %self.server, ?topic, %reason, "a server cannot tell something");
+                if followed.told_unavailable(&topic, reason) {
+                    self.again.push_back((Instant::now() + ASKED_AGAIN_AFTER, topic));
+                }
+            }
         }
         Ok(())
     }
@@ -341,4 +369,11 @@ impl Session<'_> {
         self.numbers.remove(&number);
         self.by_topic.remove(topic);
     }
+}
+
+async fn next_of(told: &mut Streaming<FollowResponse>, until: Instant) -> Result<FollowResponse, Status> {
+    let message = timeout_at(until, told.message()).await;
+    let message = message
+        .map_err(|_| Status::deadline_exceeded(format!("nothing to use came for {} s", SILENT_MAX.as_secs())))?;
+    message?.ok_or_else(|| Status::unavailable("it has ended the stream"))
 }

@@ -54,7 +54,7 @@ pub struct Found {
 impl Found {
     /// Whether there is nothing to follow: it is nobody's, or may not be told.
     pub fn is_end(&self) -> bool {
-        matches!(self.told, Told::NoToken(_) | Told::Refused(_))
+        matches!(self.told, Told::NoToken(_) | Told::Refused(_) | Told::Unavailable(_))
     }
 }
 

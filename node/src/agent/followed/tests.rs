@@ -88,6 +88,41 @@ async fn a_deleted_token_ends_at_once_and_an_unknown_one_is_asked_for_each_time(
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_a_server_cannot_tell_now_is_no_refusal_and_takes_nothing_away() {
+    let followed = followed();
+    let topic = topic_of(1);
+    let cannot = || followed.told_unavailable(&topic, "nobody leads".into());
+    let (told, ()) = tokio::join!(followed.rights(secret(1), soon()), async {
+        tokio::task::yield_now().await;
+        assert!(!cannot(), "nothing was known");
+    });
+    assert_eq!(told.err(), Some(UnknownError::Unavailable("nobody leads".into())));
+    assert!(followed.lock().slots.is_empty());
+    while followed.next_ask().is_some() {}
+    let (told, ()) = tokio::join!(followed.rights(secret(1), soon()), async {
+        tokio::task::yield_now().await;
+        followed.told_rights(&topic, rights(7, None));
+    });
+    assert!(told.is_ok() && cannot(), "it is known from before");
+    assert!(followed.rights(secret(1), soon()).await.is_ok());
+    while followed.next_ask().is_some() {}
+    followed.ask_again(&topic);
+    assert_eq!(followed.next_ask(), Some(Ask::Follow(topic.clone(), Some(secret(1)))));
+    followed.told_nobody(&topic);
+    followed.ask_again(&topic);
+    assert_eq!(followed.next_ask(), None, "it is known no more");
+}
+
+#[test]
+fn the_newest_revision_of_all_servers_counts() {
+    let followed = followed();
+    for (revision, newest) in [(5, 5), (3, 5), (9, 9), (0, 9)] {
+        followed.hear("a:8503", Revision(revision));
+        assert_eq!(followed.newest(), Revision(newest));
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_no_server_answers_is_said_with_the_last_trouble_and_takes_no_place() {
     let followed = followed();
     followed.lose("a:8503: connection refused".into());

@@ -17,6 +17,7 @@ use crate::{
     server::{
         context::Context,
         desk::{Granted, IssueError, IssueRequest},
+        task::chain_of,
     },
     tls::peer::PeerIdentity,
 };
@@ -55,9 +56,11 @@ impl Certificates {
         }
         let place = self.look_ups.try_acquire();
         let _place = place.map_err(|_| Status::resource_exhausted("Rate limit reached, try again later"))?;
-        // Without a leader nobody can tell whether it exists: it counts as unknown.
         let read = replica.read_linearizable(Instant::now() + LOOK_UP_WITHIN).await;
-        read.ok().and_then(|applied| token_in(&applied)).ok_or_else(unknown)
+        let read = read.map_err(|error| {
+            Status::unavailable(format!("nobody can tell whether this token exists: {}", chain_of(&error)))
+        })?;
+        token_in(&read).ok_or_else(unknown)
     }
 }
 

@@ -22,7 +22,9 @@ pub enum TooMuchFollowed {
     #[error("an agent follows {FOLLOWED_BY_ONE_MAX} tokens and destinations at most")]
     ByOne,
     /// By all streams of this server.
-    #[error("agents follow {FOLLOWED_MAX} tokens and destinations already on this server: ask another one")]
+    #[error(
+        "agents follow {FOLLOWED_MAX} tokens and destinations already on this server: it is one of too few, or agents use few of them"
+    )]
     ByAll,
 }
 

@@ -192,14 +192,14 @@ impl Follower {
         if look_ups.begin(self.context.replica.clone(), number, secret) {
             return None;
         }
-        Some(self.refused(number, "too many unknown tokens are looked for at the leader: ask again".into()))
+        Some(self.unavailable(number, "too many unknown tokens are looked for at the leader: ask again".into()))
     }
 
     fn looked_up(&self, following: &mut Following, ended: LookedUp) -> FollowResponse {
         let LookedUp { number, secret, outcome } = ended;
         match outcome {
             Ok(()) => self.follow(following, number, Topic::Token(secret)),
-            Err(error) => self.refused(number, format!("nobody can tell whether this token exists: {error}")),
+            Err(error) => self.unavailable(number, format!("nobody can tell whether this token exists: {error}")),
         }
     }
 
@@ -207,12 +207,12 @@ impl Follower {
     fn follow(&self, following: &mut Following, number: u32, topic: Topic) -> FollowResponse {
         match following.follow(number, topic) {
             Ok(found) => response(number, &found),
-            Err(error) => self.refused(number, error.to_string()),
+            Err(error) => self.unavailable(number, error.to_string()),
         }
     }
 
-    fn refused(&self, number: u32, reason: String) -> FollowResponse {
-        self.of_now(number, Told::Refused(reason))
+    fn unavailable(&self, number: u32, reason: String) -> FollowResponse {
+        self.of_now(number, Told::Unavailable(reason))
     }
 
     fn of_now(&self, number: u32, told: Told) -> FollowResponse {

@@ -136,7 +136,7 @@ fn of_unknown(error: UnknownError) -> HttpError {
         UnknownError::Refused(reason) => {
             HttpError::PermissionDenied(reason.trim_start_matches("Permission denied: ").to_owned())
         }
-        UnknownError::NoAnswer(_) => HttpError::Unavailable(error.to_string()),
+        UnknownError::Unavailable(_) | UnknownError::NoAnswer(_) => HttpError::Unavailable(error.to_string()),
     }
 }
 
