@@ -1,6 +1,8 @@
-//! py-consul 1.8.0, unmodified, from the first token on.
+//! py-consul 1.8.0, unmodified, from the first token on, and beside an agent.
 
 use carrack_tests::{
+    agent::Agent,
+    cluster::Cluster,
     foreign::Python,
     server::{Server, Start},
 };
@@ -18,4 +20,20 @@ fn py_consul_bootstraps_makes_tokens_policies_and_intentions_gets_leaves_and_wai
     let status = server.status(&secret).expect("the token that py-consul made is good");
     assert_eq!(status["Leader"]["NodeName"], "a", "{status}");
     assert!(!server.log().contains("panicked"), "{}", server.log());
+}
+
+#[test]
+fn py_consul_gets_roots_leaves_and_verdicts_from_an_agent() {
+    let python = Python::with_clients().expect("the clients can be installed");
+    let cluster = Cluster::form(1);
+    let directory = tempfile::tempdir().expect("a temporary directory can be made");
+    let made = ["token", "agent", "--node", "n1", "--format", "json"];
+    let made = cluster.any().command(&cluster.token, &made).run().expect_json();
+    let mut agent = Agent::new("n1", directory.path());
+    agent.start(made["Token"].as_str());
+    agent.wait_until_ready();
+    let (agent_port, server_port) = (agent.http.port().to_string(), cluster.any().http.port().to_string());
+    let arguments = ["127.0.0.1", &agent_port, &server_port, &cluster.token];
+    assert_eq!(python.run(include_str!("py_consul_agent.py"), &arguments).unwrap(), "good");
+    assert!(!agent.log().contains("panicked"), "{}", agent.log());
 }
