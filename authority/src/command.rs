@@ -156,12 +156,16 @@ pub enum Command {
         /// Whether nothing shall be recorded.
         halted: bool,
     },
-    /// Replaces the CA configuration.
+    /// Replaces the CA configuration, and begins the rotation that it means, or neither.
     SetCaConfig {
         /// The configuration before.
         expected: Revision,
         /// The values.
         config: CaConfig,
+        /// `RotationPeriod`; `None`: an operator begins each rotation.
+        rotation_period: Option<Duration>,
+        /// The rotation to the root that is wanted with it, whose kind of key is that of the values.
+        rotation: Option<Box<RotationRequest>>,
     },
     /// Makes the first management token, once; or again with the reset index that the refusal named.
     BootstrapAcl {

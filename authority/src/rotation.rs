@@ -78,6 +78,16 @@ pub enum WantedRoot {
     Supplied(Box<NewRoot>),
 }
 
+impl WantedRoot {
+    /// The kind of its key.
+    pub fn key_kind(&self) -> KeyKind {
+        match self {
+            Self::Made { key_kind, .. } => *key_kind,
+            Self::Supplied(made) => made.key_kind,
+        }
+    }
+}
+
 /// What is asked for when a rotation begins.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RotationRequest {

@@ -192,7 +192,9 @@ impl State {
             Command::Bootstrap(_) | Command::BootstrapSecondary { .. } => Err(Rejection::AlreadyBootstrapped),
             Command::RaiseFeatureLevel { expected, level } => self.raise_feature_level(change, *expected, *level),
             Command::SetHalt { halted } => self.set_halt(change, *halted),
-            Command::SetCaConfig { expected, config } => self.set_ca_config(change, *expected, config),
+            Command::SetCaConfig { expected, config, rotation_period, rotation } => {
+                self.set_ca_config(change, *expected, config, *rotation_period, rotation.as_deref())
+            }
             Command::CreateJoinToken(token) => self.create_join_token(change, token),
             Command::AdmitServer(server) => self.admit_server(change, server),
             Command::AnnounceServer { node, addresses, supports } => {

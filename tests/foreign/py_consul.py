@@ -94,9 +94,15 @@ def configuration(client):
     assert client.connect.ca.configuration()["Config"] == wanted
     change = client.connect.ca.update_configuration
     refused(BadRequest, "greater or equal than 1h0m0s", change, "consul", dict(wanted, LeafCertTTL="1m"))
-    refused(ConsulException, "501", change, "consul", dict(wanted, PrivateKeyType="rsa", PrivateKeyBits=4096))
     assert client.connect.ca.configuration()["Config"] == wanted
-    assert change("consul", read["Config"]) is True
+    before = client.connect.ca.roots()["ActiveRootID"]
+    assert change("consul", dict(wanted, PrivateKeyType="ec", PrivateKeyBits=384)) is True
+    after = client.connect.ca.roots()
+    [root] = [root for root in after["Roots"] if root["Active"]]
+    assert (root["ID"] != before, root["PrivateKeyBits"]) == (True, 384), "it was waited for"
+    assert client.connect.ca.configuration()["Config"]["PrivateKeyBits"] == 384
+    refused(ConsulException, "501", client.connect.ca.update_configuration, "vault", {"Address": "http://a"})
+    assert change("consul", dict(wanted, PrivateKeyType="ec", PrivateKeyBits=384, LeafCertTTL="72h")) is True
 
 
 def intentions(client):

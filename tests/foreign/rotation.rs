@@ -5,10 +5,12 @@ use std::path::Path;
 
 use carrack_authority::key::KeyKind;
 use carrack_tests::{
+    cluster::Cluster,
     foreign::Python,
     gnutls::assert_trusted,
     mesh_ca::{IsInBundle, MeshCa, ServedFiles, write_roots},
     openssl::{expect_openssl, openssl},
+    wait,
 };
 
 /// OpenSSL verifies a leaf by these roots alone, for either side of a handshake.
@@ -152,4 +154,48 @@ fn a_companys_ca_made_by_openssl_becomes_a_root_and_is_crossed_both_ways() {
     }
     let files: Vec<&str> = for_python.iter().map(String::as_str).collect();
     python.run(include_str!("chains_verify.py"), &files).unwrap();
+}
+
+/// What an operator does who has a company's root: two keys of the configuration, from files.
+#[test]
+fn an_operator_brings_a_companys_ca_and_openssl_verifies_a_leaf_under_it() {
+    let directory = tempfile::tempdir().expect("a temporary directory can be made");
+    let company =
+        Company::make(&directory.path().join("company"), &["-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-384"]);
+    let path = |name: &str| directory.path().join(name).display().to_string();
+    let (key, certificates) = (path("mesh.key"), path("mesh.pem"));
+    let top = std::fs::read_to_string(&company.root).expect("openssl has written it");
+    std::fs::write(&key, &company.mesh_key).expect("a file can be written");
+    std::fs::write(&certificates, format!("{}{top}", company.mesh)).expect("a file can be written");
+    let cluster = Cluster::form(1);
+    let client = cluster.any().client().with_token(&cluster.token);
+    let get = |path: &str| client.send("GET", path, None).expect("an answer").body;
+    std::fs::write(path("own.pem"), get("/v1/connect/ca/roots?pem=true")).expect("a file can be written");
+
+    let (key, certificates) = (format!("PrivateKey=@{key}"), format!("RootCert=@{certificates}"));
+    let cut = cluster.any().command(&cluster.token, &["ca", "config", &certificates]).run();
+    assert_eq!(cut.code, Some(1), "{}", cut.output);
+    assert!(cut.errors.contains("must provide a private key when providing a root cert"), "{}", cut.errors);
+    let shown = cluster.any().command(&cluster.token, &["ca", "config", &key, &certificates]).run();
+    assert_eq!(shown.code, Some(0), "{}", shown.errors);
+    assert!(!shown.output.contains("PRIVATE"), "{}", shown.output);
+
+    let served = wait::until("a leaf under it", || {
+        let leaf = client.read("/v1/agent/connect/ca/leaf/web")?;
+        let chain = leaf["CertPEM"].as_str().unwrap_or_default().to_owned();
+        // The leaf, its issuer, the bridge, the company's certificate for the mesh.
+        wait::holds(chain.matches("BEGIN CERTIFICATE").count() == 4, || chain.clone())?;
+        Ok(chain)
+    });
+    std::fs::write(path("served.pem"), served).expect("a file can be written");
+    std::fs::write(path("bundle.pem"), get("/v1/connect/ca/roots?pem=true")).expect("a file can be written");
+    let served = path("served.pem");
+    // Whoever has only the root of before, and whoever has the bundle. OpenSSL ends a chain at an anchor that is not self-signed only with
+    // a flag.
+    for (roots, options) in [("own.pem", &[][..]), ("bundle.pem", &["-partial_chain"])] {
+        let how = ["verify", "-x509_strict", "-purpose", "sslserver", "-no-CApath", "-CAfile", &path(roots)];
+        expect_openssl(&[&how[..], options, &["-untrusted", &served, &served]].concat());
+    }
+    let log = cluster.any().log();
+    assert!(!log.contains("PRIVATE KEY"), "{log}");
 }

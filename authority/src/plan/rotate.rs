@@ -228,7 +228,8 @@ pub fn due(state: &State, now: Timestamp) -> Option<RotationRequest> {
     let (period, active) = (state.rotation_period()?, state.roots(Ca::Mesh).active()?);
     let is_free = state.rotation().is_none() && state.primary().is_none() && !state.is_halted();
     let is_free = is_free && state.check_room_to_retire().is_ok();
-    let cause = due_cause(active, period, now).filter(|_| is_free)?;
+    // One below an operator's own root has a successor that the operator brings: a root that is made here would leave his.
+    let cause = due_cause(active, period, now).filter(|_| is_free && active.made.chain.is_empty())?;
     let wanted =
         WantedRoot::Made { provider: active.made.provider.clone(), key_kind: state.ca_config().config.key_kind };
     Some(RotationRequest {

@@ -9,7 +9,7 @@ use super::{
     roots::check_root,
 };
 use crate::{
-    ca_config::{CaConfig, StoredCaConfig},
+    ca_config::StoredCaConfig,
     command::Bootstrap,
     federation::Datacenter,
     id::{FeatureLevel, Revision},
@@ -98,24 +98,6 @@ impl State {
         if self.cluster.as_ref().is_some_and(|cluster| cluster.is_halted) != halted {
             self.change_cluster(change, |cluster| cluster.is_halted = halted);
         }
-        Ok(Outcome::Done)
-    }
-
-    pub(super) fn set_ca_config(
-        &mut self,
-        change: &mut Change,
-        expected: Revision,
-        config: &CaConfig,
-    ) -> Result<Outcome, Rejection> {
-        self.only_in_primary("the CA configuration")?;
-        if self.config.config == *config {
-            return Ok(Outcome::Done);
-        }
-        check::unchanged("CA configuration", expected, self.config.modified)?;
-        config.validate().map_err(Rejection::BadCaConfig)?;
-        self.config.config = *config;
-        self.config.modified = change.revision();
-        change.touch(WatchKey::CaConfig);
         Ok(Outcome::Done)
     }
 

@@ -5,8 +5,9 @@ use std::{sync::Arc, time::Duration};
 
 use super::{Change, State, check};
 use crate::{
+    ca_config::CaConfig,
     id::{KeyId, Revision},
-    key::CERTIFICATE_BYTES_MAX,
+    key::{CERTIFICATE_BYTES_MAX, KeyKind},
     outcome::{Outcome, Rejection, WatchKey},
     planted::{self, Bug},
     root::{Bridge, Ca, NewRoot, PROVIDER_BYTES_MAX, Root, RootPhase},
@@ -38,19 +39,57 @@ impl State {
         period: Option<Duration>,
     ) -> Result<Outcome, Rejection> {
         self.only_in_primary("the CA configuration")?;
-        if let Some(period) = period {
-            let least = self.config.config.leaf_ttl.saturating_mul(ROTATION_PERIOD_LEAVES_MIN);
-            if period < least || period > ROTATION_PERIOD_MAX {
-                let (least, most) = (least.as_secs(), ROTATION_PERIOD_MAX.as_secs());
-                let reason = format!("it must be {least} s ({ROTATION_PERIOD_LEAVES_MIN} * LeafCertTTL) to {most} s");
-                return Err(check::invalid(format!("a RotationPeriod of {} s", period.as_secs()), reason));
-            }
-        }
+        check_rotation_period(period, self.config.config.leaf_ttl)?;
+        self.put_rotation_period(change, period);
+        Ok(Outcome::Done)
+    }
+
+    fn put_rotation_period(&mut self, change: &mut Change, period: Option<Duration>) {
         if self.rotation_period != period {
             self.rotation_period = period;
             change.touch(WatchKey::Rotation);
         }
+    }
+
+    pub(super) fn set_ca_config(
+        &mut self,
+        change: &mut Change,
+        expected: Revision,
+        config: &CaConfig,
+        period: Option<Duration>,
+        rotation: Option<&RotationRequest>,
+    ) -> Result<Outcome, Rejection> {
+        self.only_in_primary("the CA configuration")?;
+        if self.config.config == *config && self.rotation_period == period && rotation.is_none() {
+            return Ok(Outcome::Done);
+        }
+        check::unchanged("CA configuration", expected, self.config.modified)?;
+        config.validate().map_err(Rejection::BadCaConfig)?;
+        check_rotation_period(period, config.leaf_ttl)?;
+        let kind = rotation.map_or(self.config.config.key_kind, |request| request.wanted.key_kind());
+        if config.key_kind != kind {
+            let reason = format!("it has no rotation to a root of that kind: the root's is {kind}");
+            return Err(check::invalid(format!("the kind of key {}", config.key_kind), reason));
+        }
+        if let Some(request) = rotation {
+            self.start_rotation(change, request)?;
+        }
+        self.put_ca_config(change, *config);
+        self.put_rotation_period(change, period);
         Ok(Outcome::Done)
+    }
+
+    fn put_ca_config(&mut self, change: &mut Change, config: CaConfig) {
+        if self.config.config != config {
+            self.config.config = config;
+            self.config.modified = change.revision();
+            change.touch(WatchKey::CaConfig);
+        }
+    }
+
+    /// `PrivateKeyType` is the kind of the root that is active, or that is rotated to.
+    fn put_key_kind(&mut self, change: &mut Change, key_kind: KeyKind) {
+        self.put_ca_config(change, CaConfig { key_kind, ..self.config.config });
     }
 
     pub(super) fn start_rotation(
@@ -103,6 +142,7 @@ impl State {
                 rotation.root = Some(made.id);
             }
         }
+        self.put_key_kind(change, request.wanted.key_kind());
         self.put_rotation(change, rotation);
         Ok(Outcome::Done)
     }
@@ -287,6 +327,9 @@ impl State {
         if let Some(root) = &rotation.root {
             self.drop_root(change, root);
         }
+        if let Some(former) = self.mesh.find(&rotation.former) {
+            self.put_key_kind(change, former.made.key_kind);
+        }
         let active = self.mesh.active().map(|root| root.made.id);
         let last = self.last_rotation.clone().filter(|last| {
             let was_activated = last.end != RotationEnd::Abandoned && last.rotation.root == active;
@@ -329,6 +372,7 @@ impl State {
         }
         let (phase, phase_since) = (RootPhase::Prepared, change.now);
         self.put_root(change, Ca::Mesh, Root { phase, phase_since, ..Root::clone(&former) });
+        self.put_key_kind(change, former.made.key_kind);
         self.untaint(change, &rotation.former);
         let back = Rotation {
             id: change.revision(),
@@ -367,4 +411,15 @@ impl State {
         let found = self.rotation.clone().filter(|rotation| rotation.id == id);
         found.ok_or_else(|| check::not_found(format!("rotation {id} under way")))
     }
+}
+
+fn check_rotation_period(period: Option<Duration>, leaf_ttl: Duration) -> Result<(), Rejection> {
+    let Some(period) = period else { return Ok(()) };
+    let least = leaf_ttl.saturating_mul(ROTATION_PERIOD_LEAVES_MIN);
+    if (least..=ROTATION_PERIOD_MAX).contains(&period) {
+        return Ok(());
+    }
+    let (least, most) = (least.as_secs(), ROTATION_PERIOD_MAX.as_secs());
+    let reason = format!("it must be {least} s ({ROTATION_PERIOD_LEAVES_MIN} * LeafCertTTL) to {most} s");
+    Err(check::invalid(format!("a RotationPeriod of {} s", period.as_secs()), reason))
 }

@@ -460,7 +460,7 @@ impl<'a> Chooser<'a> {
     fn configuration(&mut self, state: &State) -> Command {
         let expected = self.expected(Some(state.ca_config().modified));
         let config = config(self.of(&[DAY * 3, DAY, HOUR, Duration::ZERO, Duration::MAX]));
-        Command::SetCaConfig { expected, config }
+        Command::SetCaConfig { expected, config, rotation_period: None, rotation: None }
     }
 }
 

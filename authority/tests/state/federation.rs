@@ -162,6 +162,8 @@ fn a_secondary_writes_nothing_that_holds_everywhere() {
         Command::SetCaConfig {
             expected: state.ca_config().modified,
             config: carrack_authority::ca_config::CaConfig { leaf_ttl: HOUR, ..state.ca_config().config },
+            rotation_period: None,
+            rotation: None,
         },
         Command::PublishRoot { ca: Ca::Mesh, root },
         start_rotation("root 1"),
@@ -181,7 +183,12 @@ fn a_secondary_writes_nothing_that_holds_everywhere() {
         },
         Command::DeleteServiceIntentions { expected: None, destination: party("db") },
     ];
-    let unchanged = Command::SetCaConfig { expected: state.ca_config().modified, config: state.ca_config().config };
+    let unchanged = Command::SetCaConfig {
+        expected: state.ca_config().modified,
+        config: state.ca_config().config,
+        rotation_period: None,
+        rotation: None,
+    };
     for command in commands.into_iter().chain([unchanged]) {
         let refused = rejection(propose(&mut state, START, command.clone()));
         assert!(matches!(refused, Rejection::InSecondary { .. }), "{command:?}: {refused}");

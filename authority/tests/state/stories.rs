@@ -419,13 +419,28 @@ fn issuing_follows_roots_issuers_and_configuration() {
     story.title("the CA configuration");
     let expected = story.state.ca_config().modified;
     let shorter = CaConfig { leaf_ttl: HOUR * 2, ..CaConfig::default() };
-    story.step("leaves of 2 h, as it was before", Command::SetCaConfig { expected: Revision(99), config: shorter });
+    story.step(
+        "leaves of 2 h, as it was before",
+        Command::SetCaConfig { expected: Revision(99), config: shorter, rotation_period: None, rotation: None },
+    );
     let bad = CaConfig { leaf_ttl: Duration::from_secs(u64::MAX), ..CaConfig::default() };
-    story.step("leaves without end", Command::SetCaConfig { expected, config: bad });
+    story.step(
+        "leaves without end",
+        Command::SetCaConfig { expected, config: bad, rotation_period: None, rotation: None },
+    );
     let bad = CaConfig { csr_max_per_second: u32::MAX, ..CaConfig::default() };
-    story.step("a limit without limit", Command::SetCaConfig { expected, config: bad });
-    story.step("leaves of 2 h", Command::SetCaConfig { expected, config: shorter });
-    story.step("leaves of 2 h again", Command::SetCaConfig { expected, config: shorter });
+    story.step(
+        "a limit without limit",
+        Command::SetCaConfig { expected, config: bad, rotation_period: None, rotation: None },
+    );
+    story.step(
+        "leaves of 2 h",
+        Command::SetCaConfig { expected, config: shorter, rotation_period: None, rotation: None },
+    );
+    story.step(
+        "leaves of 2 h again",
+        Command::SetCaConfig { expected, config: shorter, rotation_period: None, rotation: None },
+    );
     story.step("a leaf of a day", record(issuance(2, "web", START)));
     story.step("a leaf of 2 h", record(Issuance { not_after: START.plus(HOUR * 2), ..issuance(2, "web", START) }));
 

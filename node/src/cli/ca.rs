@@ -45,7 +45,7 @@ pub enum CaCommand {
     },
     /// Show the CA's configuration, or change keys of it
     Config {
-        /// Keys to change, such as LeafCertTTL=24h
+        /// Keys to change, such as LeafCertTTL=24h or PrivateKeyType=rsa; KEY=@FILE takes a file's text, such as PrivateKey=@root.key
         #[arg(value_name = "KEY=VALUE", value_parser = key_value)]
         changes: Vec<(String, String)>,
     },
@@ -193,6 +193,9 @@ async fn show_configuration(client: &Client, output: &mut Output<'_>) -> Result<
     output.table(["Key", "Value"], provider.into_iter().chain(rows))
 }
 
+/// The keys of a root. They are written only when they are to change: as they were read they would undo a rotation that began meanwhile.
+const OF_ROOTS: [&str; 3] = ["PrivateKeyType", "PrivateKeyBits", "RotationPeriod"];
+
 /// Reads the configuration, changes the keys in it and writes the whole back: the API replaces it as a whole.
 async fn change_configuration(
     changes: &[(String, String)],
@@ -200,7 +203,12 @@ async fn change_configuration(
     output: &mut Output<'_>,
 ) -> Result<(), CliError> {
     let mut configuration = client.read(CONFIGURATION, &[]).await?;
+    if let Some(config) = configuration["Config"].as_object_mut() {
+        config.retain(|key, _| !OF_ROOTS.contains(&key.as_str()));
+    }
     for (key, value) in changes {
+        let text = value.strip_prefix('@').map(text_of_file).transpose()?;
+        let value = text.as_ref().unwrap_or(value);
         let is_number = configuration["Config"].get(key).is_some_and(Value::is_number);
         configuration["Config"][key.as_str()] = match value.parse::<u64>() {
             Ok(number) if is_number => json!(number),
@@ -209,7 +217,15 @@ async fn change_configuration(
     }
     let body = json!({ "Provider": configuration["Provider"], "Config": configuration["Config"] });
     client.write(CONFIGURATION, &body).await?;
-    show_configuration(client, output).await
+    show_configuration(client, output).await?;
+    rotation::tell_under_way(client, output).await
+}
+
+fn text_of_file(path: &str) -> Result<String, CliError> {
+    String::from_utf8(files::read(path.as_ref())?).map_err(|_| CliError::Usage {
+        what: format!("the file {path} is no text"),
+        next: "give a file in PEM, as `openssl pkey -in FILE` and `openssl x509 -in FILE` write it".into(),
+    })
 }
 
 async fn halt(halted: bool, client: &Client, output: &mut Output<'_>) -> Result<(), CliError> {

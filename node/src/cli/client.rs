@@ -11,8 +11,9 @@ use super::{connection::Connection, error::CliError};
 
 /// A server that does not accept a connection in this time is not there.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// Writes wait for a leader for some seconds; nothing that does not block takes longer than this.
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+/// Writes wait for a leader for some seconds, and a change of the CA configuration 30 s for the root that it means; nothing else that does
+/// not block takes longer than this.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(45);
 /// How much longer than the server's own wait a blocking request may take: Consul adds a sixteenth.
 const BLOCKING_SLACK: Duration = Duration::from_secs(60);
 /// The longest answer: a page of 10,000 issuance records has about 8 MiB.

@@ -300,6 +300,20 @@ async fn plan(arguments: &RotateArguments, client: &Client, output: &mut Output<
     lines.iter().try_for_each(|line| output.line(line))
 }
 
+/// After a change that may have begun a rotation: whether one is under way.
+pub(super) async fn tell_under_way(client: &Client, output: &mut Output<'_>) -> Result<(), CliError> {
+    if output.format() == Format::Json {
+        return Ok(());
+    }
+    let (status, _) = fetch_of_primary(client).await?;
+    let Some(rotation) = status.rotation else { return Ok(()) };
+    output.line(&format!(
+        "\nRotation {} is under way ({}): `carrack ca status --watch` shows it.",
+        rotation.id,
+        visible(&rotation.cause)
+    ))
+}
+
 async fn under_way(client: &Client) -> Result<u64, CliError> {
     let (status, _) = fetch_of_primary(client).await?;
     status.rotation.map(|rotation| rotation.id).ok_or_else(|| CliError::Usage {

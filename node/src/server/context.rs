@@ -26,7 +26,7 @@ use super::{
     task::Troubles,
     topics::Topics,
 };
-use crate::{keys::secret::KeyMaker, telemetry::metrics::Metrics};
+use crate::{keys::secret::KeyMaker, provider::BuiltinProvider, telemetry::metrics::Metrics};
 
 /// Who this server is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,6 +51,8 @@ pub struct Context {
     pub entropy: Arc<dyn Entropy>,
     /// Makes the keys of leaves that this server keeps for local clients.
     pub key_maker: Arc<dyn KeyMaker>,
+    /// The `builtin` CA provider: takes a root that an operator brings.
+    pub builtin: Arc<BuiltinProvider>,
     /// What is counted.
     pub metrics: Arc<Metrics>,
     /// Where leaves are issued.

@@ -300,7 +300,7 @@ impl Parts {
         let context = self.context(&identity, replica, &metrics, lasting, others);
         let mut tasks = Tasks::default();
         let log = Arc::new(ReplicaLog::new(context.replica.clone(), context.presence.clone()));
-        let builtin = self.builtin();
+        let builtin = context.builtin.clone();
         let signer = ProviderSigner { provider: builtin.clone(), entropy: self.ports.entropy.clone() };
         let (signer, shares, stops) = (Arc::new(signer), Arc::default(), stopped.clone());
         let wan = WanService::new(WanParts { log: log.clone(), signer, shares, stopped: stops });
@@ -384,6 +384,7 @@ impl Parts {
             replica,
             entropy: self.ports.entropy.clone(),
             key_maker: self.ports.key_maker.clone(),
+            builtin: self.builtin(),
             metrics: metrics.clone(),
             desk: Arc::new(desk),
             identity: ServerIdentityInfo {

@@ -261,7 +261,15 @@ fn commands() -> Vec<Command> {
         Command::RequestIssuer(issuer_request()),
         Command::RecordIssuer(signed),
         Command::SetHalt { halted: true },
-        Command::SetCaConfig { expected, config: config() },
+        Command::SetCaConfig {
+            expected,
+            config: config(),
+            rotation_period: Some(Duration::from_secs(70)),
+            rotation: Some(Box::new(rotations::request(
+                carrack_authority::rotation::RotationCause::Configuration,
+                rotations::made(),
+            ))),
+        },
         Command::BootstrapAcl { token: token(), reset: Some(65) },
         Command::PutToken { expected, token: token() },
         Command::DeleteToken { accessor: AccessorId(Uuid::from_u128(66)) },

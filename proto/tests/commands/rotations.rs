@@ -28,18 +28,22 @@ const CAUSES: [RotationCause; 6] = [
     RotationCause::Compromise,
 ];
 
-fn request(cause: RotationCause, wanted: WantedRoot) -> Command {
-    Command::StartRotation(Box::new(RotationRequest {
+pub(crate) fn request(cause: RotationCause, wanted: WantedRoot) -> RotationRequest {
+    RotationRequest {
         cause,
         expected_active: KeyId([206; 20]),
         wanted,
         is_bridged: true,
         pauses_before_activation: false,
         ack_timeout: Duration::from_secs(207),
-    }))
+    }
 }
 
-fn made() -> WantedRoot {
+fn start(cause: RotationCause, wanted: WantedRoot) -> Command {
+    Command::StartRotation(Box::new(request(cause, wanted)))
+}
+
+pub(crate) fn made() -> WantedRoot {
     WantedRoot::Made { provider: "builtin".into(), key_kind: KeyKind::Ed25519 }
 }
 
@@ -64,8 +68,8 @@ pub(crate) fn commands() -> Vec<Command> {
     let (not_before, not_after) = (Timestamp(220), Timestamp(221));
     let bridge = Bridge { certificate: der("bridge"), signed_by: KeyId([222; 20]), not_before, not_after };
     let reason = || "stolen".to_owned();
-    let mut commands: Vec<Command> = CAUSES.map(|cause| request(cause, made())).into();
-    commands.push(request(RotationCause::Operator, WantedRoot::Supplied(Box::new(new_root()))));
+    let mut commands: Vec<Command> = CAUSES.map(|cause| start(cause, made())).into();
+    commands.push(start(RotationCause::Operator, WantedRoot::Supplied(Box::new(new_root()))));
     commands.extend([
         Command::PublishRotationRoot { rotation, expected, root: Box::new(new_root()) },
         Command::BridgeRoot { root, expected, bridge: Box::new(bridge) },

@@ -287,6 +287,15 @@ impl RotatedKey {
             Self::Ed25519 => "ed25519",
         }
     }
+
+    /// As `PrivateKeyType` and `PrivateKeyBits`.
+    pub const fn in_consuls_words(self) -> (&'static str, u32) {
+        match self {
+            Self::P256 => ("ec", 256),
+            Self::P384 => ("ec", 384),
+            Self::Ed25519 => ("ed25519", 256),
+        }
+    }
 }
 
 impl Fault {

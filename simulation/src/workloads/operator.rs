@@ -11,6 +11,7 @@ use carrack::{
 };
 use carrack_authority::{issuer::IssuerPhase, root::Ca, x509::pem};
 use futures::future::join_all;
+use rand::RngExt;
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
@@ -327,9 +328,29 @@ impl Operator {
 
     /// Begins a rotation, unless one is under way or nothing may be issued now: those are answers, too.
     async fn rotate(&mut self, datacenter: usize, key: RotatedKey, deadline: Instant) -> Result<(), String> {
+        if self.random.random_ratio(1, 3) {
+            return self.rotate_by_configuration(datacenter, key, deadline).await;
+        }
         let (path, body) = ("/v1/carrack/ca/rotation", json!({"KeyType": key.as_str()}));
         let is_decided = |answer: &Answer| answer.is_success() || IS_REFUSED.contains(&answer.status);
         let answer = self.until_answered(datacenter, deadline, "PUT", path, Some(body), is_decided).await?;
+        if answer.is_success() { Ok(()) } else { Err(answer.text()) }
+    }
+
+    /// The same by Consul's way: another kind of key is another root. Where it is of that kind already, nothing begins.
+    async fn rotate_by_configuration(
+        &mut self,
+        datacenter: usize,
+        key: RotatedKey,
+        deadline: Instant,
+    ) -> Result<(), String> {
+        let path = &format!("/v1/connect/ca/configuration?dc={}", datacenter_name(PRIMARY));
+        let mut configuration = self.until_done(datacenter, deadline, "GET", path, None).await?.json();
+        let (kind, bits) = key.in_consuls_words();
+        configuration["Config"]["PrivateKeyType"] = json!(kind);
+        configuration["Config"]["PrivateKeyBits"] = json!(bits);
+        let is_decided = |answer: &Answer| answer.is_success() || IS_REFUSED.contains(&answer.status);
+        let answer = self.until_answered(datacenter, deadline, "PUT", path, Some(configuration), is_decided).await?;
         if answer.is_success() { Ok(()) } else { Err(answer.text()) }
     }
 

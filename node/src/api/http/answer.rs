@@ -20,6 +20,7 @@ const EFFECTIVE_CONSISTENCY: HeaderName = HeaderName::from_static("x-consul-effe
 const FILTERED: HeaderName = HeaderName::from_static("x-consul-results-filtered-by-acls");
 const DEFAULT_POLICY: HeaderName = HeaderName::from_static("x-consul-default-acl-policy");
 const CACHE: HeaderName = HeaderName::from_static("x-cache");
+const ROTATION: HeaderName = HeaderName::from_static("x-carrack-rotation");
 
 /// The hash that a blocking query names next, of what has no index or is asked by its content.
 pub const CONTENT_HASH: HeaderName = HeaderName::from_static("x-consul-contenthash");
@@ -97,6 +98,11 @@ impl Answer {
     /// Whether rows were left out because the token may not see them.
     pub fn with_filtered(self, is_filtered: bool) -> Self {
         self.with(FILTERED, truth(is_filtered))
+    }
+
+    /// The rotation that a change of the CA configuration has begun.
+    pub fn with_rotation(self, id: u64) -> Self {
+        self.with(ROTATION, HeaderValue::from(id))
     }
 
     /// Whether it came from this agent's cache, and for how long it was there.

@@ -1,23 +1,40 @@
-//! The CA configuration with Consul's keys. Each key of a PUT replaces what was there and an absent one takes its default,
-//! except the key type: what would rotate the root is refused, `rotation` does that. With a `ModifyIndex` it is compared and set, as
-//! with Consul. No answer holds a key.
+//! The CA configuration with Consul's keys. Each key of a PUT replaces what was there and an absent one takes its default, except those
+//! of the root: absent, they stay. What means another root begins a rotation, which is waited for as long as Consul's clients expect.
+//! With a `ModifyIndex` it is compared and set, as with Consul. No answer holds a key.
+
+mod wanted;
+
+use std::time::Duration;
 
 use axum::response::Response;
 use carrack_authority::{
-    Command, State,
-    ca_config::{CaConfig, StoredCaConfig},
+    Command, State, WatchKey,
+    ca_config::StoredCaConfig,
     id::Revision,
     key::KeyKind,
     planted::{self, Bug},
+    root::{Ca, NewRoot, Root},
+    rotation::{ACK_TIMEOUT, RotationCause, RotationRequest, WantedRoot},
+    x509::{CertificateFacts, pem, supplied::SuppliedError},
 };
 use serde::Serialize;
-use serde_json::Value;
+use tokio::time::Instant;
+use zeroize::Zeroizing;
 
-use super::{answer::Answer, call::Call, error::HttpError, fields::Fields, span};
+pub(super) use self::wanted::check_passed_on;
+use self::wanted::{Key, Wanted};
+use super::{answer::Answer, call::Call, error::HttpError, span};
+use crate::{
+    provider::{ProviderError, RootRequest, SealTo, SuppliedRoot, SuppliedRootError},
+    server::task::chain_of,
+};
 
 /// Consul's name of the provider whose root key the servers hold themselves; carrack's own is accepted beside it.
 const PROVIDER: &str = "consul";
 const PROVIDERS: [&str; 2] = [PROVIDER, "builtin"];
+
+/// How long a rotation is waited for.
+const ACTIVATED_WITHIN: Duration = Duration::from_secs(30);
 
 /// Consul's form of the configuration.
 #[derive(Debug, Serialize)]
@@ -47,13 +64,16 @@ struct Keys {
     private_key_type: &'static str,
     #[serde(rename = "RootCertTTL")]
     root_cert_ttl: String,
+    #[serde(rename = "RotationPeriod", skip_serializing_if = "Option::is_none")]
+    rotation_period: Option<String>,
 }
 
 /// `GET /v1/connect/ca/configuration`
 pub(super) async fn read(call: Call) -> Result<Response, HttpError> {
     let view = call.view().await?;
     let stored = view.state().ca_config();
-    let answer = call.json(&shape(stored))?.with_index(stored.modified.0).with_freshness(view.freshness);
+    let shape = shape(stored, view.state().rotation_period());
+    let answer = call.json(&shape)?.with_index(stored.modified.0).with_freshness(view.freshness);
     Ok(answer.into_response())
 }
 
@@ -64,14 +84,148 @@ pub(super) async fn write(call: Call) -> Result<Response, HttpError> {
     check_index_is_of_primary(&wanted, view.state())?;
     view.state().only_in_primary("the CA configuration")?;
     let stored = view.state().ca_config();
-    let config = wanted.applied_to(&stored.config)?;
+    let supplied = wanted.supplied.as_ref().map(|supplied| import(&call, view.state(), &wanted, supplied));
+    let supplied = supplied.transpose()?;
+    let key = match &supplied {
+        None => wanted.key(stored.config.key_kind)?,
+        Some(supplied) => wanted.key_beside(stored.config.key_kind, supplied.key_kind())?,
+    };
+    let config = wanted.config_with(key.kind());
     config.validate().map_err(|error| HttpError::BadRequest(error.to_string()))?;
-    if config != stored.config {
-        let read = wanted.modify_index.filter(|_| !planted::is(Bug::ConfigurationNotCompared));
-        let expected = read.map_or(stored.modified, Revision);
-        call.propose(Command::SetCaConfig { expected, config }).await?;
+    let root = match (supplied, key) {
+        (Some(Imported::New(made)), _) => Some(WantedRoot::Supplied(made)),
+        (None, Key::Other(key_kind)) => Some(made_by_provider(view.state(), key_kind)?),
+        (Some(Imported::Active(_)) | None, _) => None,
+    };
+    let rotation = root.map(|root| rotation_to(view.state(), root, &wanted)).transpose()?.map(Box::new);
+    let rotation_period = wanted.rotation_period.unwrap_or(view.state().rotation_period());
+    let is_same = config == stored.config && rotation_period == view.state().rotation_period();
+    if is_same && rotation.is_none() {
+        return Ok(Answer::empty().into_response());
     }
-    Ok(Answer::empty().into_response())
+    let read = wanted.modify_index.filter(|_| !planted::is(Bug::ConfigurationNotCompared));
+    let expected = read.map_or(stored.modified, Revision);
+    let rotates = rotation.is_some();
+    tracing::warn!(rotates, accessor = ?view.caller.accessor(), "an operator changes the CA configuration");
+    let proposed = call.propose(Command::SetCaConfig { expected, config, rotation_period, rotation }).await?;
+    if !rotates {
+        return Ok(Answer::empty().into_response());
+    }
+    wait_for_activation(&call, Revision(proposed.index)).await?;
+    Ok(Answer::empty().with_rotation(proposed.index).into_response())
+}
+
+/// A root that the operator supplies.
+enum Imported {
+    /// It is the active one already.
+    Active(KeyKind),
+    /// It is another one.
+    New(Box<NewRoot>),
+}
+
+impl Imported {
+    fn key_kind(&self) -> KeyKind {
+        match self {
+            Self::Active(kind) => *kind,
+            Self::New(made) => made.key_kind,
+        }
+    }
+}
+
+fn import(
+    call: &Call,
+    state: &State,
+    wanted: &Wanted,
+    (private_key, root_cert): &(Zeroizing<String>, String),
+) -> Result<Imported, HttpError> {
+    let active = active(state)?;
+    let cluster = state.cluster().ok_or_else(|| HttpError::Unavailable("the datacenter has not begun".into()))?;
+    let facts = |root: &std::sync::Arc<Root>| CertificateFacts::read(root.made.certificate.as_bytes());
+    let bundle = state.roots(Ca::Mesh).bundle().iter().map(facts).collect::<Result<Vec<_>, _>>();
+    let supplied = SuppliedRoot {
+        private_key: private_key.clone(),
+        root_cert: root_cert.clone(),
+        leaf_ttl: wanted.config.leaf_ttl,
+        intermediate_ttl: wanted.config.intermediate_ttl,
+        bundle: bundle.map_err(|error| HttpError::Internal(chain_of(&error)))?,
+        force_without_cross_signing: wanted.without_cross_signing,
+    };
+    let request = RootRequest {
+        trust_domain: cluster.trust_domain.clone(),
+        key_kind: wanted.config.key_kind,
+        now: call.now(),
+        ttl: wanted.config.root_ttl,
+        seal_to: SealTo { slots: state.sealing_slots(), recovery: cluster.recovery.clone() },
+    };
+    match call.edge.context.builtin.import_root(&supplied, &request) {
+        Ok(made) => Ok(Imported::New(Box::new(made))),
+        Err(ProviderError::Supplied(refused)) if is_active_one(&refused, root_cert, active) => {
+            Ok(Imported::Active(active.made.key_kind))
+        }
+        Err(ProviderError::Supplied(refused)) => Err(HttpError::BadRequest(refused.to_string())),
+        Err(error) => Err(HttpError::Unavailable(chain_of(&error))),
+    }
+}
+
+/// Whether a root was refused because it is the active one: written again, as Consul's clients do with what they have in a file.
+fn is_active_one(refused: &SuppliedRootError, root_cert: &str, active: &Root) -> bool {
+    let SuppliedRootError::Certificates(SuppliedError::AlreadyHere { other, .. }) = refused else { return false };
+    let is_same_certificate = || {
+        let certificates = pem::decode_certificates(root_cert).unwrap_or_default();
+        certificates.first() == Some(&active.made.certificate)
+    };
+    *other == active.made.id && (root_cert.trim().is_empty() || is_same_certificate())
+}
+
+fn active(state: &State) -> Result<&Root, HttpError> {
+    let active = state.roots(Ca::Mesh).active().map(|root| &**root);
+    active.ok_or_else(|| {
+        HttpError::Unavailable("there is no active root yet to rotate away from: see `carrack status`".into())
+    })
+}
+
+fn made_by_provider(state: &State, key_kind: KeyKind) -> Result<WantedRoot, HttpError> {
+    Ok(WantedRoot::Made { provider: active(state)?.made.provider.clone(), key_kind })
+}
+
+fn rotation_to(state: &State, root: WantedRoot, wanted: &Wanted) -> Result<RotationRequest, HttpError> {
+    Ok(RotationRequest {
+        cause: RotationCause::Configuration,
+        expected_active: active(state)?.made.id,
+        wanted: root,
+        is_bridged: !wanted.without_cross_signing,
+        pauses_before_activation: false,
+        ack_timeout: ACK_TIMEOUT,
+    })
+}
+
+/// Waits a while until a rotation has activated its root; one that takes longer goes on by itself.
+async fn wait_for_activation(call: &Call, id: Revision) -> Result<(), HttpError> {
+    let deadline = Instant::now() + ACTIVATED_WITHIN;
+    let replica = &call.edge.context.replica;
+    while Instant::now() < deadline {
+        let applied = replica.state();
+        let is_waited_for =
+            applied.state.rotation().is_some_and(|rotation| rotation.id == id && rotation.activated_at.is_none());
+        if !is_waited_for {
+            let last = applied.state.last_rotation();
+            let was_given_up = last.is_some_and(|last| last.rotation.id == id && last.rotation.activated_at.is_none());
+            return if was_given_up { Err(given_up(id)) } else { Ok(()) };
+        }
+        let seen = applied.state.modified(&WatchKey::Rotation);
+        if let Err(error) = replica.wait_for(WatchKey::Rotation, seen, deadline).await {
+            tracing::debug!(%error, "a rotation is not waited for");
+            break;
+        }
+    }
+    Ok(())
+}
+
+fn given_up(id: Revision) -> HttpError {
+    HttpError::Conflict(format!(
+        "rotation {id}, which this change began, was taken back before it activated its root: the key is the former one again, what else \
+         was changed stays"
+    ))
 }
 
 /// A secondary shows indexes of its own log, and what is written is compared in the primary's: one means nothing in the other, and
@@ -84,7 +238,7 @@ fn check_index_is_of_primary(wanted: &Wanted, state: &State) -> Result<(), HttpE
     )))
 }
 
-fn shape(stored: &StoredCaConfig) -> Configuration {
+fn shape(stored: &StoredCaConfig, rotation_period: Option<Duration>) -> Configuration {
     let config = &stored.config;
     let keys = Keys {
         csr_max_concurrent: config.csr_max_concurrent,
@@ -94,6 +248,7 @@ fn shape(stored: &StoredCaConfig) -> Configuration {
         private_key_bits: config.key_kind.consul_bits(),
         private_key_type: config.key_kind.consul_type(),
         root_cert_ttl: span::format(config.root_ttl),
+        rotation_period: rotation_period.map(span::format),
     };
     Configuration {
         provider: PROVIDER,
@@ -103,98 +258,6 @@ fn shape(stored: &StoredCaConfig) -> Configuration {
         create_index: stored.created.0,
         modify_index: stored.modified.0,
     }
-}
-
-/// What a PUT asks for.
-#[derive(Debug, PartialEq, Eq)]
-struct Wanted {
-    /// Everything but the key kind, absent keys at their defaults.
-    config: CaConfig,
-    key_type: Option<String>,
-    key_bits: Option<u32>,
-    /// The configuration that is to be replaced, and no other; `None`: whichever is there.
-    modify_index: Option<u64>,
-}
-
-impl Wanted {
-    fn read(body: &[u8]) -> Result<Self, HttpError> {
-        let mut fields = Fields::of_body("the CA configuration", body)?;
-        let provider = fields.some_text("Provider")?;
-        let config = fields.take("Config").unwrap_or(Value::Null);
-        let state = fields.take("State");
-        // Nothing here rotates the root, so it changes nothing.
-        fields.flag("ForceWithoutCrossSigning")?;
-        fields.ignore(&["CreateIndex"]);
-        let modify_index = fields.index("ModifyIndex")?;
-        fields.finish()?;
-        check_provider(provider.as_deref())?;
-        if state.is_some_and(|state| state.as_object().is_none_or(|state| !state.is_empty())) {
-            let text = "Provider State is read-only. It must be omitted or identical to the current value";
-            return Err(HttpError::BadRequest(text.into()));
-        }
-        Ok(Self { modify_index, ..Self::read_keys(Fields::of_value("Config", config)?)? })
-    }
-
-    fn read_keys(mut keys: Fields) -> Result<Self, HttpError> {
-        let default = CaConfig::default();
-        let config = CaConfig {
-            leaf_ttl: keys.span("LeafCertTTL")?.unwrap_or(default.leaf_ttl),
-            intermediate_ttl: keys.span("IntermediateCertTTL")?.unwrap_or(default.intermediate_ttl),
-            root_ttl: keys.span("RootCertTTL")?.unwrap_or(default.root_ttl),
-            key_kind: default.key_kind,
-            csr_max_per_second: keys.number("CSRMaxPerSecond")?.unwrap_or(default.csr_max_per_second),
-            csr_max_concurrent: keys.number("CSRMaxConcurrent")?.unwrap_or(default.csr_max_concurrent),
-        };
-        let (key_type, key_bits) = (keys.some_text("PrivateKeyType")?, keys.number("PrivateKeyBits")?);
-        for name in ["PrivateKey", "RootCert"] {
-            if keys.some_text(name)?.is_some() {
-                return Err(rotation(&format!("`{name}` brings another root")));
-            }
-        }
-        if keys.span("RotationPeriod")?.is_some() {
-            return Err(rotation("`RotationPeriod` schedules rotations"));
-        }
-        keys.finish()?;
-        Ok(Self { config, key_type, key_bits: key_bits.filter(|bits| *bits != 0), modify_index: None })
-    }
-
-    /// The configuration that is wanted instead of the present one.
-    fn applied_to(&self, present: &CaConfig) -> Result<CaConfig, HttpError> {
-        let key_type = self.key_type.as_deref().unwrap_or(present.key_kind.consul_type());
-        let bits = self.key_bits.unwrap_or_else(|| match &self.key_type {
-            // A type alone means its usual size, as with Consul.
-            Some(key_type) if key_type != present.key_kind.consul_type() => default_bits(key_type),
-            _ => present.key_kind.consul_bits(),
-        });
-        let kind = KeyKind::from_consul(key_type, bits).map_err(|error| HttpError::BadRequest(error.to_string()))?;
-        if kind != present.key_kind {
-            let text = format!("the key would change from {} to {kind}", present.key_kind);
-            return Err(rotation(&text));
-        }
-        Ok(CaConfig { key_kind: kind, ..self.config })
-    }
-}
-
-fn default_bits(key_type: &str) -> u32 {
-    if key_type == "rsa" { 2048 } else { 256 }
-}
-
-fn check_provider(provider: Option<&str>) -> Result<(), HttpError> {
-    match provider {
-        None => Err(HttpError::BadRequest(format!("Provider is missing; it is `{PROVIDER}`"))),
-        Some(provider) if PROVIDERS.contains(&provider) => Ok(()),
-        Some("vault" | "aws-pca" | "pkcs11" | "external") => Err(rotation(
-            "another provider has another root, and providers other than the builtin one are not here yet",
-        )),
-        Some(_) => Err(HttpError::BadRequest(format!("unknown CA provider; known are {}", PROVIDERS.join(", ")))),
-    }
-}
-
-fn rotation(why: &str) -> HttpError {
-    HttpError::NotImplemented(format!(
-        "this change means a new root ({why}), which the configuration does not bring about yet; nothing was changed: `carrack ca rotate` \
-         makes a root with a key of another kind, and `carrack ca schedule` sets how often"
-    ))
 }
 
 #[cfg(test)]

@@ -101,6 +101,11 @@ impl Fields {
 
     /// Takes a span: text such as `72h`, or Go's nanoseconds. Empty and zero count as absent.
     pub fn span(&mut self, name: &'static str) -> Result<Option<Duration>, HttpError> {
+        Ok(self.span_or_zero(name)?.filter(|span| !span.is_zero()))
+    }
+
+    /// The same, where zero means something.
+    pub fn span_or_zero(&mut self, name: &'static str) -> Result<Option<Duration>, HttpError> {
         let span = match self.take(name) {
             None => return Ok(None),
             Some(Value::String(text)) if text.is_empty() => return Ok(None),
@@ -108,8 +113,7 @@ impl Fields {
             Some(Value::Number(number)) => number.as_u64().map(Duration::from_nanos),
             Some(_) => None,
         };
-        let span = span.ok_or_else(|| self.wrong(name, "a span of time such as 72h or 1h30m"))?;
-        Ok((!span.is_zero()).then_some(span))
+        span.map(Some).ok_or_else(|| self.wrong(name, "a span of time such as 72h or 1h30m"))
     }
 
     /// Takes a list.

@@ -101,6 +101,9 @@ impl Passage {
                 datacenter.escape_default()
             )));
         }
+        if let Some(check) = route.check_passed_on {
+            check(&self.body)?;
+        }
         let waits = parameters.index > 0;
         let _places = edge.forwarding.places(waits, parameters.secret.is_some())?;
         let wait = parameters.wait.filter(|wait| !wait.is_zero()).unwrap_or(WAIT_DEFAULT);

@@ -20,6 +20,9 @@ use super::{
 /// What answers a request.
 pub type Handler = fn(Call) -> BoxFuture<'static, Result<Response, HttpError>>;
 
+/// Whether a body may go to another datacenter.
+pub type BodyCheck = fn(&[u8]) -> Result<(), HttpError>;
+
 /// One method of one path.
 pub struct Route {
     /// The method.
@@ -34,6 +37,8 @@ pub struct Route {
     pub is_forwardable: bool,
     /// The table of the primary that it may write.
     pub table: Option<Table>,
+    /// Whether a body may go to another datacenter, where not all may.
+    pub check_passed_on: Option<BodyCheck>,
     /// What answers.
     pub handler: Handler,
 }
@@ -46,6 +51,7 @@ const fn get(path: &'static str, right: Right, handler: Handler) -> Route {
         body_bytes_max: body::BODY_BYTES_MAX,
         is_forwardable: true,
         table: None,
+        check_passed_on: None,
         handler,
     }
 }
@@ -58,6 +64,7 @@ const fn put(path: &'static str, right: Right, handler: Handler) -> Route {
         body_bytes_max: body::BODY_BYTES_MAX,
         is_forwardable: true,
         table: None,
+        check_passed_on: None,
         handler,
     }
 }
@@ -70,6 +77,7 @@ const fn post(path: &'static str, right: Right, handler: Handler) -> Route {
         body_bytes_max: body::BODY_BYTES_MAX,
         is_forwardable: true,
         table: None,
+        check_passed_on: None,
         handler,
     }
 }
@@ -82,6 +90,7 @@ const fn put_policy(path: &'static str, handler: Handler) -> Route {
         body_bytes_max: body::POLICY_BODY_BYTES_MAX,
         is_forwardable: true,
         table: Some(Table::Policies),
+        check_passed_on: None,
         handler,
     }
 }
@@ -94,6 +103,7 @@ const fn delete(path: &'static str, right: Right, handler: Handler) -> Route {
         body_bytes_max: body::BODY_BYTES_MAX,
         is_forwardable: true,
         table: None,
+        check_passed_on: None,
         handler,
     }
 }
@@ -102,6 +112,12 @@ impl Route {
     /// It is about the machine that is asked.
     const fn here(mut self) -> Self {
         self.is_forwardable = false;
+        self
+    }
+
+    /// Not every body goes to another datacenter.
+    const fn passes_on_if(mut self, check: BodyCheck) -> Self {
+        self.check_passed_on = Some(check);
         self
     }
 
@@ -141,7 +157,8 @@ pub static ROUTES: &[Route] = &[
     get("/v1/connect/ca/roots", Public, |call| Box::pin(ca_roots::read(call))),
     get("/v1/connect/ca/configuration", OperatorWrite, |call| Box::pin(ca_configuration::read(call))),
     put("/v1/connect/ca/configuration", OperatorWrite, |call| Box::pin(ca_configuration::write(call)))
-        .writes(Table::Ca),
+        .writes(Table::Ca)
+        .passes_on_if(ca_configuration::check_passed_on),
     get("/v1/agent/connect/ca/roots", Public, |call| Box::pin(ca_roots::read_as_agent(call))).here(),
     get("/v1/agent/connect/ca/leaf/{service}", ServiceWrite, |call| Box::pin(agent::leaf(call))).here(),
     post("/v1/agent/connect/authorize", AnyToken, |call| Box::pin(authorize::answer(call))).here(),
