@@ -5,6 +5,7 @@ mod acknowledgements;
 mod agents;
 mod bounds;
 mod chooser;
+mod configuration;
 mod cost;
 mod federation;
 mod followed_intentions;

@@ -1,15 +1,13 @@
 //! Rotations: each command in each phase, what the plan does next, and how a secondary follows.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::collections::BTreeSet;
 
 use carrack_authority::{
     Command, Outcome, Rejection, State,
     agent::LaggingAgents,
-    ca_config::CaConfig,
     federation::{Change, Cursor, Followed, Table, next},
     id::{NodeId, Revision},
     issuer::SignedIssuer,
-    key::KeyKind,
     member::ServerCertificate,
     plan::renew::{OwnIssuer, own_issuers, to_ask},
     plan::rotate::{Lacks, Rotate, Waits, due, follow, prune, rotate},
@@ -32,12 +30,12 @@ fn nobody() -> BTreeSet<NodeId> {
     BTreeSet::new()
 }
 
-fn done(state: &mut State, command: Command) {
+pub(crate) fn done(state: &mut State, command: Command) {
     let now = state.now();
     assert_eq!(propose(state, now, command.clone()), Outcome::Done, "{command:?}");
 }
 
-fn refused(state: &mut State, command: Command) -> String {
+pub(crate) fn refused(state: &mut State, command: Command) -> String {
     let now = state.now();
     let before: Vec<_> = state.to_records().skip(1).collect();
     let Outcome::Rejected(rejection) = propose(state, now, command.clone()) else { panic!("{command:?} was taken") };
@@ -526,80 +524,4 @@ fn a_server_asks_for_one_issuer_at_a_time_and_under_no_root_that_is_left() {
     let late = START.plus(DAY * 300);
     let own = own_issuers(&secondary, NodeId(1), late, |_| true);
     assert_eq!(own, [OwnIssuer::Ask { root: key_id("root 2") }], "the primary signs nothing more under root 1");
-}
-
-/// `PrivateKeyType` is the kind of the root that is active, or that is rotated to.
-#[test]
-fn the_configuration_and_the_rotation_that_it_means_come_together_or_not_at_all() {
-    let mut state = issuing();
-    let kind = |state: &State| state.ca_config().config.key_kind;
-    let change = |state: &State, key_kind: KeyKind, request: Option<RotationRequest>, period: Option<Duration>| {
-        let config = CaConfig { key_kind, leaf_ttl: HOUR * 2, ..state.ca_config().config };
-        let (expected, rotation) = (state.ca_config().modified, request.map(Box::new));
-        Command::SetCaConfig { expected, config, rotation_period: period, rotation }
-    };
-    let to = |root: &str, key_kind: KeyKind| {
-        let wanted = WantedRoot::Made { provider: "builtin".into(), key_kind };
-        Some(RotationRequest { cause: RotationCause::Configuration, wanted, ..rotation_from(root) })
-    };
-    let rsa = KeyKind::Rsa2048;
-    for (command, why) in [
-        (change(&state, rsa, None, None), "it has no rotation to a root of that kind"),
-        (change(&state, rsa, to("root 1", KeyKind::EcP384), None), "it has no rotation to a root of that kind"),
-        (change(&state, rsa, to("root 9", rsa), None), "the active root has changed"),
-        (change(&state, rsa, to("root 1", rsa), Some(HOUR * 5)), "a RotationPeriod of 18000 s"),
-    ] {
-        let text = refused(&mut state, command);
-        assert!(text.contains(why), "{text}");
-    }
-    let command = change(&state, rsa, to("root 1", rsa), Some(HOUR * 6));
-    done(&mut state, command);
-    let begun = state.rotation().unwrap().clone();
-    assert_eq!(
-        (kind(&state), state.rotation_period(), begun.to_make.clone()),
-        (rsa, Some(HOUR * 6), Some(("builtin".into(), rsa)))
-    );
-    let another = change(&state, KeyKind::EcP384, to("root 1", KeyKind::EcP384), None);
-    assert!(refused(&mut state, another).contains("the rotation"));
-
-    done(&mut state, Command::RollBack { rotation: begun.id });
-    let config = state.ca_config().config;
-    assert_eq!((config.key_kind, config.leaf_ttl), (KeyKind::EcP256, HOUR * 2), "the key is the former one's");
-    assert_eq!(state.rotation_period(), Some(HOUR * 6), "an operator began it");
-
-    let request = RotationRequest { wanted: to("root 1", rsa).unwrap().wanted, ..rotation_from("root 1") };
-    done(&mut state, Command::StartRotation(Box::new(request)));
-    assert_eq!(kind(&state), rsa, "the next one by itself is of that kind too");
-    for step in [publish_rotation_root, bridge_to] {
-        let command = step(&state, "root 2");
-        done(&mut state, command);
-    }
-    issuer_under(&mut state, "root 2", "issuer 2");
-    let command = activate(&state, "root 2");
-    done(&mut state, command);
-    let id = state.rotation().unwrap().id;
-    done(&mut state, Command::RollBack { rotation: id });
-    assert_eq!(kind(&state), KeyKind::EcP256, "back to the root before");
-}
-
-/// A root that is made here has no part in the PKI of the operator's company.
-#[test]
-fn a_root_below_another_one_is_not_rotated_away_from_by_itself() {
-    let mut state = issuing();
-    done(&mut state, Command::SetRotationPeriod { period: Some(DAY * 90) });
-    let made = carrack_authority::root::NewRoot {
-        chain: vec![der("above")],
-        ..new_root("root 2", START.minus(HOUR), Some(sealed(&[(1, "a")])))
-    };
-    let wanted = WantedRoot::Supplied(Box::new(made));
-    done(&mut state, Command::StartRotation(Box::new(RotationRequest { wanted, ..rotation_from("root 1") })));
-    let command = bridge_to(&state, "root 2");
-    done(&mut state, command);
-    issuer_under(&mut state, "root 2", "issuer 2");
-    let command = activate(&state, "root 2");
-    done(&mut state, command);
-    let rotation = state.rotation().unwrap();
-    let command = Command::FinishRotation { rotation: rotation.id, expected: rotation.modified };
-    done(&mut state, command);
-    assert_eq!(due(&state, START.plus(DAY * 1000)), None);
 }

@@ -203,13 +203,14 @@ async fn change_configuration(
     output: &mut Output<'_>,
 ) -> Result<(), CliError> {
     let mut configuration = client.read(CONFIGURATION, &[]).await?;
+    let read = configuration["Config"].clone();
     if let Some(config) = configuration["Config"].as_object_mut() {
         config.retain(|key, _| !OF_ROOTS.contains(&key.as_str()));
     }
     for (key, value) in changes {
         let text = value.strip_prefix('@').map(text_of_file).transpose()?;
         let value = text.as_ref().unwrap_or(value);
-        let is_number = configuration["Config"].get(key).is_some_and(Value::is_number);
+        let is_number = read.get(key).is_some_and(Value::is_number);
         configuration["Config"][key.as_str()] = match value.parse::<u64>() {
             Ok(number) if is_number => json!(number),
             _ => json!(value),

@@ -163,9 +163,18 @@ fn the_ca_configuration_is_changed_as_a_whole() {
     let configuration = json!({
         "Provider": "builtin", "Config": { "LeafCertTTL": "72h", "PrivateKeyBits": 256 }, "CreateIndex": 1, "ModifyIndex": 2,
     });
+    let rotation = json!({
+        "ID": 7, "Cause": "the CA configuration changed", "Phase": "activating", "FormerRootID": "a", "RootID": "b", "BeganAt": "now",
+        "EndedAt": null, "Waits": [],
+    });
+    let status = json!({
+        "Datacenter": "dc1", "Primary": "dc1", "Halted": false, "Rotation": rotation, "LastRotation": null, "RotationPeriod": null,
+        "Roots": [], "Datacenters": [],
+    });
     let answers = vec![
         ("GET /v1/connect/ca/configuration", 200, configuration.to_string()),
         ("PUT /v1/connect/ca/configuration", 200, String::new()),
+        ("GET /v1/carrack/ca", 200, status.to_string()),
         ("PUT /v1/carrack/halt", 200, "true".into()),
     ];
     let server = Canned::start(answers);
@@ -176,9 +185,21 @@ fn the_ca_configuration_is_changed_as_a_whole() {
         PrivateKeyBits  256
     "#]]
     .assert_eq(&server.output(&["ca", "config"]));
-    server.output(&["ca", "config", "LeafCertTTL=24h", "PrivateKeyBits=384"]);
-    let written = json!({ "Provider": "builtin", "Config": { "LeafCertTTL": "24h", "PrivateKeyBits": 384 } });
-    assert!(server.seen().iter().any(|(what, _, body)| what.starts_with("PUT") && *body == written));
+    let shown = server.output(&["ca", "config", "LeafCertTTL=24h", "PrivateKeyBits=384"]);
+    assert!(shown.contains("Rotation 7 is under way (the CA configuration changed)"), "{shown}");
+    let written = |config: Value| {
+        let written = json!({ "Provider": "builtin", "Config": config });
+        server.seen().iter().any(|(what, _, body)| what.starts_with("PUT") && *body == written)
+    };
+    assert!(written(json!({ "LeafCertTTL": "24h", "PrivateKeyBits": 384 })));
+    // A kind of key as it was read would undo a rotation that began meanwhile.
+    server.output(&["ca", "config", "LeafCertTTL=48h"]);
+    assert!(written(json!({ "LeafCertTTL": "48h" })));
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = directory.path().join("root.key");
+    std::fs::write(&file, "a key\n").expect("it is written");
+    server.output(&["ca", "config", &format!("PrivateKey=@{}", file.display())]);
+    assert!(written(json!({ "LeafCertTTL": "72h", "PrivateKey": "a key\n" })));
     assert!(server.output(&["ca", "halt"]).contains("halted"));
     assert_eq!(server.seen()[0].2, json!({ "Halted": true }));
 }
