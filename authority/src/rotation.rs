@@ -188,7 +188,7 @@ pub struct Fence {
     pub last_not_after: Timestamp,
 }
 
-/// A mark on a retired root: it is not to be relied on. Agents leave a retired root in any case.
+/// A mark on a retired root: it is not to be relied on. Agents leave a retired root in any case, and a tainted one at once.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TaintedRoot {
     /// The root.

@@ -3,6 +3,7 @@
 pub mod acknowledge;
 pub mod initialize;
 pub mod members;
+pub mod reissue;
 pub mod renew;
 pub mod rotate;
 pub mod seal;

@@ -12,6 +12,7 @@ mod followed_intentions;
 mod following;
 mod intentions;
 mod model;
+mod reissue;
 mod revisions;
 mod revocations;
 mod revoked_issuers;

@@ -67,8 +67,8 @@ struct Plan {
     renew_at: Timestamp,
     failures: u32,
     used_at: Timestamp,
-    /// Whether it is renewed because a server has told so.
-    is_told: bool,
+    /// The time within which a server has told to renew it.
+    told: Option<Duration>,
 }
 
 #[derive(Default)]
@@ -193,11 +193,12 @@ impl LeafCache {
     /// What a server has told to renew is renewed in the time that it gave, each leaf at a moment of its own.
     fn plan_what_is_told(&self) {
         let now = self.source.now();
-        for (_, slot) in self.all().into_iter().filter(|(_, slot)| !slot.plan().is_told) {
+        for (_, slot) in self.all() {
             let within = slot.leaf.borrow().as_ref().and_then(|leaf| self.source.renew_within(leaf));
-            if let Some(within) = within {
+            // Once more only if there is less time now: it would be put off again and again.
+            if let Some(within) = within.filter(|within| slot.plan().told.is_none_or(|told| *within < told)) {
                 let at = now.plus(within / u32::from(u8::MAX) * u32::from(self.source.spread()));
-                slot.change_plan(|plan| (plan.is_told, plan.renew_at) = (true, plan.renew_at.min(at)));
+                slot.change_plan(|plan| (plan.told, plan.renew_at) = (Some(within), plan.renew_at.min(at)));
             }
         }
     }
@@ -213,7 +214,12 @@ impl LeafCache {
     fn due_at(&self, slot: &Slot, now: Timestamp) -> Option<Timestamp> {
         let leaf = slot.leaf.borrow().clone()?;
         let plan = slot.plan();
-        let must_move = plan.failures == 0 && self.source.standing(&leaf) != RootStanding::Active;
+        let must_move = plan.failures == 0
+            && match self.source.standing(&leaf) {
+                RootStanding::Active => false,
+                RootStanding::Leaving => plan.told.is_none(),
+                RootStanding::Gone => true,
+            };
         Some(if must_move { now } else { plan.renew_at })
     }
 
@@ -255,7 +261,7 @@ impl LeafCache {
         let renew_at = renew_at(leaf.not_before, leaf.not_after, &[spread]);
         // By a clock that is far ahead a new leaf is due at once: it is not renewed again and again.
         let earliest = now.plus(RENEWED_AFTER.min(leaf.not_after.since(now) / 2));
-        slot.change_plan(|plan| (plan.renew_at, plan.failures, plan.is_told) = (renew_at.max(earliest), 0, false));
+        slot.change_plan(|plan| (plan.renew_at, plan.failures, plan.told) = (renew_at.max(earliest), 0, None));
         self.metrics.count_leaf_made();
         let leaf = Arc::new(leaf);
         slot.leaf.send_replace(Some(leaf.clone()));
@@ -337,7 +343,7 @@ impl Kept {
 
 impl Slot {
     fn new(now: Timestamp) -> Self {
-        let plan = Plan { renew_at: now, failures: 0, used_at: now, is_told: false };
+        let plan = Plan { renew_at: now, failures: 0, used_at: now, told: None };
         Self { leaf: watch::Sender::new(None), fetching: tokio::sync::Mutex::default(), plan: Mutex::new(plan) }
     }
 

@@ -7,6 +7,7 @@ use carrack_authority::{
     id::{KeyId, Serial},
     issuance::{Issuance, Keeper},
     key::{Der, KeyKind},
+    plan::reissue::leaving_within,
     root::{Ca, RootPhase},
     spiffe::{Identity, Name, SpiffeId},
     time::Timestamp,
@@ -72,10 +73,8 @@ pub trait LeafSource: Send + Sync {
     /// How the root of a leaf stands.
     fn standing(&self, leaf: &KeptLeaf) -> RootStanding;
 
-    /// In what time a server has told to renew it, although it has not ended; `None`: it has not.
-    fn renew_within(&self, _leaf: &KeptLeaf) -> Option<Duration> {
-        None
-    }
+    /// In what time it is to be renewed, although it has not ended; `None`: nothing was said of it.
+    fn renew_within(&self, leaf: &KeptLeaf) -> Option<Duration>;
 
     /// The log's time.
     fn now(&self) -> Timestamp;
@@ -139,6 +138,10 @@ impl LeafSource for DeskSource {
             Some(_) => RootStanding::Leaving,
             None => RootStanding::Gone,
         }
+    }
+
+    fn renew_within(&self, leaf: &KeptLeaf) -> Option<Duration> {
+        leaving_within(&self.0.replica.state().state, &leaf.issuer)
     }
 
     fn now(&self) -> Timestamp {

@@ -73,7 +73,7 @@ pub enum CaCommand {
     Resume,
     /// Take the rotation under way, or the last one, back
     Rollback,
-    /// Mark a retired root as not to be relied on, for operators of every datacenter
+    /// Mark a retired root as not to be relied on, in every datacenter: its leaves are renewed now
     Taint {
         /// Its id, as `carrack ca status` shows it
         #[arg(long, value_name = "ID")]

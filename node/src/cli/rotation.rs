@@ -362,7 +362,7 @@ pub(super) async fn taint(root: &str, reason: &str, client: &Client, output: &mu
     match output.format() {
         Format::Json => output.json(&json!({ "Tainted": root })),
         Format::Table => output.line(&format!(
-            "The root {} is tainted, in every datacenter's `ca status`. Agents have left it already; `carrack ca revoke --root` refuses what they have not.",
+            "The root {} is tainted, in every datacenter's `ca status`: its leaves are renewed now, unpaced; `carrack ca revoke --root` refuses those that are not.",
             visible(root)
         )),
     }

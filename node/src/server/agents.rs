@@ -10,9 +10,9 @@ use std::{
 
 use carrack_authority::{
     State, WatchKey,
-    id::{Digest, KeyId, Revision},
+    id::{Digest, Revision},
     intention::DefaultPolicy,
-    issuer::IssuerPhase,
+    plan::reissue::leaving,
     root::{Ca, Root},
     spiffe::Name,
 };
@@ -29,9 +29,6 @@ use tokio::{
 
 /// How long it is waited for a change at once.
 const LOOK_AGAIN: Duration = Duration::from_secs(60);
-
-/// The leaves of an issuer whose server was removed are still good, and the other servers renew them beside what they do.
-const RENEWED_WITHIN: Duration = Duration::from_secs(60);
 
 /// What every agent is told.
 #[derive(Clone, Debug, Default)]
@@ -103,14 +100,8 @@ pub fn bundle(state: &State, default_policy: DefaultPolicy) -> Option<BundleTold
         server_roots: state.roots(Ca::Server).bundle().iter().map(|root| root.made.certificate.clone()).collect(),
         servers: state.members().map(|member| member.addresses.grpc.clone()).collect(),
         revoked_issuers: state.revoked_issuers().clone(),
-        leaving: of_removed_servers(state).map(|issuer| (issuer, RENEWED_WITHIN)).collect(),
+        leaving: leaving(state),
     })
-}
-
-/// Issuers whose server was removed: who has its disk has their keys, so that nothing that still works stands under them for long.
-fn of_removed_servers(state: &State) -> impl Iterator<Item = KeyId> {
-    let retired = state.issuers().filter(|issuer| issuer.phase == IssuerPhase::Retired);
-    retired.filter(|issuer| state.member(issuer.node).is_none()).map(|issuer| issuer.id)
 }
 
 /// An agent counts as live for this long after its stream has ended: it goes on with the bundle that it has.

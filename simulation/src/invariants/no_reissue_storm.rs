@@ -9,7 +9,7 @@ use carrack_authority::{
     Command, Outcome, State,
     id::{KeyId, NodeId, Serial},
     issuance::{Holder, Issuance, Keeper},
-    root::Ca,
+    root::{Ca, RootPhase},
     spiffe::Name,
     time::Timestamp,
 };
@@ -113,7 +113,12 @@ impl NoReissueStorm {
         recorded.retain(|at| at.plus(life) > now);
         recorded.push(now);
         let bundle = agent.knows().and_then(|knows| knows.followed.bundle());
-        let left = bundle.map_or(0, |bundle| bundle.told.leaving.len());
+        // Those under a root that was left are among the rotations.
+        let is_under_active = |id: &KeyId| {
+            let root = after.issuer(id).and_then(|issuer| after.roots(Ca::Mesh).find(&issuer.root));
+            root.is_some_and(|root| root.phase == RootPhase::Active)
+        };
+        let left = bundle.map_or(0, |bundle| bundle.told.leaving.keys().filter(|id| is_under_active(id)).count());
         let lost = usize::try_from(agent.starts() + agent.all_connections()).unwrap_or(usize::MAX);
         let rotations = usize::try_from(after.roots(Ca::Mesh).activation()).unwrap_or(usize::MAX).saturating_sub(1);
         let (count, excused) = (recorded.len(), lost.saturating_add(left).saturating_add(rotations));

@@ -26,6 +26,7 @@ struct Model {
     is_entitled: AtomicBool,
     standing: AtomicU8,
     is_told: AtomicBool,
+    told_seconds: AtomicU64,
 }
 
 impl Model {
@@ -37,6 +38,7 @@ impl Model {
             is_entitled: AtomicBool::new(true),
             standing: AtomicU8::new(0),
             is_told: AtomicBool::new(false),
+            told_seconds: AtomicU64::new(3600),
         })
     }
 
@@ -91,7 +93,8 @@ impl LeafSource for Model {
 
     fn renew_within(&self, leaf: &KeptLeaf) -> Option<Duration> {
         // Only those of before stand under the issuer that leaves.
-        (self.is_told.load(Ordering::Relaxed) && leaf.index <= 2).then_some(HOUR)
+        let within = Duration::from_secs(self.told_seconds.load(Ordering::Relaxed));
+        (self.is_told.load(Ordering::Relaxed) && leaf.index <= 2).then_some(within)
     }
 
     fn now(&self) -> Timestamp {
@@ -214,6 +217,23 @@ async fn what_a_server_tells_to_renew_is_renewed_once_within_its_time() {
     assert_eq!(model.issued(), 4);
     keep_fresh_for(&cache, HOUR).await;
     assert_eq!(model.issued(), 4, "the new ones stand under another issuer");
+}
+
+#[tokio::test(start_paused = true)]
+async fn leaves_under_a_root_that_is_left_are_renewed_in_the_time_that_was_told_or_at_once() {
+    let model = Model::new();
+    let cache = LeafCache::new(model.clone(), Arc::new(Metrics::new()));
+    assert_eq!(index(&cache, token(1), "web").await, 1);
+    model.is_told.store(true, Ordering::Relaxed);
+    model.standing.store(1, Ordering::Relaxed);
+    cache.look_again();
+    keep_fresh_for(&cache, HOUR / 4).await;
+    assert_eq!(model.issued(), 1, "it is good, and has time");
+    // Less time now: the root is tainted.
+    model.told_seconds.store(1, Ordering::Relaxed);
+    cache.look_again();
+    keep_fresh_for(&cache, Duration::from_secs(2)).await;
+    assert!(model.issued() > 1);
 }
 
 #[tokio::test(start_paused = true)]

@@ -110,7 +110,7 @@ pub(super) async fn roll_back(call: Call) -> Result<Response, HttpError> {
     call.yes()
 }
 
-/// `PUT /v1/carrack/ca/taint`: marks a retired root, which agents leave in any case, as not to be relied on.
+/// `PUT /v1/carrack/ca/taint`: marks a retired root as not to be relied on: its leaves are renewed now.
 pub(super) async fn taint(call: Call) -> Result<Response, HttpError> {
     let (root, reason, _) = read_root("the taint", &call.body)?;
     let view = call.committed_view().await?;
