@@ -151,10 +151,6 @@ pub async fn sign_issuer(
         return Err(refused(format!("root {} is retired and signs nothing more", asked.root)));
     }
     let config = state.ca_config().config;
-    if csr.public_key().kind != config.key_kind {
-        let (found, wanted) = (csr.public_key().kind, config.key_kind);
-        return Err(refused(format!("the key is {found}, issuers have {wanted} as the CA configuration says")));
-    }
     let key = csr.public_key().id;
     let to_sign = IssuerToSign {
         csr: csr.clone(),

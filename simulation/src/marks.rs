@@ -85,8 +85,6 @@ marks! {
     RotationRolledBack = "an activation was rolled back",
     /// A retired root left the bundle.
     RootPruned = "a root was pruned",
-    /// A verifier without an agent had a bundle from before two rotations.
-    MissedTwoRotations = "a verifier without an agent missed two rotations",
     /// A second rotation was refused.
     SecondRotationRefused = "a second rotation was refused",
     /// An issuer was renewed.

@@ -14,6 +14,7 @@ pub mod in_process;
 pub mod issuance;
 pub mod leaf;
 pub mod load;
+pub mod mesh;
 pub mod mesh_ca;
 pub mod openssl;
 pub mod ports;

@@ -15,6 +15,7 @@ use crate::{
     spiffe::Name,
     state::Depends,
     time::Timestamp,
+    x509::supplied::{can_bridge, is_below_another},
 };
 
 /// One step.
@@ -228,8 +229,10 @@ pub fn due(state: &State, now: Timestamp) -> Option<RotationRequest> {
     let (period, active) = (state.rotation_period()?, state.roots(Ca::Mesh).active()?);
     let is_free = state.rotation().is_none() && state.primary().is_none() && !state.is_halted();
     let is_free = is_free && state.check_room_to_retire().is_ok();
-    // One below an operator's own root has a successor that the operator brings: a root that is made here would leave his.
-    let cause = due_cause(active, period, now).filter(|_| is_free && active.made.chain.is_empty())?;
+    // One below an operator's own root has a successor that the operator brings: a root that is made here would leave his. And without a
+    // bridge verifiers fail: only an operator decides on that.
+    let is_free = is_free && !is_below_another(&active.made) && can_bridge(&active.made);
+    let cause = due_cause(active, period, now).filter(|_| is_free)?;
     let wanted =
         WantedRoot::Made { provider: active.made.provider.clone(), key_kind: state.ca_config().config.key_kind };
     Some(RotationRequest {

@@ -48,7 +48,14 @@ impl State {
         if self.rotation_period != period {
             self.rotation_period = period;
             change.touch(WatchKey::Rotation);
+            // It is a key of the configuration, which is compared and set as a whole.
+            self.touch_ca_config(change);
         }
+    }
+
+    fn touch_ca_config(&mut self, change: &mut Change) {
+        self.config.modified = change.revision();
+        change.touch(WatchKey::CaConfig);
     }
 
     pub(super) fn set_ca_config(
@@ -82,8 +89,7 @@ impl State {
     fn put_ca_config(&mut self, change: &mut Change, config: CaConfig) {
         if self.config.config != config {
             self.config.config = config;
-            self.config.modified = change.revision();
-            change.touch(WatchKey::CaConfig);
+            self.touch_ca_config(change);
         }
     }
 
@@ -342,8 +348,8 @@ impl State {
     /// One that began by itself would begin again at once: an operator who takes it back has another mind.
     fn forget_schedule_of(&mut self, change: &mut Change, rotation: &Rotation) {
         let is_scheduled = matches!(rotation.cause, RotationCause::Schedule | RotationCause::Expiry);
-        if is_scheduled && self.rotation_period.take().is_some() {
-            change.touch(WatchKey::Rotation);
+        if is_scheduled {
+            self.put_rotation_period(change, None);
         }
     }
 
@@ -420,6 +426,8 @@ fn check_rotation_period(period: Option<Duration>, leaf_ttl: Duration) -> Result
         return Ok(());
     }
     let (least, most) = (least.as_secs(), ROTATION_PERIOD_MAX.as_secs());
-    let reason = format!("it must be {least} s ({ROTATION_PERIOD_LEAVES_MIN} * LeafCertTTL) to {most} s");
+    let reason = format!(
+        "it must be {least} s ({ROTATION_PERIOD_LEAVES_MIN} * LeafCertTTL) to {most} s; give another one, or none with `carrack ca schedule off`"
+    );
     Err(check::invalid(format!("a RotationPeriod of {} s", period.as_secs()), reason))
 }

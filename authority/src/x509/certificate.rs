@@ -120,7 +120,7 @@ pub fn bridge(old_root: &CertificateAuthority, profile: &BridgeProfile<'_>) -> R
     old_root.sign(template, subject, serial, bounds.starting(now, life)?)
 }
 
-/// Whether a root's path length lets it sign a bridge: that of one which was taken with `ForceWithoutCrossSigning` may not.
+/// Whether a root's path length lets it sign a bridge.
 pub fn has_room_for_bridge(root: &CertificateFacts) -> bool {
     has_room_below(root, BRIDGE_PATH_LENGTH)
 }

@@ -10,6 +10,7 @@ use std::time::Duration;
 pub use self::error::{Place, SuppliedError};
 use super::{
     authority::SignedCertificate,
+    certificate::has_room_for_bridge,
     extension::{ConstrainedName, KeyUsages, NameConstraints, Purpose},
     facts::{CertificateError, CertificateFacts, weak_algorithm},
     name::name_text,
@@ -18,7 +19,7 @@ use super::{
 };
 use crate::{
     key::{Der, PublicKey},
-    root::ROOT_CHAIN_MAX,
+    root::{NewRoot, ROOT_CHAIN_MAX},
     spiffe::TrustDomain,
     time::Timestamp,
 };
@@ -85,6 +86,16 @@ pub fn check_beside(root: &CertificateFacts, bundle: &[CertificateFacts]) -> Res
         return Err(SuppliedError::AlreadyHere { what, other: other.key_id.unwrap_or(other.public_key.id) });
     }
     Ok(())
+}
+
+/// Whether another CA has signed a root: it has its place in the PKI of the operator's company.
+pub fn is_below_another(root: &NewRoot) -> bool {
+    CertificateFacts::read(root.certificate.as_bytes()).is_ok_and(|facts| !facts.is_self_issued())
+}
+
+/// Whether a root's path length lets it sign a bridge: that of one which was taken with `ForceWithoutCrossSigning` may not.
+pub fn can_bridge(root: &NewRoot) -> bool {
+    CertificateFacts::read(root.certificate.as_bytes()).map_or(true, |facts| has_room_for_bridge(&facts))
 }
 
 struct Supplied<'a> {

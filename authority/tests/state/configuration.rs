@@ -6,7 +6,6 @@ use carrack_authority::{
     Command, State,
     ca_config::CaConfig,
     key::KeyKind,
-    plan::rotate::due,
     rotation::{RotationCause, RotationRequest, WantedRoot},
 };
 
@@ -67,26 +66,4 @@ fn the_configuration_and_the_rotation_that_it_means_come_together_or_not_at_all(
     let id = state.rotation().unwrap().id;
     done(&mut state, Command::RollBack { rotation: id });
     assert_eq!(kind(&state), KeyKind::EcP256, "back to the root before");
-}
-
-/// A root that is made here has no part in the PKI of the operator's company.
-#[test]
-fn a_root_below_another_one_is_not_rotated_away_from_by_itself() {
-    let mut state = issuing();
-    done(&mut state, Command::SetRotationPeriod { period: Some(DAY * 90) });
-    let made = carrack_authority::root::NewRoot {
-        chain: vec![der("above")],
-        ..new_root("root 2", START.minus(HOUR), Some(sealed(&[(1, "a")])))
-    };
-    let wanted = WantedRoot::Supplied(Box::new(made));
-    done(&mut state, Command::StartRotation(Box::new(RotationRequest { wanted, ..rotation_from("root 1") })));
-    let command = bridge_to(&state, "root 2");
-    done(&mut state, command);
-    issuer_under(&mut state, "root 2", "issuer 2");
-    let command = activate(&state, "root 2");
-    done(&mut state, command);
-    let rotation = state.rotation().unwrap();
-    let command = Command::FinishRotation { rotation: rotation.id, expected: rotation.modified };
-    done(&mut state, command);
-    assert_eq!(due(&state, START.plus(DAY * 1000)), None);
 }

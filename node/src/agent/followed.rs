@@ -456,22 +456,22 @@ impl Followed {
         self.tell_end(topic, Known::Refused(reason));
     }
 
-    /// A server cannot tell something now. Whoever waits for it hears so; what was told before goes on, and is asked for again.
-    /// Whether it is.
-    pub(super) fn told_unavailable(&self, topic: &Topic, reason: String) -> bool {
-        let is_told = self.lock().slots.get(topic).is_some_and(|slot| slot.known.borrow().is_told());
-        if !is_told {
-            self.tell_end(topic, Known::Unavailable(reason));
-        }
-        is_told
+    /// A server cannot tell something now: what is not followed decides nothing.
+    pub(super) fn told_unavailable(&self, topic: &Topic, reason: String) {
+        self.tell_end(topic, Known::Unavailable(reason));
     }
 
-    /// Asks for something again, if it is still known.
-    pub(super) fn ask_again(&self, topic: &Topic) {
-        let mut topics = self.lock();
-        if let Some(secret) = topics.slots.get(topic).map(|slot| slot.secret) {
-            topics.ask(Ask::Follow(topic.clone(), secret));
-        }
+    /// Every server is behind what others have told before: the datacenter was set up anew, or one told what never was. What is known is
+    /// told again before it decides.
+    pub(super) fn go_back_to(&self, revision: Revision) {
+        self.newest.store(revision.0, Ordering::Release);
+        self.bundle.send_modify(|held| {
+            // Whatever comes next is newer.
+            *held = held
+                .as_ref()
+                .map(|held| Arc::new(HeldBundle { revision: Revision::default(), told: held.told.clone() }));
+        });
+        self.doubt();
     }
 
     fn knows_rights(&self, topic: &Topic) -> bool {

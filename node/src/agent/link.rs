@@ -3,6 +3,7 @@
 
 use std::{
     collections::{BTreeMap, VecDeque},
+    convert::Infallible,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -61,8 +62,8 @@ const BUNDLE: u32 = 1;
 /// The longest message of a server: the intentions of the largest destination and those of every destination, twice each while a
 /// secondary reads them anew. The rights of a token with as many policies as it may have are shorter.
 pub(super) const ANSWER_BYTES_MAX: usize = 4 * DESTINATION_BYTES_MAX + 64 * 1024;
-/// How soon a server is asked again for what it could not tell.
-const ASKED_AGAIN_AFTER: Duration = Duration::from_secs(2);
+/// A server says about this often how far it is.
+const BEHIND_FOR: Duration = Duration::from_secs(4);
 /// How long a server may take to certify the agent.
 const RENEWED_WITHIN: Duration = Duration::from_secs(20);
 
@@ -125,10 +126,20 @@ impl Link {
     pub(super) async fn run(&self) {
         let mut pause = PAUSE_MIN;
         loop {
-            let mut troubles = Vec::new();
-            for server in self.in_random_order() {
+            let (mut troubles, mut behind) = (Vec::new(), Vec::new());
+            let servers = self.in_random_order();
+            for server in &servers {
                 let began = Instant::now();
-                let ended = self.follow(&server).await;
+                let ended = match self.follow(server).await {
+                    Ended::Behind(is_at) => {
+                        behind.push(is_at);
+                        let level = self.followed.newest();
+                        Status::unavailable(format!(
+                            "it is at revision {is_at}, and another server was at {level} before"
+                        ))
+                    }
+                    Ended::By(status) => status,
+                };
                 self.current.send_replace(None);
                 let reason = reason(&ended);
                 tracing::info!(%server, %reason, "the server is followed no more");
@@ -138,9 +149,14 @@ impl Link {
                 }
                 troubles.push(format!("{server}: {reason}"));
                 self.followed.lose(troubles.join("; "));
-                if began.elapsed() > SILENT_MAX {
+                if began.elapsed() > SILENT_MAX && behind.is_empty() {
                     (pause, troubles) = (PAUSE_MIN, Vec::new());
                 }
+            }
+            if let Some(newest) = behind.iter().max().filter(|_| behind.len() == servers.len()) {
+                let (level, newest) = (self.followed.newest(), *newest);
+                tracing::warn!(%level, %newest, "every server is behind what others have told before: their state is an older one, and everything is asked for anew");
+                self.followed.go_back_to(newest);
             }
             self.followed.lose(troubles.join("; "));
             sleep(self.spread(pause)).await;
@@ -149,18 +165,18 @@ impl Link {
     }
 
     /// A stream of one server, until it ends; why it did.
-    async fn follow(&self, server: &str) -> Status {
+    async fn follow(&self, server: &str) -> Ended {
         let channel = match self.dial(server).await {
             Ok(channel) => channel,
-            Err(status) => return status,
+            Err(status) => return Ended::By(status),
         };
         let (asks, asked) = mpsc::channel(ASKS_MAX);
         let mut client = AgentsClient::new(channel.clone()).max_decoding_message_size(ANSWER_BYTES_MAX);
         let opened = timeout(OPEN_WITHIN, client.follow(ReceiverStream::new(asked))).await;
         let told = match opened {
             Ok(Ok(opened)) => opened.into_inner(),
-            Ok(Err(status)) => return status,
-            Err(_) => return Status::deadline_exceeded("it opened no stream in time"),
+            Ok(Err(status)) => return Ended::By(status),
+            Err(_) => return Ended::By(Status::deadline_exceeded("it opened no stream in time")),
         };
         self.metrics.count_stream_opened();
         let mut session = Session {
@@ -171,11 +187,11 @@ impl Link {
             numbers: BTreeMap::new(),
             by_topic: BTreeMap::new(),
             next: BUNDLE,
-            again: VecDeque::new(),
+            outgoing: VecDeque::new(),
         };
         match session.run(told).await {
-            Ok(never) => never,
-            Err(status) => status,
+            Ok(never) => match never {},
+            Err(ended) => ended,
         }
     }
 
@@ -223,66 +239,84 @@ struct Session<'a> {
     numbers: BTreeMap<u32, Topic>,
     by_topic: BTreeMap<Topic, u32>,
     next: u32,
-    /// What this server could not tell, and when it is asked again: the soonest first.
-    again: VecDeque<(Instant, Topic)>,
+    /// What is to be sent. It is sent beside what is read: a server that waits for its answers to be read reads nothing more itself.
+    outgoing: VecDeque<follow_request::Ask>,
 }
 
-/// It does not end but by an error.
-type Never = Status;
+/// Why a stream is over.
+enum Ended {
+    /// Its server is behind what others have told; how far it is.
+    Behind(Revision),
+    /// Something else.
+    By(Status),
+}
+
+impl From<Status> for Ended {
+    fn from(status: Status) -> Self {
+        Self::By(status)
+    }
+}
 
 impl Session<'_> {
-    async fn run(&mut self, mut told: Streaming<FollowResponse>) -> Result<Never, Status> {
+    async fn run(&mut self, mut told: Streaming<FollowResponse>) -> Result<Infallible, Ended> {
         let followed = &self.link.followed;
         let mut slept = self.link.slept.subscribe();
         self.wait_until_level(&mut told).await?;
-        self.ask(follow_request::Ask::Subscribe(Subscribe {
-            number: BUNDLE,
-            what: Some(subscribe::What::Bundle(Nothing {})),
-        }))
-        .await?;
+        let bundle = Subscribe { number: BUNDLE, what: Some(subscribe::What::Bundle(Nothing {})) };
+        self.outgoing.push_back(follow_request::Ask::Subscribe(bundle));
         followed.ask_all();
-        let mut heard_at = Instant::now();
+        let asks = self.asks.clone();
+        let (mut heard_at, mut sent_at) = (Instant::now(), Instant::now());
         loop {
-            while let Some(ask) = followed.next_ask() {
-                self.put(ask).await?;
+            while self.outgoing.is_empty()
+                && let Some(ask) = followed.next_ask()
+            {
+                self.put(ask)?;
             }
-            let again_at = self.again.front().map(|(at, _)| *at);
+            let is_asking = !self.outgoing.is_empty();
             tokio::select! {
                 // What was on its way during a sleep is of before it: the sleep is looked at first.
                 biased;
                 // Its sender is this link's own.
-                _ = slept.changed() => return Err(Status::aborted("the agent has slept, and asks anew")),
-                () = followed.asked() => {}
-                () = sleep_until(again_at.unwrap_or(heard_at)), if again_at.is_some() => {
-                    if let Some((_, topic)) = self.again.pop_front() {
-                        followed.ask_again(&topic);
-                    }
-                }
+                _ = slept.changed() => return Err(Status::aborted("the agent has slept, and asks anew").into()),
                 response = next_of(&mut told, heard_at + SILENT_MAX) => {
                     heard_at = Instant::now();
-                    self.take(response?).await?;
+                    self.take(response?)?;
                 }
+                place = asks.reserve(), if is_asking => {
+                    let place = place.map_err(|_| Status::unavailable("it has closed the stream"))?;
+                    place.send(FollowRequest { ask: self.outgoing.pop_front() });
+                    sent_at = Instant::now();
+                }
+                () = sleep_until(sent_at + SILENT_MAX), if is_asking => {
+                    return Err(Status::deadline_exceeded("it takes no more questions").into());
+                }
+                () = followed.asked(), if !is_asking => sent_at = Instant::now(),
             }
         }
     }
 
     /// A server that is behind what others have told is not followed: an intention, or a right, that it knows may have been taken back.
     /// Each says at once how far it is, and every few seconds.
-    async fn wait_until_level(&self, told: &mut Streaming<FollowResponse>) -> Result<(), Status> {
+    async fn wait_until_level(&self, told: &mut Streaming<FollowResponse>) -> Result<(), Ended> {
         let (level, until) = (self.link.followed.newest(), Instant::now() + SILENT_MAX);
         loop {
             let is_at = Revision(next_of(told, until).await?.revision);
             if is_at >= level {
                 return Ok(());
             }
-            tracing::debug!(server = %self.server, is_at = is_at.0, level = level.0, "a server is behind what others have told");
+            tracing::debug!(server = %self.server, %is_at, %level, "a server is behind what others have told");
+            // It tells again after some seconds; one that has not caught up by then is left.
+            if Instant::now() + BEHIND_FOR > until {
+                return Err(Ended::Behind(is_at));
+            }
         }
     }
 
-    async fn put(&mut self, ask: Ask) -> Result<(), Status> {
+    fn put(&mut self, ask: Ask) -> Result<(), Status> {
         match ask {
             Ask::Follow(topic, secret) => {
-                self.leave(&topic).await?;
+                self.leave(&topic);
                 self.next = self.next.checked_add(1).ok_or_else(|| Status::aborted("every number was used"))?;
                 let number = self.next;
                 let what = match (&topic, secret) {
@@ -294,28 +328,22 @@ impl Session<'_> {
                 };
                 self.numbers.insert(number, topic.clone());
                 self.by_topic.insert(topic, number);
-                self.ask(follow_request::Ask::Subscribe(Subscribe { number, what: Some(what) })).await
+                let subscribe = Subscribe { number, what: Some(what) };
+                self.outgoing.push_back(follow_request::Ask::Subscribe(subscribe));
             }
-            Ask::Leave(topic) => self.leave(&topic).await,
+            Ask::Leave(topic) => self.leave(&topic),
+        }
+        Ok(())
+    }
+
+    fn leave(&mut self, topic: &Topic) {
+        if let Some(number) = self.by_topic.remove(topic) {
+            self.numbers.remove(&number);
+            self.outgoing.push_back(follow_request::Ask::Leave(number));
         }
     }
 
-    async fn leave(&mut self, topic: &Topic) -> Result<(), Status> {
-        let Some(number) = self.by_topic.remove(topic) else { return Ok(()) };
-        self.numbers.remove(&number);
-        self.ask(follow_request::Ask::Leave(number)).await
-    }
-
-    async fn ask(&self, ask: follow_request::Ask) -> Result<(), Status> {
-        let sent = timeout(SILENT_MAX, self.asks.send(FollowRequest { ask: Some(ask) })).await;
-        match sent {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(_)) => Err(Status::unavailable("it has closed the stream")),
-            Err(_) => Err(Status::deadline_exceeded("it takes no more questions")),
-        }
-    }
-
-    async fn take(&mut self, response: FollowResponse) -> Result<(), Status> {
+    fn take(&mut self, response: FollowResponse) -> Result<(), Status> {
         let unreadable = |error: &dyn std::error::Error| Status::internal(chain_of(error));
         let followed = self.link.followed.clone();
         let revision = Revision(response.revision);
@@ -329,7 +357,7 @@ impl Session<'_> {
                 let contacts = Contacts { servers: bundle.servers.clone(), server_roots: bundle.server_roots.clone() };
                 if followed.told_bundle(revision, bundle) {
                     *self.link.contacts.lock().unwrap_or_else(PoisonError::into_inner) = contacts;
-                    self.ask(follow_request::Ask::HasBundle(revision.0)).await?;
+                    self.outgoing.push_front(follow_request::Ask::HasBundle(revision.0));
                     // Only now: leaves are asked of a server that has told what they are under.
                     self.link.current.send_replace(Some(self.channel.clone()));
                 }
@@ -355,10 +383,7 @@ impl Session<'_> {
             }
             (Told::Unavailable(reason), Some(topic)) => {
                 self.end(response.number, &topic);
-                tracing::debug!(server = %self.server, ?topic, %reason, "a server cannot tell something");
-                if followed.told_unavailable(&topic, reason) {
-                    self.again.push_back((Instant::now() + ASKED_AGAIN_AFTER, topic));
-                }
+                followed.told_unavailable(&topic, reason);
             }
         }
         Ok(())

@@ -48,6 +48,9 @@ pub enum CaCommand {
         /// Keys to change, such as LeafCertTTL=24h or PrivateKeyType=rsa; KEY=@FILE takes a file's text, such as PrivateKey=@root.key
         #[arg(value_name = "KEY=VALUE", value_parser = key_value)]
         changes: Vec<(String, String)>,
+        /// Also with a kind of key that some verifiers do not take
+        #[arg(long)]
+        yes: bool,
     },
     /// Say in words what certificates contain
     Inspect {
@@ -125,8 +128,10 @@ impl CaCommand {
         match self {
             Self::Roots { pem: true } => output.text(&pem(client).await?),
             Self::Roots { pem: false } => roots(client, output).await,
-            Self::Config { changes } if changes.is_empty() => show_configuration(client, output).await,
-            Self::Config { changes } => change_configuration(changes, client, output).await,
+            Self::Config { changes, .. } if changes.is_empty() => {
+                show_configuration(&client.read(CONFIGURATION, &[]).await?, output)
+            }
+            Self::Config { changes, yes } => change_configuration(changes, *yes, client, output).await,
             Self::Inspect { files } if files.is_empty() => {
                 let what = format!("the roots of {}", client.address());
                 print(&Certificate::read_all(&what, pem(client).await?.as_bytes())?, output)
@@ -181,10 +186,9 @@ async fn roots(client: &Client, output: &mut Output<'_>) -> Result<(), CliError>
     output.table(["Id", "Active", "Key", "Valid from", "Valid until", "Bridges"], rows)
 }
 
-async fn show_configuration(client: &Client, output: &mut Output<'_>) -> Result<(), CliError> {
-    let answer = client.read(CONFIGURATION, &[]).await?;
+fn show_configuration(answer: &Value, output: &mut Output<'_>) -> Result<(), CliError> {
     if output.format() == Format::Json {
-        return output.json(&answer);
+        return output.json(answer);
     }
     let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
     let provider = answer.get("Provider").map(|provider| ["Provider".to_owned(), text(provider)]);
@@ -199,10 +203,26 @@ const OF_ROOTS: [&str; 3] = ["PrivateKeyType", "PrivateKeyBits", "RotationPeriod
 /// Reads the configuration, changes the keys in it and writes the whole back: the API replaces it as a whole.
 async fn change_configuration(
     changes: &[(String, String)],
+    yes: bool,
     client: &Client,
     output: &mut Output<'_>,
 ) -> Result<(), CliError> {
-    let mut configuration = client.read(CONFIGURATION, &[]).await?;
+    let asks_for = |key: &str, is_one: &dyn Fn(&str) -> bool| {
+        changes.iter().any(|(found, value)| found.eq_ignore_ascii_case(key) && is_one(value))
+    };
+    if asks_for("PrivateKey", &|value| !value.is_empty() && !value.starts_with('@')) {
+        return Err(CliError::Usage {
+            what: "a private key on the command line is seen by everybody on this machine".into(),
+            next: "put it into a file that only you can read, and say PrivateKey=@FILE".into(),
+        });
+    }
+    if asks_for("PrivateKeyType", &|value| value == "ed25519") && !yes {
+        return Err(rotation::ed25519_needs_yes());
+    }
+    // A secondary knows nothing of the schedule: what is changed is the primary's.
+    let primary = rotation::primary(client).await?;
+    let of_primary: Vec<(&str, String)> = primary.map(|primary| ("dc", primary)).into_iter().collect();
+    let mut configuration = client.read(CONFIGURATION, &of_primary).await?;
     let read = configuration["Config"].clone();
     if let Some(config) = configuration["Config"].as_object_mut() {
         config.retain(|key, _| !OF_ROOTS.contains(&key.as_str()));
@@ -218,7 +238,7 @@ async fn change_configuration(
     }
     let body = json!({ "Provider": configuration["Provider"], "Config": configuration["Config"] });
     client.write(CONFIGURATION, &body).await?;
-    show_configuration(client, output).await?;
+    show_configuration(&client.read(CONFIGURATION, &of_primary).await?, output)?;
     rotation::tell_under_way(client, output).await
 }
 

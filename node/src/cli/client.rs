@@ -13,7 +13,7 @@ use super::{connection::Connection, error::CliError};
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Writes wait for a leader for some seconds, and a change of the CA configuration 30 s for the root that it means; nothing else that does
 /// not block takes longer than this.
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(45);
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
 /// How much longer than the server's own wait a blocking request may take: Consul adds a sixteenth.
 const BLOCKING_SLACK: Duration = Duration::from_secs(60);
 /// The longest answer: a page of 10,000 issuance records has about 8 MiB.

@@ -242,10 +242,7 @@ pub(super) async fn rotate(
         return plan(arguments, client, output).await;
     }
     if arguments.key_type.as_deref() == Some("ed25519") && !arguments.yes {
-        return Err(CliError::Usage {
-            what: "an ed25519 root is not taken by every verifier: Envoy refuses it".into(),
-            next: "say --yes if no verifier of yours is one, or take another --key-type".into(),
-        });
+        return Err(ed25519_needs_yes());
     }
     let mut body = Map::new();
     let mut put = |key: &str, value: Option<Value>| value.map(|value| body.insert(key.into(), value));
@@ -292,12 +289,28 @@ async fn plan(arguments: &RotateArguments, client: &Client, output: &mut Output<
         format!("  1. A new root with {} is made and published in {}.", visible(&key), visible(&others.join(", "))),
         bridge.to_owned(),
         "  3. Every agent that answers has it in its bundle, by its server's word; verifiers without an agent have the bridge alone.".to_owned(),
-        format!("  4. {servers} servers here, and those of each other datacenter, send a CSR each for an issuer under it."),
+        format!(
+            "  4. {servers} servers here, and those of each other datacenter, send a CSR each for an issuer under it, with a key of that kind too."
+        ),
         "  5. It becomes active in the primary, and in each other datacenter when that is ready.".to_owned(),
         format!("  6. {in_use} leaves that are in use are issued anew by their holders."),
         "  7. The former root leaves the bundle when the last leaf under it has ended; `carrack ca rollback` works until then.".to_owned(),
     ];
     lines.iter().try_for_each(|line| output.line(line))
+}
+
+/// Why a root with such a key is not begun without a second word.
+pub(super) fn ed25519_needs_yes() -> CliError {
+    CliError::Usage {
+        what: "an ed25519 root is not taken by every verifier: Envoy refuses it".into(),
+        next: "say --yes if no verifier of yours is one, or take another kind of key".into(),
+    }
+}
+
+/// The primary, if another datacenter is asked.
+pub(super) async fn primary(client: &Client) -> Result<Option<String>, CliError> {
+    let (status, _) = fetch(client).await?;
+    Ok((status.datacenter != status.primary).then_some(status.primary))
 }
 
 /// After a change that may have begun a rotation: whether one is under way.

@@ -9,6 +9,8 @@ use carrack_authority::{
     root::Ca,
 };
 
+use crate::world::PRIMARY;
+
 /// See the module.
 #[derive(Debug, Default)]
 pub(crate) struct Generations {
@@ -23,7 +25,8 @@ impl Generations {
             self.note_published(datacenter, root.made.id, root.created);
         }
         let active = |state: &State| state.roots(Ca::Mesh).active().map(|root| root.made.id);
-        if let (Some(former), Some(active)) = (active(before), active(after))
+        // A secondary may leave activations out.
+        if let (PRIMARY, Some(former), Some(active)) = (datacenter, active(before), active(after))
             && former != active
         {
             self.note_activated(former, active);
@@ -35,14 +38,20 @@ impl Generations {
     }
 
     fn note_activated(&mut self, former: KeyId, active: KeyId) {
-        self.former.insert(active, former);
+        self.former.entry(active).or_insert(former);
     }
 
-    /// Whether a bundle of this revision of a datacenter is from before the root above a leaf, and from before the one that was active
-    /// before that.
-    pub(crate) fn is_too_old(&self, datacenter: usize, revision: Revision, root: &KeyId) -> bool {
+    /// Whether a bundle of this revision of a datacenter is from before the root above a leaf, and from before the one that signed the
+    /// bridge to it, or, where none is served, from before the one that was active before it.
+    pub(crate) fn is_too_old(
+        &self,
+        datacenter: usize,
+        revision: Revision,
+        root: &KeyId,
+        bridged_from: Option<&KeyId>,
+    ) -> bool {
         let is_before = |root: &KeyId| self.published.get(&(datacenter, *root)).is_some_and(|it| revision < *it);
-        is_before(root) && self.former.get(root).is_some_and(is_before)
+        is_before(root) && bridged_from.or_else(|| self.former.get(root)).is_some_and(is_before)
     }
 }
 
@@ -60,13 +69,13 @@ mod tests {
         generations.note_activated(id(1), id(2));
         generations.note_activated(id(2), id(3));
         for (revision, root, is_too_old) in [(2, 1, false), (2, 2, false), (2, 3, true), (5, 3, false), (9, 3, false)] {
-            let found = generations.is_too_old(0, Revision(revision), &id(root));
+            let found = generations.is_too_old(0, Revision(revision), &id(root), None);
             assert_eq!(found, is_too_old, "bundle of {revision}, root {root}");
         }
-        assert!(!generations.is_too_old(1, Revision(0), &id(3)), "of a datacenter of which nothing was noted");
-        // A roll back.
+        assert!(!generations.is_too_old(1, Revision(0), &id(3), None), "of a datacenter of which nothing was noted");
+        // After a roll back it has the bridge that it had.
         generations.note_activated(id(3), id(2));
-        assert!(!generations.is_too_old(0, Revision(5), &id(2)));
-        assert!(generations.is_too_old(0, Revision(4), &id(2)));
+        assert!(!generations.is_too_old(0, Revision(2), &id(2), Some(&id(1))));
+        assert!(!generations.is_too_old(0, Revision(2), &id(2), None));
     }
 }

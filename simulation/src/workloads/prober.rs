@@ -19,7 +19,6 @@ use super::{
 };
 use crate::{
     client::Call,
-    marks::Mark,
     trace::{Detail, Kind},
     world::shared::Stage,
 };
@@ -91,7 +90,7 @@ async fn fetch(worker: &mut Worker) {
     let Some(answer) = answer.ok().filter(|answer| answer.is_success()) else { return };
     match pem::decode_certificates(&String::from_utf8_lossy(&answer.body)) {
         Ok(roots) if !roots.is_empty() => {
-            let revision = Revision(answer.index.unwrap_or_default());
+            let revision = Revision(answer.index.unwrap_or(u64::MAX));
             let bundle = Bundle { roots: roots.into(), fetched_at: asked_at, datacenter: worker.datacenter, revision };
             worker.shared.book().bundles.insert(worker.host.clone(), bundle);
         }
@@ -115,7 +114,6 @@ fn probe(worker: &mut Worker) {
     for (opening, accepting) in chosen {
         let book = worker.shared.book();
         if opening.is_too_old_for(accepting, &book) || accepting.is_too_old_for(opening, &book) {
-            worker.shared.mark(Mark::MissedTwoRotations);
             continue;
         }
         drop(book);
@@ -160,9 +158,14 @@ impl Holding {
 
     /// Whether the other's leaf is two rotations newer than the bundle here.
     fn is_too_old_for(&self, other: &Self, book: &Book) -> bool {
-        let issuer = other.leaf.chain.first().and_then(|issuer| CertificateFacts::read(issuer.as_bytes()).ok());
-        let root = issuer.and_then(|issuer| issuer.authority_key_id);
-        root.is_some_and(|root| book.generations.is_too_old(self.bundle.datacenter, self.bundle.revision, &root))
+        let signer = |place: usize| {
+            let facts = other.leaf.chain.get(place).and_then(|der| CertificateFacts::read(der.as_bytes()).ok());
+            facts.and_then(|facts| facts.authority_key_id)
+        };
+        // Above the issuer comes the bridge, if there is one.
+        let (root, bridged_from) = (signer(0), signer(1));
+        let (datacenter, revision) = (self.bundle.datacenter, self.bundle.revision);
+        root.is_some_and(|root| book.generations.is_too_old(datacenter, revision, &root, bridged_from.as_ref()))
     }
 
     /// The service, without what is the same in every identity.

@@ -138,6 +138,9 @@ async fn an_issuer_is_recorded_before_it_leaves_and_the_same_key_is_answered_wit
     let other = IssuerAsked { node: NodeId(6), ..asked(request(REQUEST), ROOT) };
     let refused = sign(&log, &signer, "dc2", other).await.unwrap_err().to_string();
     assert!(refused.contains("has an issuer of another server or root"), "{refused}");
+    // A request may be of before the configuration changed, and its server asks with no other key until it is answered.
+    let long = IssuerAsked { node: NodeId(6), ..asked(request(LONG_KEY), ROOT) };
+    assert!(sign(&log, &signer, "dc2", long).await.is_ok(), "whatever the kind of its key");
 }
 
 #[tokio::test(start_paused = true)]
@@ -148,7 +151,6 @@ async fn what_may_not_be_signed_is_refused_with_its_reason_and_leaves_no_record(
         ("dc9", asked(request(REQUEST), NEXT_ROOT), "the datacenter `dc9` is not one of this federation"),
         ("dc2", asked(der("no request"), NEXT_ROOT), "the CSR cannot be read"),
         ("dc2", asked(request(FOREIGN), NEXT_ROOT), "the request is for the trust domain `evil.org`"),
-        ("dc2", asked(request(LONG_KEY), NEXT_ROOT), "issuers have ec-p256 as the CA configuration says"),
         ("dc2", asked(request(REQUEST), KeyId([9; 20])), "there is no root"),
         ("dc2", asked(request(REQUEST), ROOT), "is retired and signs nothing more"),
     ];

@@ -11,17 +11,20 @@ use carrack_authority::{
     Command, State, WatchKey,
     ca_config::StoredCaConfig,
     id::Revision,
-    key::KeyKind,
+    key::{Der, KeyKind},
     planted::{self, Bug},
-    root::{Ca, NewRoot, Root},
+    root::{Ca, NewRoot, Root, RootPhase},
     rotation::{ACK_TIMEOUT, RotationCause, RotationRequest, WantedRoot},
-    x509::{CertificateFacts, pem, supplied::SuppliedError},
+    x509::{
+        CertificateFacts, pem,
+        supplied::{SuppliedError, can_bridge},
+    },
 };
 use serde::Serialize;
 use tokio::time::Instant;
 use zeroize::Zeroizing;
 
-pub(super) use self::wanted::check_passed_on;
+pub(super) use self::wanted::passed_on;
 use self::wanted::{Key, Wanted};
 use super::{answer::Answer, call::Call, error::HttpError, span};
 use crate::{
@@ -35,6 +38,8 @@ const PROVIDERS: [&str; 2] = [PROVIDER, "builtin"];
 
 /// How long a rotation is waited for.
 const ACTIVATED_WITHIN: Duration = Duration::from_secs(30);
+/// How long the whole takes, reading and writing the log included: another datacenter may wait for it.
+const ANSWERED_WITHIN: Duration = Duration::from_secs(36);
 
 /// Consul's form of the configuration.
 #[derive(Debug, Serialize)]
@@ -79,11 +84,13 @@ pub(super) async fn read(call: Call) -> Result<Response, HttpError> {
 
 /// `PUT /v1/connect/ca/configuration`
 pub(super) async fn write(call: Call) -> Result<Response, HttpError> {
+    let began = Instant::now();
     let wanted = Wanted::read(&call.body)?;
     let view = call.committed_view().await?;
     check_index_is_of_primary(&wanted, view.state())?;
     view.state().only_in_primary("the CA configuration")?;
     let stored = view.state().ca_config();
+    wanted.config.validate().map_err(|error| HttpError::BadRequest(error.to_string()))?;
     let supplied = wanted.supplied.as_ref().map(|supplied| import(&call, view.state(), &wanted, supplied));
     let supplied = supplied.transpose()?;
     let key = match &supplied {
@@ -91,17 +98,20 @@ pub(super) async fn write(call: Call) -> Result<Response, HttpError> {
         Some(supplied) => wanted.key_beside(stored.config.key_kind, supplied.key_kind())?,
     };
     let config = wanted.config_with(key.kind());
-    config.validate().map_err(|error| HttpError::BadRequest(error.to_string()))?;
     let root = match (supplied, key) {
         (Some(Imported::New(made)), _) => Some(WantedRoot::Supplied(made)),
         (None, Key::Other(key_kind)) => Some(made_by_provider(view.state(), key_kind)?),
-        (Some(Imported::Active(_)) | None, _) => None,
+        (Some(Imported::Active(_) | Imported::UnderWay(_)) | None, _) => None,
     };
     let rotation = root.map(|root| rotation_to(view.state(), root, &wanted)).transpose()?.map(Box::new);
     let rotation_period = wanted.rotation_period.unwrap_or(view.state().rotation_period());
     let is_same = config == stored.config && rotation_period == view.state().rotation_period();
     if is_same && rotation.is_none() {
-        return Ok(Answer::empty().into_response());
+        return match under_way(view.state()) {
+            // The same once more: its client did not hear how it ended.
+            Some(id) => activated(&call, id, began).await,
+            None => Ok(Answer::empty().into_response()),
+        };
     }
     let read = wanted.modify_index.filter(|_| !planted::is(Bug::ConfigurationNotCompared));
     let expected = read.map_or(stored.modified, Revision);
@@ -111,14 +121,29 @@ pub(super) async fn write(call: Call) -> Result<Response, HttpError> {
     if !rotates {
         return Ok(Answer::empty().into_response());
     }
-    wait_for_activation(&call, Revision(proposed.index)).await?;
-    Ok(Answer::empty().with_rotation(proposed.index).into_response())
+    activated(&call, Revision(proposed.index), began).await
+}
+
+/// The rotation that an earlier change of the configuration has begun, and that has not activated its root.
+fn under_way(state: &State) -> Option<Revision> {
+    let rotation = state.rotation()?;
+    let is_of_configuration = rotation.cause == RotationCause::Configuration && rotation.activated_at.is_none();
+    is_of_configuration.then_some(rotation.id)
+}
+
+/// The answer when a rotation has activated its root, or goes on for longer than clients wait.
+async fn activated(call: &Call, id: Revision, began: Instant) -> Result<Response, HttpError> {
+    let deadline = (Instant::now() + ACTIVATED_WITHIN).min(began + ANSWERED_WITHIN);
+    wait_for_activation(call, id, deadline).await?;
+    Ok(Answer::empty().with_rotation(id.0).into_response())
 }
 
 /// A root that the operator supplies.
 enum Imported {
     /// It is the active one already.
     Active(KeyKind),
+    /// The rotation under way leads to it.
+    UnderWay(KeyKind),
     /// It is another one.
     New(Box<NewRoot>),
 }
@@ -126,7 +151,7 @@ enum Imported {
 impl Imported {
     fn key_kind(&self) -> KeyKind {
         match self {
-            Self::Active(kind) => *kind,
+            Self::Active(kind) | Self::UnderWay(kind) => *kind,
             Self::New(made) => made.key_kind,
         }
     }
@@ -138,7 +163,6 @@ fn import(
     wanted: &Wanted,
     (private_key, root_cert): &(Zeroizing<String>, String),
 ) -> Result<Imported, HttpError> {
-    let active = active(state)?;
     let cluster = state.cluster().ok_or_else(|| HttpError::Unavailable("the datacenter has not begun".into()))?;
     let facts = |root: &std::sync::Arc<Root>| CertificateFacts::read(root.made.certificate.as_bytes());
     let bundle = state.roots(Ca::Mesh).bundle().iter().map(facts).collect::<Result<Vec<_>, _>>();
@@ -159,22 +183,44 @@ fn import(
     };
     match call.edge.context.builtin.import_root(&supplied, &request) {
         Ok(made) => Ok(Imported::New(Box::new(made))),
-        Err(ProviderError::Supplied(refused)) if is_active_one(&refused, root_cert, active) => {
-            Ok(Imported::Active(active.made.key_kind))
-        }
-        Err(ProviderError::Supplied(refused)) => Err(HttpError::BadRequest(refused.to_string())),
+        Err(ProviderError::Supplied(refused)) => match in_bundle(&refused, root_cert, state) {
+            Some(root) if root.phase == RootPhase::Active => active_again(state, root),
+            Some(root) if root.phase == RootPhase::Prepared => Ok(Imported::UnderWay(root.made.key_kind)),
+            Some(_) => Err(HttpError::Conflict(format!(
+                "{refused}; it is a root that was left, and drains: `carrack ca rollback` makes the one before the active one active again, \
+                 any other one can be brought again when it has left the bundle"
+            ))),
+            None => Err(HttpError::BadRequest(refused.to_string())),
+        },
         Err(error) => Err(HttpError::Unavailable(chain_of(&error))),
     }
 }
 
-/// Whether a root was refused because it is the active one: written again, as Consul's clients do with what they have in a file.
-fn is_active_one(refused: &SuppliedRootError, root_cert: &str, active: &Root) -> bool {
-    let SuppliedRootError::Certificates(SuppliedError::AlreadyHere { other, .. }) = refused else { return false };
-    let is_same_certificate = || {
-        let certificates = pem::decode_certificates(root_cert).unwrap_or_default();
-        certificates.first() == Some(&active.made.certificate)
+/// The root of the bundle because of which one was refused that is the same: written again, as Consul's clients do with what they have in
+/// a file.
+fn in_bundle<'a>(refused: &SuppliedRootError, root_cert: &str, state: &'a State) -> Option<&'a Root> {
+    let SuppliedRootError::Certificates(SuppliedError::AlreadyHere { other, .. }) = refused else { return None };
+    let root = state.roots(Ca::Mesh).find(other)?;
+    let is_same = || {
+        let mut given = pem::decode_certificates(root_cert).unwrap_or_default();
+        let is_self_issued = |der: &Der| CertificateFacts::read(der.as_bytes()).is_ok_and(|it| it.is_self_issued());
+        if given.len() > 1 && given.last().is_some_and(is_self_issued) {
+            given.pop();
+        }
+        given.first() == Some(&root.made.certificate) && given[1..] == root.made.chain[..]
     };
-    *other == active.made.id && (root_cert.trim().is_empty() || is_same_certificate())
+    (root_cert.trim().is_empty() || is_same()).then_some(root)
+}
+
+/// The active root is brought: nothing is to be done, unless a rotation leads away from it.
+fn active_again(state: &State, root: &Root) -> Result<Imported, HttpError> {
+    match state.rotation() {
+        Some(rotation) if rotation.former == root.made.id => Err(HttpError::Conflict(format!(
+            "this root is the active one, and rotation {} leads away from it: `carrack ca rollback` takes that back",
+            rotation.id
+        ))),
+        _ => Ok(Imported::Active(root.made.key_kind)),
+    }
 }
 
 fn active(state: &State) -> Result<&Root, HttpError> {
@@ -189,28 +235,46 @@ fn made_by_provider(state: &State, key_kind: KeyKind) -> Result<WantedRoot, Http
 }
 
 fn rotation_to(state: &State, root: WantedRoot, wanted: &Wanted) -> Result<RotationRequest, HttpError> {
+    let active = active(state)?;
+    let is_bridged = can_bridge(&active.made);
+    if !is_bridged && !wanted.without_cross_signing {
+        return Err(no_room_for_bridge(active, "ForceWithoutCrossSigning"));
+    }
     Ok(RotationRequest {
         cause: RotationCause::Configuration,
-        expected_active: active(state)?.made.id,
+        expected_active: active.made.id,
         wanted: root,
-        is_bridged: !wanted.without_cross_signing,
+        is_bridged,
         pauses_before_activation: false,
         ack_timeout: ACK_TIMEOUT,
     })
 }
 
+/// Why a rotation is not begun whose bridge cannot be made.
+pub(super) fn no_room_for_bridge(active: &Root, flag: &str) -> HttpError {
+    HttpError::BadRequest(format!(
+        "the active root {} cannot cross-sign the next one, its certificate's path length does not allow it: verifiers without an agent that \
+         know it alone would fail when the next one becomes active; {flag} goes on all the same",
+        active.made.id
+    ))
+}
+
 /// Waits a while until a rotation has activated its root; one that takes longer goes on by itself.
-async fn wait_for_activation(call: &Call, id: Revision) -> Result<(), HttpError> {
-    let deadline = Instant::now() + ACTIVATED_WITHIN;
+async fn wait_for_activation(call: &Call, id: Revision, deadline: Instant) -> Result<(), HttpError> {
     let replica = &call.edge.context.replica;
+    let mut root = None;
     while Instant::now() < deadline {
         let applied = replica.state();
-        let is_waited_for =
-            applied.state.rotation().is_some_and(|rotation| rotation.id == id && rotation.activated_at.is_none());
-        if !is_waited_for {
-            let last = applied.state.last_rotation();
-            let was_given_up = last.is_some_and(|last| last.rotation.id == id && last.rotation.activated_at.is_none());
-            return if was_given_up { Err(given_up(id)) } else { Ok(()) };
+        match applied.state.rotation().filter(|rotation| rotation.id == id) {
+            Some(rotation) if rotation.activated_at.is_some() => return Ok(()),
+            Some(rotation) => root = rotation.root,
+            None => {
+                let root = root.and_then(|id| applied.state.roots(Ca::Mesh).find(&id));
+                let last = applied.state.last_rotation().filter(|last| last.rotation.id == id);
+                let was_active = root.is_some_and(|root| root.activation > 0)
+                    || last.is_some_and(|last| last.rotation.activated_at.is_some());
+                return if was_active { Ok(()) } else { Err(given_up(id)) };
+            }
         }
         let seen = applied.state.modified(&WatchKey::Rotation);
         if let Err(error) = replica.wait_for(WatchKey::Rotation, seen, deadline).await {

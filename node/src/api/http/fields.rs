@@ -68,11 +68,13 @@ impl Fields {
         Ok(self.text(name)?.filter(|text| !text.is_empty()))
     }
 
-    /// Takes yes or no.
+    /// Takes yes or no; the words in a string count, as HCL's clients send them.
     pub fn flag(&mut self, name: &'static str) -> Result<Option<bool>, HttpError> {
         match self.take(name) {
             None => Ok(None),
             Some(Value::Bool(flag)) => Ok(Some(flag)),
+            Some(Value::String(text)) if text.is_empty() => Ok(None),
+            Some(Value::String(text)) => text.parse().map(Some).map_err(|_| self.wrong(name, "true or false")),
             Some(_) => Err(self.wrong(name, "true or false")),
         }
     }

@@ -7,7 +7,7 @@ use axum::{
     Router,
     body::{Body, Bytes, to_bytes},
     extract::Query,
-    http::{HeaderName, HeaderValue, Request, StatusCode, Uri, header, request::Parts},
+    http::{HeaderName, HeaderValue, Method, Request, StatusCode, Uri, header, request::Parts},
     response::Response,
 };
 use carrack_authority::{WatchKey, federation::Table};
@@ -31,8 +31,8 @@ const WAITING_MAX: usize = 256;
 const PROMPT_MAX: usize = 256;
 /// The most requests without a token among either: anybody can send them.
 const ANONYMOUS_MAX: usize = 32;
-/// How long another datacenter may take to answer what does not wait for a change: the slowest is the removal of a server, which is
-/// waited for after a read and a write.
+/// How long another datacenter may take to answer what does not wait for a change: the slowest is a change of the CA configuration, which
+/// waits for a rotation.
 const ANSWER_WITHIN: Duration = Duration::from_secs(40);
 /// The largest answer that is passed on: a list of ten thousand tokens.
 pub(crate) const ANSWER_BYTES_MAX: usize = 8 * 1024 * 1024;
@@ -101,9 +101,11 @@ impl Passage {
                 datacenter.escape_default()
             )));
         }
-        if let Some(check) = route.check_passed_on {
-            check(&self.body)?;
-        }
+        let body = match route.passed_on {
+            _ if route.method == Method::GET => Bytes::new(),
+            Some(passed_on) => passed_on(&self.body)?,
+            None => self.body.clone(),
+        };
         let waits = parameters.index > 0;
         let _places = edge.forwarding.places(waits, parameters.secret.is_some())?;
         let wait = parameters.wait.filter(|wait| !wait.is_zero()).unwrap_or(WAIT_DEFAULT);
@@ -113,9 +115,9 @@ impl Passage {
             method: self.parts.method.clone(),
             path_and_query: self.path_and_query(datacenter)?,
             headers: self.headers(parameters),
-            body: self.body,
+            body,
         };
-        let is_write = route.method != axum::http::Method::GET;
+        let is_write = route.method != Method::GET;
         let answered = edge.context.others.call(datacenter, request, within).await;
         let answered = answered.map_err(|error| of_call(error, is_write))?;
         if let Some(table) = route.table.filter(|_| answered.status.is_success()) {

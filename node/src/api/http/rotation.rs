@@ -9,10 +9,13 @@ use carrack_authority::{
     key::KeyKind,
     root::Ca,
     rotation::{ACK_TIMEOUT, RotationCause, RotationControl, RotationRequest, WantedRoot},
+    x509::supplied::can_bridge,
 };
 use serde::Serialize;
 
-use super::{call::Call, error::HttpError, fields::Fields, issuers::key_id, span};
+use super::{
+    ca_configuration::no_room_for_bridge, call::Call, error::HttpError, fields::Fields, issuers::key_id, span,
+};
 
 #[derive(Debug, Serialize)]
 struct Begun {
@@ -65,6 +68,9 @@ impl Wanted {
         let active = active.ok_or_else(|| {
             HttpError::Unavailable("there is no active root yet to rotate away from: see `carrack status`".into())
         })?;
+        if self.is_bridged && !can_bridge(&active.made) {
+            return Err(no_room_for_bridge(active, "ForceWithoutCrossSigning (`--without-cross-signing`)"));
+        }
         let key_kind = self.key_kind.unwrap_or(state.ca_config().config.key_kind);
         Ok(RotationRequest {
             cause: RotationCause::Operator,

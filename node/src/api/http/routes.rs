@@ -1,7 +1,7 @@
 //! Every route with the right that it needs. There is no other way to a handler: what is not in this table is not answered,
 //! and a test walks it.
 
-use axum::{http::Method, response::Response};
+use axum::{body::Bytes, http::Method, response::Response};
 use carrack_authority::federation::Table;
 use futures::future::BoxFuture;
 
@@ -20,8 +20,8 @@ use super::{
 /// What answers a request.
 pub type Handler = fn(Call) -> BoxFuture<'static, Result<Response, HttpError>>;
 
-/// Whether a body may go to another datacenter.
-pub type BodyCheck = fn(&[u8]) -> Result<(), HttpError>;
+/// What of a body goes to another datacenter.
+pub type PassedOn = fn(&[u8]) -> Result<Bytes, HttpError>;
 
 /// One method of one path.
 pub struct Route {
@@ -37,8 +37,8 @@ pub struct Route {
     pub is_forwardable: bool,
     /// The table of the primary that it may write.
     pub table: Option<Table>,
-    /// Whether a body may go to another datacenter, where not all may.
-    pub check_passed_on: Option<BodyCheck>,
+    /// What of a body goes to another datacenter; `None`: all.
+    pub passed_on: Option<PassedOn>,
     /// What answers.
     pub handler: Handler,
 }
@@ -51,7 +51,7 @@ const fn get(path: &'static str, right: Right, handler: Handler) -> Route {
         body_bytes_max: body::BODY_BYTES_MAX,
         is_forwardable: true,
         table: None,
-        check_passed_on: None,
+        passed_on: None,
         handler,
     }
 }
@@ -64,7 +64,7 @@ const fn put(path: &'static str, right: Right, handler: Handler) -> Route {
         body_bytes_max: body::BODY_BYTES_MAX,
         is_forwardable: true,
         table: None,
-        check_passed_on: None,
+        passed_on: None,
         handler,
     }
 }
@@ -77,7 +77,7 @@ const fn post(path: &'static str, right: Right, handler: Handler) -> Route {
         body_bytes_max: body::BODY_BYTES_MAX,
         is_forwardable: true,
         table: None,
-        check_passed_on: None,
+        passed_on: None,
         handler,
     }
 }
@@ -90,7 +90,7 @@ const fn put_policy(path: &'static str, handler: Handler) -> Route {
         body_bytes_max: body::POLICY_BODY_BYTES_MAX,
         is_forwardable: true,
         table: Some(Table::Policies),
-        check_passed_on: None,
+        passed_on: None,
         handler,
     }
 }
@@ -103,7 +103,7 @@ const fn delete(path: &'static str, right: Right, handler: Handler) -> Route {
         body_bytes_max: body::BODY_BYTES_MAX,
         is_forwardable: true,
         table: None,
-        check_passed_on: None,
+        passed_on: None,
         handler,
     }
 }
@@ -116,8 +116,8 @@ impl Route {
     }
 
     /// Not every body goes to another datacenter.
-    const fn passes_on_if(mut self, check: BodyCheck) -> Self {
-        self.check_passed_on = Some(check);
+    const fn passes_on(mut self, passed_on: PassedOn) -> Self {
+        self.passed_on = Some(passed_on);
         self
     }
 
@@ -158,7 +158,7 @@ pub static ROUTES: &[Route] = &[
     get("/v1/connect/ca/configuration", OperatorWrite, |call| Box::pin(ca_configuration::read(call))),
     put("/v1/connect/ca/configuration", OperatorWrite, |call| Box::pin(ca_configuration::write(call)))
         .writes(Table::Ca)
-        .passes_on_if(ca_configuration::check_passed_on),
+        .passes_on(ca_configuration::passed_on),
     get("/v1/agent/connect/ca/roots", Public, |call| Box::pin(ca_roots::read_as_agent(call))).here(),
     get("/v1/agent/connect/ca/leaf/{service}", ServiceWrite, |call| Box::pin(agent::leaf(call))).here(),
     post("/v1/agent/connect/authorize", AnyToken, |call| Box::pin(authorize::answer(call))).here(),

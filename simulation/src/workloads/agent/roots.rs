@@ -40,7 +40,7 @@ async fn fetch_bundle(beside: &mut Beside) {
     let Some(answer) = answer.ok().filter(|answer| answer.is_success()) else { return };
     match pem::decode_certificates(&String::from_utf8_lossy(&answer.body)) {
         Ok(roots) if !roots.is_empty() => {
-            let (datacenter, revision) = (beside.agent.datacenter, Revision(answer.index.unwrap_or_default()));
+            let (datacenter, revision) = (beside.agent.datacenter, Revision(answer.index.unwrap_or(u64::MAX)));
             let bundle = Bundle { roots: roots.into(), fetched_at, datacenter, revision };
             beside.shared.book().bundles.insert(beside.agent.host.clone(), bundle);
         }

@@ -91,13 +91,16 @@ fn a_supplied_root_is_read_shown_nowhere_and_not_passed_on() {
     let wanted = Wanted::read(body).unwrap();
     assert!(!format!("{wanted:?}").contains("SECRET"));
     assert_eq!(wanted.supplied, Some(("-----BEGIN A SECRET".to_owned().into(), "c".into())));
-    let refused = check_passed_on(body).unwrap_err().to_string();
+    let refused = passed_on(body).unwrap_err().to_string();
     assert!(refused.contains("is not passed on") && !refused.contains("SECRET"), "{refused}");
     let only_cert = br#"{"Provider":"consul","Config":{"RootCert":"c"}}"#;
-    assert!(check_passed_on(only_cert).is_err());
+    assert!(passed_on(only_cert).is_err());
     let empty = br#"{"Provider":"consul","Config":{"PrivateKey":"","RootCert":"","LeafCertTTL":"48h"}}"#;
-    assert_eq!(check_passed_on(empty), Ok(()));
-    assert!(check_passed_on(br#"{"Provider":"consul","Config":{"PrivateKey":7}}"#).is_err());
+    assert!(passed_on(empty).is_ok());
+    // Of two of one name the last one counts; the first one goes nowhere either.
+    let twice = br#"{"Provider":"consul","Config":{"PrivateKey":"A SECRET","PrivateKey":""}}"#;
+    assert!(!String::from_utf8_lossy(&passed_on(twice).unwrap()).contains("SECRET"));
+    assert!(passed_on(br#"{"Provider":"consul","Config":{"PrivateKey":7}}"#).is_err());
 }
 
 #[test]

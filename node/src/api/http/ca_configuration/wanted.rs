@@ -2,6 +2,7 @@
 
 use std::{fmt, time::Duration};
 
+use axum::body::Bytes;
 use carrack_authority::{ca_config::CaConfig, key::KeyKind};
 use serde_json::Value;
 use zeroize::Zeroizing;
@@ -53,10 +54,12 @@ impl Key {
     }
 }
 
-/// A request with a root's key goes to no other datacenter: its servers would see the key.
-pub(in crate::api::http) fn check_passed_on(body: &[u8]) -> Result<(), HttpError> {
+/// A request with a root's key goes to no other datacenter: its servers would see the key. What goes is what was read, and nothing that
+/// stands in the text beside that.
+pub(in crate::api::http) fn passed_on(body: &[u8]) -> Result<Bytes, HttpError> {
     if Wanted::read(body)?.supplied.is_none() {
-        return Ok(());
+        let read = serde_json::from_slice::<Value>(body).and_then(|read| serde_json::to_vec(&read));
+        return read.map(Bytes::from).map_err(|error| HttpError::Internal(error.to_string()));
     }
     Err(HttpError::BadRequest(
         "a request with PrivateKey is not passed on to another datacenter, whose servers would see it; send it to a server of the primary"
