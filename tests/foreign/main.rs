@@ -3,6 +3,7 @@
 mod datacenters;
 mod py_consul;
 mod rotation;
+mod rotation_under_load;
 mod verifiers;
 
 use carrack_tests::foreign::Python;

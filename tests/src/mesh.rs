@@ -183,6 +183,11 @@ impl Host {
         Self { accepts, bundle, workloads: all }
     }
 
+    /// Its workloads.
+    pub fn workloads(&self) -> &[Workload] {
+        &self.workloads
+    }
+
     /// The certificates of the bundle.
     pub fn bundle(&self) -> Arc<Vec<CertificateDer<'static>>> {
         self.bundle.borrow().clone()
