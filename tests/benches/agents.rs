@@ -159,8 +159,10 @@ impl Bench {
     async fn denies(&self) -> anyhow::Result<Change> {
         let mut all = Vec::new();
         for number in 0..CHANGES {
-            let mark = format!("the change {number}.");
-            let body = json!({ "Action": if number % 2 == 0 { "deny" } else { "allow" }, "Description": mark });
+            // Agents are not told descriptions: a permission tells one change from another.
+            let mark = format!("/the/change/{number}/");
+            let action = if number % 2 == 0 { "deny" } else { "allow" };
+            let body = json!({ "Permissions": [{ "Action": action, "HTTP": { "PathExact": mark } }] });
             let is_it: IsIt = Arc::new(move |told| match told {
                 Told::Intentions(told) => told.intentions.iter().any(|row| contains(row, mark.as_bytes())),
                 _ => false,

@@ -12,6 +12,7 @@ mod leaves;
 mod limits;
 mod memory;
 mod process;
+mod rotation;
 mod tokens;
 
 use clap::{Parser, Subcommand};
@@ -37,6 +38,8 @@ enum What {
     Intentions(intentions::IntentionsArguments),
     /// Many agents' streams on one server: what they cost, and how soon a change has come in all
     Agents(agents::AgentsArguments),
+    /// Rotations of the root under the leaves of an agent: until it is active, and until all are under it
+    Rotation(rotation::RotationArguments),
     /// What an agent keeps for a cached service, and a server for a blocked query
     Memory(memory::MemoryArguments),
 }
@@ -48,6 +51,7 @@ fn main() -> anyhow::Result<()> {
         What::Authorize(arguments) => authorize::run(&arguments),
         What::Intentions(arguments) => intentions::run(&arguments),
         What::Agents(arguments) => agents::run(&arguments),
+        What::Rotation(arguments) => rotation::run(&arguments),
         What::Memory(arguments) => memory::run(&arguments),
     }
 }
