@@ -11,6 +11,8 @@ use serde_json::{Value, json};
 
 /// How long a rotation may take before the bench gives up.
 const PATIENCE: Duration = Duration::from_secs(300);
+/// An agent renews its own certificate no sooner than this after it has.
+const REST: Duration = Duration::from_secs(6);
 /// How often it is looked how far it is.
 const LOOK: Duration = Duration::from_millis(20);
 
@@ -78,6 +80,7 @@ fn rotate(server: &Http, arguments: &RotationArguments) -> anyhow::Result<Took> 
         if let (Some(activated), Some(over)) = (activated, over)
             && in_use_under_retired(&status)? == 0
         {
+            std::thread::sleep(REST);
             return Ok(Took { activated, over, reissued: seconds });
         }
         std::thread::sleep(LOOK);

@@ -49,14 +49,15 @@ impl OwnCertificateTask {
     /// Renews until the future is dropped.
     pub(super) async fn run(&self) {
         let mut bundles = self.followed.bundles();
-        let mut spread = [0];
-        self.entropy.fill(&mut spread);
+        let mut spread = self.spread();
         let mut pause = PAUSE_MIN;
         let kept = self.directory.credential(&*self.key_maker);
         let mut root = kept.ok().and_then(|kept| root_of(&kept.chain_pem));
+        // When it was seen first that the root above it is left.
+        let mut left_at = None;
         loop {
             let bundle = bundles.borrow_and_update().clone();
-            let due = bundle.as_ref().and_then(|bundle| self.due_at(bundle, root, &spread));
+            let due = bundle.as_ref().and_then(|bundle| self.due_at(bundle, root, spread, &mut left_at));
             let left = due.map_or(LOOK_AGAIN, |due| due.since(self.followed.now()).min(LOOK_AGAIN));
             if due.is_none() || !left.is_zero() {
                 // An error means that the time is over, or that the agent stops.
@@ -66,8 +67,7 @@ impl OwnCertificateTask {
             match self.renew().await {
                 Ok(chain_pem) => {
                     root = root_of(&chain_pem);
-                    self.entropy.fill(&mut spread);
-                    pause = PAUSE_MIN;
+                    (spread, left_at, pause) = (self.spread(), None, PAUSE_MIN);
                     // By a clock that is far ahead it is due again at once.
                     sleep(RENEWED_REST).await;
                 }
@@ -81,11 +81,30 @@ impl OwnCertificateTask {
     }
 
     /// When the shown certificate is renewed; `None`: nothing is known that it could be renewed under.
-    fn due_at(&self, bundle: &HeldBundle, root: Option<KeyId>, spread: &[u8]) -> Option<Timestamp> {
+    fn due_at(
+        &self,
+        bundle: &HeldBundle,
+        root: Option<KeyId>,
+        spread: u8,
+        left_at: &mut Option<Timestamp>,
+    ) -> Option<Timestamp> {
         let active = bundle.roots().iter().find(|root| root.phase == RootPhase::Active)?;
         let facts = self.shown.facts()?;
-        let is_under_active = root == Some(active.made.id);
-        Some(if is_under_active { renew_at(facts.not_before, facts.not_after, spread) } else { Timestamp::EPOCH })
+        let in_time = renew_at(facts.not_before, facts.not_after, &[spread]);
+        if root == Some(active.made.id) {
+            return Some(in_time);
+        }
+        // As leaves are: all agents of a datacenter do so now.
+        let within = facts.authority_key_id.and_then(|issuer| bundle.told.leaving.get(&issuer).copied());
+        let left_at = *left_at.get_or_insert(self.followed.now());
+        let paced = left_at.plus(within.unwrap_or_default() / u32::from(u8::MAX) * u32::from(spread));
+        Some(paced.min(in_time))
+    }
+
+    fn spread(&self) -> u8 {
+        let mut byte = [0];
+        self.entropy.fill(&mut byte);
+        byte[0]
     }
 
     /// Asks for the next certificate and shows it; the chain that is shown then.
