@@ -46,7 +46,7 @@ pub enum RotationCause {
     Expiry,
     /// The latest activation is taken back.
     RollBack,
-    /// A server is in other hands: the former root is dropped as soon as nothing current is under it.
+    /// A server is in other hands: the former root leaves the bundle as soon as no leaf in use is under it.
     Compromise,
 }
 
@@ -197,6 +197,9 @@ pub struct TaintedRoot {
     pub reason: String,
     /// When it was tainted: set by apply.
     pub tainted_at: Timestamp,
+    /// Whether its key is in other hands: it leaves the bundle as soon as no leaf in use is under it, although leaves that were left have
+    /// not ended.
+    pub is_compromised: bool,
 }
 
 /// Where a datacenter is with one root.

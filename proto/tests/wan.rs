@@ -201,7 +201,8 @@ fn changes() -> Vec<Change> {
     let endless = Token { expires_at: None, ..token.clone() };
     let pages = [None, Some(Page { after: None, upto: Some(id(18)) }), Some(Page { after: Some(id(19)), upto: None })];
     let ca = |switches: Switches| Change::CaAndSwitches(Box::new(ca.clone()), switches);
-    let tainted = TaintedRoot { root: KeyId([34; 20]), reason: "stolen".into(), tainted_at: Timestamp(35) };
+    let tainted =
+        TaintedRoot { root: KeyId([34; 20]), reason: "stolen".into(), tainted_at: Timestamp(35), is_compromised: true };
     let switched = ca(Switches { is_halted: true, tainted: vec![tainted] });
     let mut changes = vec![Change::Nothing, ca(Switches::default()), Change::DatacentersAndServers(known)];
     let (issuer, root, reason) = (KeyId([30; 20]), KeyId([31; 20]), "lost machine".to_owned());

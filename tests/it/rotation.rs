@@ -153,6 +153,43 @@ fn a_root_is_rotated_and_rolled_back_and_every_leaf_verifies() {
     assert_eq!((&log["LastRotation"]["Phase"], &log["Activation"]), (&"rolled back".into(), &3.into()), "{log}");
 }
 
+/// Whoever has a server has its issuer's key and, in the primary, the root's.
+#[test]
+fn a_compromised_server_is_revoked_removed_and_its_root_leaves_the_bundle() {
+    let cluster = Cluster::form(3);
+    let directory = TempDir::new().expect("a temporary directory");
+    let agent = agent(&cluster, "n1", &directory);
+    let client = agent.client().with_token(&cluster.token);
+    let before: Vec<Value> = (0..6).map(|number| expect_leaf(&client, &format!("service-{number}"))).collect();
+    let [(true, former)] = &roots(&client, ROOTS)[..] else { panic!("one root") };
+    let unknown = cluster.any().command(&cluster.token, &["ca", "revoke", "--server", "nobody"]).run();
+    assert_eq!(unknown.code, Some(2), "{}", unknown.errors);
+    assert!(unknown.errors.contains("has this name or id"), "{}", unknown.errors);
+    let elsewhere = cluster.any().command(&cluster.token, &["ca", "revoke", "--server", "dc9/3"]).run();
+    assert!(elsewhere.errors.contains("no datacenter `dc9` is known"), "{}", elsewhere.errors);
+
+    let arguments = ["ca", "revoke", "--server", "b", "--reason", "stolen", "--format", "json"];
+    let revoked = carrack(&cluster, &arguments);
+    let id = revoked["Rotation"].as_u64().unwrap_or_else(|| panic!("a rotation begins: {revoked}"));
+    let members = carrack(&cluster, &["members", "list", "--format", "json"]);
+    assert!(members.as_array().is_some_and(|all| all.iter().all(|it| it["NodeName"] != "b")), "{members}");
+    let issuers = carrack(&cluster, &["ca", "revoked", "--format", "json"]);
+    assert_eq!(issuers[0]["Reason"], "stolen", "{issuers}");
+    assert_eq!(wait_until_over(&cluster, id), "finished");
+    wait::until("the bundle without the root of before", || {
+        let bundle = roots(&client, ROOTS);
+        wait::holds(bundle.len() == 1 && bundle[0].1 != *former, || format!("{} roots", bundle.len()))
+    });
+    let [(true, new)] = &roots(&client, ROOTS)[..] else { panic!("one root") };
+    for (number, before) in before.iter().enumerate() {
+        let leaf = expect_leaf(&client, &format!("service-{number}"));
+        assert!(leads_to(&leaf, new) && !leads_to(&leaf, former), "nothing leads from the one that it had");
+        assert!(!leads_to(before, new));
+    }
+    let again = carrack(&cluster, &["ca", "revoke", "--server", "dc1/2", "--format", "json"]);
+    assert_eq!((&again["Rotation"], &again["IsMember"]), (&Value::Null, &false.into()), "{again}");
+}
+
 #[test]
 fn a_rotation_goes_through_two_datacenters() {
     let wan = Wan::new(std::time::Duration::from_millis(5));

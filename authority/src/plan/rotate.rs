@@ -298,5 +298,18 @@ pub fn prune(state: &State, now: Timestamp) -> (Vec<Prune>, Option<Timestamp>) {
     (prunes, look_again)
 }
 
+/// The retired roots whose keys are in other hands and under which no leaf is in use any more: they leave the bundle although leaves that
+/// were left have not ended. And whether there are some that wait for that.
+pub fn compromised(state: &State) -> (Vec<KeyId>, bool) {
+    if state.primary().is_some() {
+        return (Vec::new(), false);
+    }
+    let bundle = state.roots(Ca::Mesh).bundle();
+    let retired = bundle.iter().filter(|root| root.phase == RootPhase::Retired);
+    let compromised = retired.filter(|root| state.tainted(&root.made.id).is_some_and(|it| it.is_compromised));
+    let (drained, left): (Vec<_>, Vec<_>) = compromised.partition(|root| state.is_drained(root));
+    (drained.iter().map(|root| root.made.id).collect(), !left.is_empty())
+}
+
 /// The most lagging agents that are named.
 const NAMED_MAX: usize = 16;

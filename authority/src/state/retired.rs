@@ -269,7 +269,8 @@ impl State {
                     .into();
             return Err(Rejection::WrongPhase { root: *id, phase: root.phase.as_str().into(), reason });
         }
-        self.put_tainted(change, TaintedRoot { root: *id, reason: reason.into(), tainted_at: change.now });
+        let (tainted_at, is_compromised) = (change.now, false);
+        self.put_tainted(change, TaintedRoot { root: *id, reason: reason.into(), tainted_at, is_compromised });
         Ok(Outcome::Done)
     }
 
@@ -308,6 +309,11 @@ impl State {
         }
         self.drop_root(change, id);
         Ok(Outcome::Done)
+    }
+
+    /// Whether no leaf under a retired root is in use in any datacenter, by its own word.
+    pub fn is_drained(&self, root: &Root) -> bool {
+        self.check_drained(root).is_ok()
     }
 
     /// Refuses while leaves under the root are in use, here or, by its own word, in another datacenter.

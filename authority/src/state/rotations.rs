@@ -13,7 +13,7 @@ use crate::{
     root::{Bridge, Ca, NewRoot, PROVIDER_BYTES_MAX, Root, RootPhase},
     rotation::{
         ACK_TIMEOUT_MAX, LastRotation, RETIRED_MAX, ROTATION_PERIOD_LEAVES_MIN, ROTATION_PERIOD_MAX, Rotation,
-        RotationCause, RotationControl, RotationEnd, RotationRequest, WantedRoot,
+        RotationCause, RotationControl, RotationEnd, RotationRequest, TaintedRoot, WantedRoot,
     },
 };
 
@@ -251,6 +251,10 @@ impl State {
         let rotation = self.rotation.clone().filter(|rotation| rotation.root == Some(*root));
         if let Some(rotation) = rotation {
             self.put_rotation(change, Rotation { activated_at: Some(change.now), ..Rotation::clone(&rotation) });
+            if rotation.cause == RotationCause::Compromise {
+                let (root, reason) = (rotation.former, rotation.cause.as_str().to_owned());
+                self.put_tainted(change, TaintedRoot { root, reason, tainted_at: change.now, is_compromised: true });
+            }
         }
     }
 

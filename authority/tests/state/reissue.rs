@@ -5,10 +5,19 @@ use std::time::Duration;
 use carrack_authority::{
     Command, Outcome, State,
     ca_config::CaConfig,
-    plan::reissue::{leaving, leaving_within},
+    issuance::Issuance,
+    plan::{
+        reissue::{leaving, leaving_within},
+        rotate::compromised,
+    },
+    root::Ca,
+    rotation::{RotationCause, RotationRequest},
 };
 
-use crate::{rotations::done, world::*};
+use crate::{
+    rotations::{done, refused},
+    world::*,
+};
 
 /// So many leaves in use, and the root above them is left.
 fn rotated(leaves: u64) -> State {
@@ -47,4 +56,36 @@ fn what_is_under_a_retired_root_is_renewed_within_the_time_that_all_of_it_takes(
     let id = tainted.last_rotation().unwrap().rotation.id;
     done(&mut tainted, Command::RollBack { rotation: id });
     assert_eq!(leaving_within(&tainted, &former), None, "it is no more retired");
+}
+
+/// A server of the primary had the root's key: nothing leads from that root to the next one, and it goes as soon as it can.
+#[test]
+fn a_compromised_root_leaves_the_bundle_when_no_leaf_in_use_is_under_it() {
+    let mut state = issuing();
+    let record = |number, state: &mut State| {
+        let recorded = propose(state, START, Command::RecordIssuance(issuance(number, "service", START)));
+        assert!(matches!(recorded, Outcome::Recorded { .. }));
+    };
+    record(0, &mut state);
+    let request = RotationRequest { cause: RotationCause::Compromise, is_bridged: false, ..rotation_from("root 1") };
+    done(&mut state, Command::StartRotation(Box::new(request)));
+    let command = publish_rotation_root(&state, "root 2");
+    done(&mut state, command);
+    issuer_under(&mut state, "root 2", "issuer 2");
+    assert!(state.tainted(&key_id("root 1")).is_none(), "leaves are issued under it");
+    let command = activate(&state, "root 2");
+    done(&mut state, command);
+    let former = state.issuers().find(|issuer| issuer.root == key_id("root 1")).unwrap().id;
+    assert_eq!(leaving_within(&state, &former), Some(Duration::ZERO), "not paced");
+    assert!(state.roots(Ca::Mesh).active().unwrap().bridge.is_none());
+    assert_eq!(compromised(&state), (vec![], true), "a leaf in use is under it");
+    let forget = |is_forced| Command::RevokeRoot { root: key_id("root 1"), reason: String::new(), is_forced };
+    assert!(refused(&mut state, forget(false)).contains("1 leaves under it are in use"));
+    // The same service has another one.
+    let issuer = state.issuers().find(|issuer| issuer.root == key_id("root 2")).unwrap().id;
+    let next = Issuance { issuer, ..issuance(1, "service", START) };
+    assert!(matches!(propose(&mut state, START, Command::RecordIssuance(next)), Outcome::Recorded { .. }));
+    assert_eq!(compromised(&state), (vec![key_id("root 1")], false), "although the one before has not ended");
+    done(&mut state, forget(false));
+    assert_eq!((state.roots(Ca::Mesh).bundle().len(), compromised(&state)), (1, (vec![], false)));
 }

@@ -91,11 +91,15 @@ pub enum CaCommand {
         #[arg(value_name = "PERIOD")]
         period: String,
     },
-    /// Revoke an issuer or a retired root in every datacenter: what is under it is refused and renewed
+    /// Revoke an issuer, a retired root, or all that a compromised server had, in every datacenter: what is under it is refused and renewed
     Revoke {
         /// The issuer's id, as `carrack status` shows it
-        #[arg(long, value_name = "ID", required_unless_present = "root", conflicts_with = "root")]
+        #[arg(long, value_name = "ID", required_unless_present_any = ["root", "server"], conflicts_with_all = ["root", "server"])]
         issuer: Option<String>,
+        /// A server that is in other hands: its issuers are revoked, it is removed, and the root is rotated without a bridge. By name or id;
+        /// one of another datacenter by DATACENTER/ID
+        #[arg(long, value_name = "SERVER", conflicts_with = "root")]
+        server: Option<String>,
         /// The root's id, as `carrack ca status` shows it
         #[arg(long, value_name = "ID")]
         root: Option<String>,
@@ -146,10 +150,13 @@ impl CaCommand {
             Self::Rollback => rotation::roll_back(client, output).await,
             Self::Taint { root, reason } => rotation::taint(root, reason, client, output).await,
             Self::Schedule { period } => rotation::schedule(period, client, output).await,
-            Self::Revoke { issuer: _, root: Some(root), reason, force } => {
+            Self::Revoke { server: Some(server), reason, .. } => {
+                rotation::revoke_server(server, reason, client, output).await
+            }
+            Self::Revoke { root: Some(root), reason, force, .. } => {
                 rotation::revoke_root(root, reason, *force, client, output).await
             }
-            Self::Revoke { issuer, root: None, reason, force } => {
+            Self::Revoke { issuer, reason, force, .. } => {
                 revoke(issuer.as_deref().unwrap_or_default(), reason, *force, client, output).await
             }
             Self::Revoked => revoked(client, output).await,

@@ -18,6 +18,8 @@ const ROTATION: &str = "/v1/carrack/ca/rotation";
 const ROLLBACK: &str = "/v1/carrack/ca/rollback";
 const TAINT: &str = "/v1/carrack/ca/taint";
 const ROOT_REVOCATION: &str = "/v1/carrack/ca/root-revocation";
+const SERVER_REVOCATION: &str = "/v1/carrack/ca/server-revocation";
+const MEMBERS: &str = "/v1/carrack/members";
 const SCHEDULE: &str = "/v1/carrack/ca/schedule";
 
 /// How long `--watch` bears that nobody answers.
@@ -393,6 +395,74 @@ pub(super) async fn revoke_root(
     match output.format() {
         Format::Json => output.json(&json!({ "Revoked": root })),
         Format::Table => output.line(&format!("The root {} leaves the bundle of every datacenter.", visible(root))),
+    }
+}
+
+/// What was done about a server that is in other hands.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct RevokedServer {
+    issuers: Vec<String>,
+    is_member: bool,
+    rotation: Option<u64>,
+}
+
+/// `carrack ca revoke --server`: revokes its issuers, removes it where this datacenter is its own, and rotates the root.
+pub(super) async fn revoke_server(
+    server: &str,
+    reason: &str,
+    client: &Client,
+    output: &mut Output<'_>,
+) -> Result<(), CliError> {
+    let (status, _) = fetch(client).await?;
+    let (datacenter, text) = server.split_once('/').unwrap_or((&status.datacenter, server));
+    let is_own = datacenter == status.datacenter;
+    let node = if is_own { id_of_member(text, client).await? } else { text.parse().map_err(|_| no_id(datacenter))? };
+    let body = json!({ "Datacenter": datacenter, "NodeID": node, "Reason": reason });
+    let revoke = async || -> Result<(RevokedServer, Value), CliError> {
+        let answer = client.write(SERVER_REVOCATION, &body).await?;
+        Ok((client.typed(SERVER_REVOCATION, &answer)?, answer))
+    };
+    let (mut revoked, mut answer) = revoke().await?;
+    let issuers = std::mem::take(&mut revoked.issuers);
+    if revoked.is_member && is_own {
+        client.delete(&format!("{MEMBERS}/{node}")).await?;
+        (revoked, answer) = revoke().await?;
+    }
+    if output.format() == Format::Json {
+        return output.json(&answer);
+    }
+    output.line(&format!(
+        "Revoked in every datacenter: {} issuers of server {node} of {}.",
+        issuers.len(),
+        visible(datacenter)
+    ))?;
+    match revoked.rotation {
+        Some(id) => output.line(&format!(
+            "Rotation {id} leads to a root that it has never had, without a bridge: verifiers without an agent must fetch the bundle. The former \
+             root leaves the bundle as soon as no leaf in use is under it; `carrack ca status --watch` shows it."
+        )),
+        None if !revoked.is_member => {
+            output.line("It is removed, and had nothing under the active root: nothing more is to be done.")
+        }
+        None => output.line(&format!(
+            "It is still a server of its datacenter and would ask for another issuer: remove it there with `carrack members remove {node}`, \
+             then say this again, which rotates the root."
+        )),
+    }
+}
+
+async fn id_of_member(text: &str, client: &Client) -> Result<u64, CliError> {
+    let members = client.read(MEMBERS, &[]).await?;
+    let found = members.as_array().into_iter().flatten().find(|member| member["NodeName"] == text);
+    let id = found.and_then(|member| member["NodeId"].as_u64()).or_else(|| text.parse().ok());
+    id.ok_or_else(|| no_id("this datacenter"))
+}
+
+fn no_id(datacenter: &str) -> CliError {
+    CliError::Usage {
+        what: format!("no server of {} has this name or id", visible(datacenter)),
+        next: "`carrack members list`, asked there, shows the ids; one that was removed has its id alone".into(),
     }
 }
 

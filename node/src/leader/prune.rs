@@ -6,9 +6,10 @@ use carrack_authority::{
     Command, WatchKey,
     plan::{
         renew::LOOK_AGAIN,
-        rotate::{Prune, prune},
+        rotate::{Prune, compromised, prune},
     },
     root::Ca,
+    rotation::RotationCause,
 };
 use carrack_raft::{AppliedState, Replica};
 use futures::future::{BoxFuture, FutureExt};
@@ -45,8 +46,18 @@ impl Task for PruneTask {
                 propose(&self.replica, Command::PruneRoot { root: *root, expected: *expected }).await?;
                 tracing::info!(%root, "nothing depends on the retired root any more: it has left the bundle");
             }
+            let (drained, is_draining) = compromised(&observed.state);
+            for root in &drained {
+                let (root, reason) = (*root, RotationCause::Compromise.as_str().to_owned());
+                propose(&self.replica, Command::RevokeRoot { root, reason, is_forced: false }).await?;
+                tracing::warn!(%root, "no leaf in use is under the compromised root any more: it has left the bundle");
+            }
+            if is_draining {
+                // Nobody is told when a leaf is issued anew.
+                return Ok(Step::Idle(LOOK_SOON));
+            }
             let pause = look_again.map_or(LOOK_AGAIN, |at| at.since(now).clamp(LOOK_SOON, LOOK_AGAIN));
-            Ok(if prunes.is_empty() { Step::Idle(pause) } else { Step::Acted })
+            Ok(if prunes.is_empty() && drained.is_empty() { Step::Idle(pause) } else { Step::Acted })
         }
         .boxed()
     }

@@ -60,7 +60,7 @@ fn standing() -> Standing {
 }
 
 fn tainted() -> TaintedRoot {
-    TaintedRoot { root: KeyId([215; 20]), reason: "stolen".into(), tainted_at: Timestamp(216) }
+    TaintedRoot { root: KeyId([215; 20]), reason: "stolen".into(), tainted_at: Timestamp(216), is_compromised: true }
 }
 
 pub(crate) fn commands() -> Vec<Command> {

@@ -18,6 +18,7 @@ mod ca_roots;
 mod ca_status;
 mod call;
 mod cluster;
+mod compromise;
 mod config_entries;
 mod dispatch;
 pub mod error;

@@ -12,7 +12,7 @@ use super::{
     },
     acl_bootstrap, acl_policies, acl_tokens, agent, agents, authorize, body, ca_configuration, ca_roots, ca_status,
     call::Call,
-    cluster, config_entries,
+    cluster, compromise, config_entries,
     error::HttpError,
     federation, health, intention_writes, intentions, issuance, issuers, leaves, members, rotation, sign, status,
 };
@@ -219,6 +219,8 @@ pub static ROUTES: &[Route] = &[
     put("/v1/carrack/ca/rollback", OperatorWrite, |call| Box::pin(rotation::roll_back(call))).writes(Table::Ca),
     put("/v1/carrack/ca/taint", OperatorWrite, |call| Box::pin(rotation::taint(call))).writes(Table::Ca),
     put("/v1/carrack/ca/root-revocation", OperatorWrite, |call| Box::pin(rotation::revoke(call))).writes(Table::Ca),
+    put("/v1/carrack/ca/server-revocation", OperatorWrite, |call| Box::pin(compromise::revoke_server(call)))
+        .writes(Table::Ca),
     put("/v1/carrack/ca/schedule", OperatorWrite, |call| Box::pin(rotation::schedule(call))).writes(Table::Ca),
     get("/v1/carrack/members", OperatorRead, |call| Box::pin(members::list(call))),
     delete("/v1/carrack/members/{member}", OperatorWrite, |call| Box::pin(members::remove(call))),

@@ -12,12 +12,13 @@ use crate::wan;
 
 pub(super) fn tainted_to_wire(tainted: &TaintedRoot) -> wan::TaintedRoot {
     let root = Bytes::copy_from_slice(&tainted.root.0);
-    wan::TaintedRoot { root, reason: tainted.reason.clone(), tainted_at_ms: tainted.tainted_at.0 }
+    let (reason, is_compromised) = (tainted.reason.clone(), tainted.is_compromised);
+    wan::TaintedRoot { root, reason, tainted_at_ms: tainted.tainted_at.0, is_compromised }
 }
 
 pub(super) fn tainted_from_wire(tainted: &wan::TaintedRoot) -> Result<TaintedRoot, BadMessage> {
     let (root, tainted_at) = (key_id_from_wire("tainted root", &tainted.root)?, Timestamp(tainted.tainted_at_ms));
-    Ok(TaintedRoot { root, reason: tainted.reason.clone(), tainted_at })
+    Ok(TaintedRoot { root, reason: tainted.reason.clone(), tainted_at, is_compromised: tainted.is_compromised })
 }
 
 /// A datacenter's word on where it is, as it is sent.
