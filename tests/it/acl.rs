@@ -191,7 +191,7 @@ impl<'a> Story<'a> {
         let same_name = json!({ "Name": "global-management", "Rules": "" });
         let csr = json!({ "Csr": pem(&self.csr("web")) });
         let no_provider = json!({ "Config": {} });
-        let rotation = json!({ "Provider": "consul", "Config": { "PrivateKeyType": "rsa", "PrivateKeyBits": 2048 } });
+        let other_provider = json!({ "Provider": "vault", "Config": { "Address": "http://127.0.0.1:8200" } });
         let requests: [(&str, &str, &str, Option<&Value>, u16); 16] = [
             ("", "GET", "/v1/acl/tokens", None, 403),
             ("", "PUT", "/v1/carrack/sign", Some(&csr), 403),
@@ -207,7 +207,7 @@ impl<'a> Story<'a> {
             (management, "PUT", "/v1/acl/token", Some(&same_secret), 400),
             (management, "PUT", "/v1/acl/policy", Some(&same_name), 400),
             (management, "PUT", "/v1/connect/ca/configuration", Some(&no_provider), 400),
-            (management, "PUT", "/v1/connect/ca/configuration", Some(&rotation), 501),
+            (management, "PUT", "/v1/connect/ca/configuration", Some(&other_provider), 501),
             (management, "DELETE", "/v1/carrack/members/no-such", None, 404),
         ];
         for (token, method, path, body, status) in requests {

@@ -13,9 +13,12 @@ use carrack::{
 use carrack_authority::{
     Command,
     acl::{AccessorId, PolicyId, Token, token::secret_digest},
+    ca_config::CaConfig,
     id::Revision,
     issuance::Keeper,
     key::KeyKind,
+    root::Ca,
+    rotation::{ACK_TIMEOUT, RotationCause, RotationRequest, WantedRoot},
     spiffe::{Identity, Name, SpiffeId},
     time::Timestamp,
     x509::{CertificateFacts, RequestedName, build_csr},
@@ -108,6 +111,74 @@ async fn a_server_whose_clock_is_an_hour_off_kills_no_token_and_dates_certificat
         let off = applied.log_time().since(MachineClock.now()).max(MachineClock.now().since(applied.log_time()));
         assert!(off <= TOLERANCE, "the log's time is {} s off", off.as_secs());
         datacenter.places[wrong].clock.set_ahead(0);
+    }
+    Ok(())
+}
+
+/// Away from the active root, to one of the provider's, as the commands begin it.
+async fn rotate(server: &Server, is_bridged: bool) -> anyhow::Result<()> {
+    let state = server.context().replica.state().state.clone();
+    let active = state.roots(Ca::Mesh).active().ok_or_else(|| anyhow::anyhow!("there is no active root"))?;
+    let (provider, key_kind) = (active.made.provider.clone(), KeyKind::EcP256);
+    let request = RotationRequest {
+        cause: RotationCause::Operator,
+        expected_active: active.made.id,
+        wanted: WantedRoot::Made { provider, key_kind },
+        is_bridged,
+        pauses_before_activation: false,
+        ack_timeout: ACK_TIMEOUT,
+    };
+    let deadline = Instant::now() + Duration::from_secs(10);
+    let begun = server.context().replica.propose(Command::StartRotation(Box::new(request)), deadline).await?;
+    begun.outcome.accepted()?;
+    let replica = &server.context().replica;
+    let is_over = || {
+        let state = replica.state().state.clone();
+        state.rotation().is_none() && state.last_rotation().is_some_and(|last| last.rotation.id.0 == begun.index)
+    };
+    until("the rotation is over", is_over).await
+}
+
+/// Everything of the mesh has ended, the root too: what `carrack ca rotate` does then.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cluster_that_slept_past_its_root_says_so_and_a_rotation_repairs_it() -> anyhow::Result<()> {
+    let mut datacenter = Datacenter::form(3).await?;
+    let server = datacenter.places[0].running();
+    let state = server.context().replica.state().state.clone();
+    let stored = state.ca_config();
+    let year = Duration::from_secs(365 * 86_400);
+    let config = CaConfig { root_ttl: year, intermediate_ttl: year, ..stored.config };
+    let command = Command::SetCaConfig { expected: stored.modified, config, rotation_period: None, rotation: None };
+    let deadline = Instant::now() + Duration::from_secs(10);
+    server.context().replica.propose(command, deadline).await?.outcome.accepted()?;
+    rotate(server, true).await?;
+    for place in &mut datacenter.places {
+        place.stop().await;
+        place.clock.set_ahead(400 * DAY);
+    }
+    for place in &mut datacenter.places {
+        place.start(Start::Again).await?;
+    }
+    datacenter.leader().await?;
+    let server = datacenter.places[0].running();
+    let token = token(server, 11, Duration::from_secs(600)).await?;
+    let refused = issue(server, &token).await.err().map(|error| error.to_string());
+    assert!(
+        refused.as_ref().is_some_and(|text| text.contains("which has ended: `carrack ca rotate` replaces it")),
+        "it says why: {refused:?}"
+    );
+    rotate(server, false).await?;
+    let now = MachineClock.now().plus(Duration::from_secs(400 * 86_400));
+    for place in &datacenter.places {
+        let deadline = Instant::now() + Duration::from_secs(20);
+        let issued = loop {
+            match issue(place.running(), &token).await {
+                Ok(issued) => break issued,
+                Err(error) if Instant::now() > deadline => return Err(error),
+                Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
+            }
+        };
+        assert_dated(&issued, now);
     }
     Ok(())
 }

@@ -182,9 +182,8 @@ fn the_configuration_is_read_and_put_back(cluster: &Cluster) {
     });
     let refusals = [
         (json!({ "Provider": "vault", "Config": {} }), 501),
-        (json!({ "Provider": "consul", "Config": { "PrivateKeyType": "ec", "PrivateKeyBits": 384 } }), 501),
-        (json!({ "Provider": "consul", "Config": { "PrivateKey": "-----BEGIN", "RootCert": "-----BEGIN" } }), 501),
-        (json!({ "Provider": "consul", "Config": { "RotationPeriod": "2160h" } }), 501),
+        (json!({ "Provider": "consul", "Config": { "PrivateKey": "-----BEGIN", "RootCert": "-----BEGIN" } }), 400),
+        (json!({ "Provider": "consul", "Config": { "RotationPeriod": "36h" } }), 400),
         (json!({ "Provider": "consul", "Config": { "PrivateKeyType": "ec", "PrivateKeyBits": 521 } }), 400),
         (json!({ "Provider": "consul", "Config": {}, "State": { "a": "b" } }), 400),
     ];

@@ -127,8 +127,12 @@ fn misplace_secrets(cluster: &Cluster, needles: &mut Needles) {
     needles.add_key("the key of a configuration", key.as_bytes());
     let body = json!({ "Provider": "consul", "Config": { "PrivateKey": key, "RootCert": "x" } });
     let refused = client.send("PUT", "/v1/connect/ca/configuration", Some(&body)).expect("an answer comes");
-    assert_eq!(refused.status, 501, "{}", refused.body);
+    assert_eq!(refused.status, 400, "{}", refused.body);
     assert_eq!(needles.found_in(refused.body.as_bytes()), Vec::<&str>::new(), "{}", refused.body);
+    // The key of a root that is taken is sealed, and is nowhere else either.
+    let body = json!({ "Provider": "consul", "Config": { "PrivateKey": key } });
+    let taken = client.send("PUT", "/v1/connect/ca/configuration", Some(&body)).expect("an answer comes");
+    assert_eq!((taken.status, taken.header("x-carrack-rotation").is_some()), (200, true), "{}", taken.body);
     let body = json!({ "Csr": key });
     let refused = client.send("PUT", "/v1/carrack/sign", Some(&body)).expect("an answer comes");
     assert_eq!(refused.status, 400, "{}", refused.body);

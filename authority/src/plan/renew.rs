@@ -48,6 +48,8 @@ pub fn own_issuers(state: &State, node: NodeId, now: Timestamp, has_key: impl Fn
     let roots = state.roots(Ca::Mesh).bundle();
     let is_left = state.heard_activation().is_some();
     let signing = roots.iter().filter(|root| match root.phase {
+        // One that has ended signs nothing: what is asked of it would stand before what is asked of the next one.
+        _ if root.made.not_after <= now => false,
         RootPhase::Prepared => true,
         RootPhase::Active => !is_left,
         RootPhase::Retired => false,

@@ -231,7 +231,8 @@ pub fn due(state: &State, now: Timestamp) -> Option<RotationRequest> {
     let is_free = is_free && state.check_room_to_retire().is_ok();
     // One below an operator's own root has a successor that the operator brings: a root that is made here would leave his. And without a
     // bridge verifiers fail: only an operator decides on that.
-    let is_free = is_free && !is_below_another(&active.made) && can_bridge(&active.made);
+    let has_ended = active.made.not_after <= now;
+    let is_free = is_free && !is_below_another(&active.made) && (has_ended || can_bridge(&active.made));
     let cause = due_cause(active, period, now).filter(|_| is_free)?;
     let wanted =
         WantedRoot::Made { provider: active.made.provider.clone(), key_kind: state.ca_config().config.key_kind };
@@ -239,7 +240,8 @@ pub fn due(state: &State, now: Timestamp) -> Option<RotationRequest> {
         cause,
         expected_active: active.made.id,
         wanted,
-        is_bridged: true,
+        // Whoever knows a root that has ended follows nothing from it.
+        is_bridged: !has_ended,
         pauses_before_activation: false,
         ack_timeout: ACK_TIMEOUT,
     })

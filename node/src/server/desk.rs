@@ -22,7 +22,7 @@ use carrack_authority::{
     key::{Der, Signer},
     leaf::{LeafIssuer, LeafProfile},
     planted::{self, Bug},
-    root::Root,
+    root::{Ca, Root},
     spiffe::{Identity, Name, SpiffePath, TrustDomain},
     time::Timestamp,
     x509::{
@@ -349,9 +349,14 @@ impl IssuingDesk {
 /// What a server without an issuer lacks, and who can help.
 pub(crate) fn lacks_issuer(state: &State) -> String {
     let what = "no valid issuer under the active root";
-    match state.primary() {
-        Some(primary) => format!("{what}, and only the primary `{primary}` signs one"),
-        None => what.into(),
+    let has_ended = state.roots(Ca::Mesh).active().is_some_and(|root| root.made.not_after <= state.now());
+    match (has_ended, state.primary()) {
+        (true, None) => format!("{what}, which has ended: `carrack ca rotate` replaces it"),
+        (true, Some(primary)) => {
+            format!("{what}, which has ended: `carrack ca rotate` in the primary `{primary}` replaces it")
+        }
+        (false, Some(primary)) => format!("{what}, and only the primary `{primary}` signs one"),
+        (false, None) => what.into(),
     }
 }
 

@@ -15,6 +15,7 @@ use carrack_authority::{
     planted::{self, Bug},
     root::{Ca, NewRoot, Root, RootPhase},
     rotation::{ACK_TIMEOUT, RotationCause, RotationRequest, WantedRoot},
+    time::Timestamp,
     x509::{
         CertificateFacts, pem,
         supplied::{SuppliedError, can_bridge},
@@ -103,7 +104,7 @@ pub(super) async fn write(call: Call) -> Result<Response, HttpError> {
         (None, Key::Other(key_kind)) => Some(made_by_provider(view.state(), key_kind)?),
         (Some(Imported::Active(_) | Imported::UnderWay(_)) | None, _) => None,
     };
-    let rotation = root.map(|root| rotation_to(view.state(), root, &wanted)).transpose()?.map(Box::new);
+    let rotation = root.map(|root| rotation_to(view.state(), call.now(), root, &wanted)).transpose()?.map(Box::new);
     let rotation_period = wanted.rotation_period.unwrap_or(view.state().rotation_period());
     let is_same = config == stored.config && rotation_period == view.state().rotation_period();
     if is_same && rotation.is_none() {
@@ -234,12 +235,9 @@ fn made_by_provider(state: &State, key_kind: KeyKind) -> Result<WantedRoot, Http
     Ok(WantedRoot::Made { provider: active(state)?.made.provider.clone(), key_kind })
 }
 
-fn rotation_to(state: &State, root: WantedRoot, wanted: &Wanted) -> Result<RotationRequest, HttpError> {
+fn rotation_to(state: &State, now: Timestamp, root: WantedRoot, wanted: &Wanted) -> Result<RotationRequest, HttpError> {
     let active = active(state)?;
-    let is_bridged = can_bridge(&active.made);
-    if !is_bridged && !wanted.without_cross_signing {
-        return Err(no_room_for_bridge(active, "ForceWithoutCrossSigning"));
-    }
+    let is_bridged = is_bridged(active, now, wanted.without_cross_signing, "ForceWithoutCrossSigning")?;
     Ok(RotationRequest {
         cause: RotationCause::Configuration,
         expected_active: active.made.id,
@@ -250,13 +248,18 @@ fn rotation_to(state: &State, root: WantedRoot, wanted: &Wanted) -> Result<Rotat
     })
 }
 
-/// Why a rotation is not begun whose bridge cannot be made.
-pub(super) fn no_room_for_bridge(active: &Root, flag: &str) -> HttpError {
-    HttpError::BadRequest(format!(
+/// Whether the active root signs a bridge to the next one; an error where it cannot, and nobody has said that it may be without one. Nothing
+/// leads from a root that has ended.
+pub(super) fn is_bridged(active: &Root, now: Timestamp, may_be_without: bool, flag: &str) -> Result<bool, HttpError> {
+    let has_ended = active.made.not_after <= now;
+    if has_ended || can_bridge(&active.made) || may_be_without {
+        return Ok(!has_ended && can_bridge(&active.made));
+    }
+    Err(HttpError::BadRequest(format!(
         "the active root {} cannot cross-sign the next one, its certificate's path length does not allow it: verifiers without an agent that \
          know it alone would fail when the next one becomes active; {flag} goes on all the same",
         active.made.id
-    ))
+    )))
 }
 
 /// Waits a while until a rotation has activated its root; one that takes longer goes on by itself.

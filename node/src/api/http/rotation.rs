@@ -9,13 +9,11 @@ use carrack_authority::{
     key::KeyKind,
     root::Ca,
     rotation::{ACK_TIMEOUT, RotationCause, RotationControl, RotationRequest, WantedRoot},
-    x509::supplied::can_bridge,
+    time::Timestamp,
 };
 use serde::Serialize;
 
-use super::{
-    ca_configuration::no_room_for_bridge, call::Call, error::HttpError, fields::Fields, issuers::key_id, span,
-};
+use super::{ca_configuration::is_bridged, call::Call, error::HttpError, fields::Fields, issuers::key_id, span};
 
 #[derive(Debug, Serialize)]
 struct Begun {
@@ -27,7 +25,7 @@ struct Begun {
 pub(super) async fn start(call: Call) -> Result<Response, HttpError> {
     let wanted = Wanted::read(&call.body)?;
     let view = call.committed_view().await?;
-    let request = wanted.request(view.state())?;
+    let request = wanted.request(view.state(), call.now())?;
     tracing::warn!(accessor = ?view.caller.accessor(), "an operator begins a rotation of the root");
     let proposed = call.propose(Command::StartRotation(Box::new(request))).await?;
     Ok(call.json(&Begun { id: proposed.index })?.with_index(proposed.index).into_response())
@@ -63,20 +61,19 @@ impl Wanted {
         Ok(Self { key_kind, is_bridged: !without_bridge, pauses_before_activation, ack_timeout })
     }
 
-    fn request(self, state: &State) -> Result<RotationRequest, HttpError> {
+    fn request(self, state: &State, now: Timestamp) -> Result<RotationRequest, HttpError> {
         let active = state.roots(Ca::Mesh).active();
         let active = active.ok_or_else(|| {
             HttpError::Unavailable("there is no active root yet to rotate away from: see `carrack status`".into())
         })?;
-        if self.is_bridged && !can_bridge(&active.made) {
-            return Err(no_room_for_bridge(active, "ForceWithoutCrossSigning (`--without-cross-signing`)"));
-        }
+        let flag = "ForceWithoutCrossSigning (`--without-cross-signing`)";
+        let is_bridged = is_bridged(active, now, !self.is_bridged, flag)? && self.is_bridged;
         let key_kind = self.key_kind.unwrap_or(state.ca_config().config.key_kind);
         Ok(RotationRequest {
             cause: RotationCause::Operator,
             expected_active: active.made.id,
             wanted: WantedRoot::Made { provider: active.made.provider.clone(), key_kind },
-            is_bridged: self.is_bridged,
+            is_bridged,
             pauses_before_activation: self.pauses_before_activation,
             ack_timeout: self.ack_timeout,
         })

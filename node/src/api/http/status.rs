@@ -176,7 +176,8 @@ fn overdue(state: &State, now: Timestamp) -> Vec<String> {
             }
             CertificateKind::Issuer => "it is renewed at half life by the leader, whose log says why it was not",
             CertificateKind::Server => "that server renews it at half life, and its log says why it did not",
-            CertificateKind::Root | CertificateKind::ServerRoot => "nothing renews it: it must be replaced before",
+            CertificateKind::Root => "`carrack ca rotate` in the primary replaces it",
+            CertificateKind::ServerRoot => "nothing renews it",
         };
         Some(format!("the certificate {id} ({kind}){of_server} is valid until {not_after}: {over}; {next}"))
     });
