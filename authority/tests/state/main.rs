@@ -19,5 +19,6 @@ mod revoked_issuers;
 mod rotations;
 mod snapshots;
 mod stories;
+mod thousand_rotations;
 mod transcript;
 mod world;

@@ -207,6 +207,19 @@ fn show_configuration(answer: &Value, output: &mut Output<'_>) -> Result<(), Cli
 /// The keys of a root. They are written only when they are to change: as they were read they would undo a rotation that began meanwhile.
 const OF_ROOTS: [&str; 3] = ["PrivateKeyType", "PrivateKeyBits", "RotationPeriod"];
 
+/// What a change of a life means for what is out already.
+const EFFECTS: [(&str, &str); 3] = [
+    (
+        "LeafCertTTL",
+        "leaves that are issued from now on live so long, or to the end of their issuer; those that are out keep their ends.",
+    ),
+    (
+        "IntermediateCertTTL",
+        "the next issuer of each server lives so long, or to the end of its root; those that sign now are renewed at half of theirs.",
+    ),
+    ("RootCertTTL", "the next root lives so long: `carrack ca rotate` makes one now."),
+];
+
 /// Reads the configuration, changes the keys in it and writes the whole back: the API replaces it as a whole.
 async fn change_configuration(
     changes: &[(String, String)],
@@ -245,7 +258,12 @@ async fn change_configuration(
     }
     let body = json!({ "Provider": configuration["Provider"], "Config": configuration["Config"] });
     client.write(CONFIGURATION, &body).await?;
-    show_configuration(&client.read(CONFIGURATION, &of_primary).await?, output)?;
+    let written = client.read(CONFIGURATION, &of_primary).await?;
+    show_configuration(&written, output)?;
+    if output.format() == Format::Table {
+        let changed = EFFECTS.iter().filter(|(key, _)| written["Config"][key] != read[key]);
+        changed.into_iter().try_for_each(|(key, effect)| output.line(&format!("\n{key}: {effect}")))?;
+    }
     rotation::tell_under_way(client, output).await
 }
 

@@ -18,6 +18,7 @@ pub mod leaf_records;
 pub mod members;
 pub mod output;
 pub mod rotation;
+mod rotation_plan;
 mod run;
 pub mod server;
 pub mod settings;

@@ -1,8 +1,9 @@
 //! `carrack ca rotate|status|pause|resume|rollback|taint|schedule`: the rotation of the root.
 
-use std::time::Duration;
+use std::{io::IsTerminal, time::Duration};
 
 use clap::Args;
+use indicatif::{ProgressBar, ProgressStyle};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use tokio::time::{Instant, sleep};
@@ -11,6 +12,7 @@ use super::{
     client::Client,
     error::CliError,
     output::{Format, Output, visible},
+    rotation_plan,
 };
 
 const STATUS: &str = "/v1/carrack/ca";
@@ -35,13 +37,13 @@ pub struct RotateArguments {
     plan: bool,
     /// The key of the new root: ec-p256, ec-p384, rsa-2048, rsa-4096, ed25519; default: as configured
     #[arg(long, value_name = "TYPE")]
-    key_type: Option<String>,
+    pub(super) key_type: Option<String>,
     /// Stop before this step until `carrack ca resume`
     #[arg(long, value_name = "STEP", value_parser = ["activate"])]
     pause_before: Option<String>,
     /// Do without a certificate that leads from the former root to the new one: verifiers that know the former alone fail
     #[arg(long)]
-    without_cross_signing: bool,
+    pub(super) without_cross_signing: bool,
     /// How long to wait for those who do not answer before an operator has to decide
     #[arg(long, value_name = "DURATION")]
     ack_timeout: Option<String>,
@@ -58,22 +60,22 @@ pub struct RotateArguments {
 
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct CaStatus {
+pub(super) struct CaStatus {
     datacenter: String,
     primary: String,
     halted: bool,
-    rotation: Option<Rotation>,
+    pub(super) rotation: Option<Rotation>,
     last_rotation: Option<Rotation>,
     rotation_period: Option<String>,
-    roots: Vec<Root>,
-    datacenters: Vec<Datacenter>,
+    pub(super) roots: Vec<Root>,
+    pub(super) datacenters: Vec<Datacenter>,
 }
 
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct Rotation {
+pub(super) struct Rotation {
     #[serde(rename = "ID")]
-    id: u64,
+    pub(super) id: u64,
     cause: String,
     phase: String,
     #[serde(rename = "FormerRootID")]
@@ -87,32 +89,32 @@ struct Rotation {
 
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct Root {
+pub(super) struct Root {
     #[serde(rename = "ID")]
-    id: String,
-    phase: String,
-    since: String,
+    pub(super) id: String,
+    pub(super) phase: String,
+    pub(super) since: String,
     key_type: String,
     not_after: String,
     bridge: Option<Value>,
     tainted: Option<String>,
-    leaves: Vec<Leaves>,
+    pub(super) leaves: Vec<Leaves>,
     waits: Vec<String>,
 }
 
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct Leaves {
-    datacenter: String,
-    current: u64,
+pub(super) struct Leaves {
+    pub(super) datacenter: String,
+    pub(super) current: u64,
     unexpired: u64,
     last_not_after: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct Datacenter {
-    name: String,
+pub(super) struct Datacenter {
+    pub(super) name: String,
     halted: bool,
     lagging_agents: u64,
     absent_servers: u64,
@@ -139,7 +141,7 @@ async fn fetch(client: &Client) -> Result<(CaStatus, Value), CliError> {
 }
 
 /// The status of the datacenter where roots are rotated, whichever one is asked.
-async fn fetch_of_primary(client: &Client) -> Result<(CaStatus, Value), CliError> {
+pub(super) async fn fetch_of_primary(client: &Client) -> Result<(CaStatus, Value), CliError> {
     let (status, answer) = fetch(client).await?;
     if status.datacenter == status.primary {
         return Ok((status, answer));
@@ -241,7 +243,7 @@ pub(super) async fn rotate(
         return control(id, "force", client, output).await;
     }
     if arguments.plan {
-        return plan(arguments, client, output).await;
+        return rotation_plan::show(arguments, client, output).await;
     }
     if arguments.key_type.as_deref() == Some("ed25519") && !arguments.yes {
         return Err(ed25519_needs_yes());
@@ -263,42 +265,6 @@ pub(super) async fn rotate(
             answer["ID"]
         )),
     }
-}
-
-/// The steps, and what each needs, from where the cluster is now.
-async fn plan(arguments: &RotateArguments, client: &Client, output: &mut Output<'_>) -> Result<(), CliError> {
-    let (status, answer) = fetch_of_primary(client).await?;
-    let active = status.roots.iter().find(|root| root.phase == "active");
-    let key = arguments.key_type.clone().unwrap_or_else(|| "the configured key".into());
-    let servers: u64 = client.read("/v1/carrack/members", &[]).await?.as_array().map_or(0, |all| all.len() as u64);
-    let in_use: u64 = active.into_iter().flat_map(|root| &root.leaves).map(|left| left.current).sum();
-    if output.format() == Format::Json {
-        return output
-            .json(&json!({ "Status": answer, "KeyType": key, "Servers": servers, "LeavesToReissue": in_use }));
-    }
-    if let Some(rotation) = &status.rotation {
-        let text = format!("Rotation {} is under way: another one is refused until it is over.", rotation.id);
-        output.line(&text)?;
-    }
-    let from = active.map_or("-", |root| root.id.as_str());
-    let bridge = match arguments.without_cross_signing {
-        true => "  2. No bridge: verifiers that know the former root alone fail from step 5 on.",
-        false => "  2. The former root cross-signs it: a leaf's chain has one certificate more while that lasts.",
-    };
-    let others: Vec<&str> = status.datacenters.iter().map(|it| it.name.as_str()).collect();
-    let lines = [
-        format!("From root {}:", visible(from)),
-        format!("  1. A new root with {} is made and published in {}.", visible(&key), visible(&others.join(", "))),
-        bridge.to_owned(),
-        "  3. Every agent that answers has it in its bundle, by its server's word; verifiers without an agent have the bridge alone.".to_owned(),
-        format!(
-            "  4. {servers} servers here, and those of each other datacenter, send a CSR each for an issuer under it, with a key of that kind too."
-        ),
-        "  5. It becomes active in the primary, and in each other datacenter when that is ready.".to_owned(),
-        format!("  6. {in_use} leaves that are in use are issued anew by their holders."),
-        "  7. The former root leaves the bundle when the last leaf under it has ended; `carrack ca rollback` works until then.".to_owned(),
-    ];
-    lines.iter().try_for_each(|line| output.line(line))
 }
 
 /// Why a root with such a key is not begun without a second word.
@@ -481,6 +447,7 @@ pub(super) async fn schedule(period: &str, client: &Client, output: &mut Output<
 async fn watch(client: &Client, output: &mut Output<'_>) -> Result<(), CliError> {
     let (mut shown, mut before) = (String::new(), None::<(Instant, u64)>);
     let mut failing_since = None::<Instant>;
+    let mut bar = (output.format() == Format::Table && std::io::stderr().is_terminal()).then(Bar::new);
     loop {
         let (status, answer) = match fetch_of_primary(client).await {
             Ok(fetched) => fetched,
@@ -501,7 +468,13 @@ async fn watch(client: &Client, output: &mut Output<'_>) -> Result<(), CliError>
                 before.map_or(0.0, |(at, was)| was.saturating_sub(left) as f64 / now.duration_since(at).as_secs_f64());
             before = Some((now, left));
             let line = progress(&status, left, all, rate);
-            if line != shown {
+            if let Some(bar) = &bar {
+                bar.show(left, all, &line);
+            }
+            if status.is_over() {
+                bar = None;
+            }
+            if line != shown && bar.is_none() {
                 output.line(&line)?;
             }
             shown = line;
@@ -510,6 +483,30 @@ async fn watch(client: &Client, output: &mut Output<'_>) -> Result<(), CliError>
             return Ok(());
         }
         sleep(WATCH_EVERY).await;
+    }
+}
+
+/// On a terminal: one line that changes, with the part of the leaves in use that is under the active root.
+struct Bar(ProgressBar);
+
+impl Bar {
+    fn new() -> Self {
+        let bar = ProgressBar::new(0);
+        let style = ProgressStyle::with_template("{bar:24} {pos} of {len} leaves  {msg}");
+        bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+        Self(bar)
+    }
+
+    fn show(&self, left: u64, all: u64, line: &str) {
+        self.0.set_length(all);
+        self.0.set_position(all.saturating_sub(left));
+        self.0.set_message(line.to_owned());
+    }
+}
+
+impl Drop for Bar {
+    fn drop(&mut self) {
+        self.0.finish_and_clear();
     }
 }
 

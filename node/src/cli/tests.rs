@@ -205,6 +205,43 @@ fn the_ca_configuration_is_changed_as_a_whole() {
 }
 
 #[test]
+fn a_plan_of_a_rotation_says_what_each_step_needs_and_changes_nothing() {
+    let root = json!({
+        "ID": "aa:bb", "Phase": "active", "Since": "2026-01-02T00:00:00Z", "KeyType": "ec-p256", "NotAfter": "2036-01-01T00:00:00Z",
+        "Bridge": null, "Tainted": null, "Waits": [], "Leaves": [
+            { "Datacenter": "dc1", "Current": 10_000, "Unexpired": 12_000, "LastNotAfter": null },
+            { "Datacenter": "dc2", "Current": 40, "Unexpired": 40, "LastNotAfter": null },
+        ],
+    });
+    let datacenter =
+        |name: &str| json!({ "Name": name, "Halted": false, "LaggingAgents": 0, "AbsentServers": 0, "HeardAt": null });
+    let status = json!({
+        "Datacenter": "dc1", "Primary": "dc1", "Halted": false, "Rotation": null, "LastRotation": null, "RotationPeriod": null,
+        "Roots": [root], "Datacenters": [datacenter("dc1"), datacenter("dc2")],
+    });
+    let server = Canned::start(vec![
+        ("GET /v1/carrack/ca", 200, status.to_string()),
+        ("GET /v1/carrack/members", 200, json!([{}, {}, {}]).to_string()),
+        ("GET /v1/connect/ca/configuration", 200, json!({ "Config": { "CSRMaxPerSecond": 50 } }).to_string()),
+    ]);
+    expect![[r#"
+        From root aa:bb:
+          1. A new root with rsa-2048 is made and published in dc1, dc2.
+          2. The former root cross-signs it: a leaf is served with its issuer and that bridge, 3 certificates, while it lasts.
+          3. Every agent that answers takes it into its bundle by itself, and its server says so; nobody else has to reload.
+             Verifiers without an agent have the bridge alone: those that have not fetched the bundle since 2026-01-02T00:00:00Z fail from step 5 on.
+          4. 3 servers here, and those of each other datacenter, send a CSR each for an issuer under it, with a key of that kind too.
+          5. It becomes active in the primary, and in each other datacenter when that is ready.
+          6. Leaves that are in use are issued anew, each at a moment of its own:
+               dc1: 10000 within about 250 s (40 a second)
+               dc2: 40 within about 1 s (40 a second)
+          7. The former root leaves the bundle when the last leaf under it has ended; `carrack ca rollback` works until then.
+    "#]].assert_eq(&server.output(&["ca", "rotate", "--plan", "--key-type", "rsa-2048"]));
+    assert!(server.output(&["ca", "rotate", "--plan", "--without-cross-signing"]).contains("No bridge"));
+    assert!(server.seen().iter().all(|(what, _, _)| what.starts_with("GET")));
+}
+
+#[test]
 fn a_token_is_made_with_policies_and_services_and_its_secret_is_shown() {
     let answer = json!({
         "AccessorID": "A", "SecretID": "S", "Description": "d", "Policies": [{ "ID": "1", "Name": "p" }],
