@@ -31,10 +31,14 @@ pub(super) fn waits(waits: &Waits, rotation: &Rotation, now: Timestamp) -> Strin
             "it is paused before it activates: `carrack ca resume` lets it go on, `carrack ca rollback` takes it back (rotation {})",
             rotation.id
         ),
+        // None is known to lag: the server counts them still, or waits for those that spoke to the process before it.
+        Waits::Agents { servers, lagging: 0, .. } => format!(
+            "{} to say that all agents there have the new root: one that has just started waits a minute for agents of before",
+            list(servers)
+        ),
         Waits::Agents { servers, lagging, named } => {
             let which = if named.is_empty() { String::new() } else { format!(", {} among them", list(named)) };
-            let lagging = if *lagging == 0 { String::new() } else { format!(": {lagging} lag{which}") };
-            format!("agents of {} do not have the new root yet{lagging}", list(servers))
+            format!("agents of {} do not have the new root yet: {lagging} lag{which}", list(servers))
         }
         Waits::Issuers { servers } => {
             format!("{} without an issuer under the new root; `carrack status` says why", list(servers))
