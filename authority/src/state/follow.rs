@@ -186,12 +186,13 @@ impl State {
     }
 
     /// Whether an activation of the primary is not this datacenter's yet: its own agents must have the root before, and its own servers
-    /// an issuer under it. There is nobody who would have to learn of the first root that it hears of.
+    /// an issuer under it. There is nobody who would have to learn of the first root that it hears of; and where the one that was active
+    /// here has left the bundle meanwhile, nothing is left that it could go on under.
     fn waits_for(&self, ca: &CaTable) -> bool {
         let is_news = ca.activation > self.mesh.activation && self.mesh.activation > 0;
         let active = ca.roots.iter().find(|root| root.phase == RootPhase::Active).map(|root| root.made.id);
-        let is_active_here = self.mesh.active().map(|root| root.made.id) == active;
-        is_news && !is_active_here && !planted::is(Bug::ActivatedUnacknowledged)
+        let is_other = self.mesh.active().is_some_and(|root| Some(root.made.id) != active);
+        is_news && is_other && !planted::is(Bug::ActivatedUnacknowledged)
     }
 
     fn follow_root(&mut self, change: &mut Change, heard: &Root) {

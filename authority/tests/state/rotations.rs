@@ -462,6 +462,25 @@ fn a_secondary_flips_when_its_own_agents_and_servers_can_and_not_before() {
     assert_eq!(secondary.roots(Ca::Mesh).activation(), 4);
 }
 
+/// Its issuers have ended, as the primary knows: the root that was active there has left the bundle while it was away.
+#[test]
+fn a_secondary_whose_root_was_pruned_meanwhile_goes_on_under_the_active_one_at_once() {
+    for knows_of_it in [false, true] {
+        let mut primary = issuing();
+        let mut secondary = secondary();
+        hear(&mut secondary, &primary);
+        rotate_to(&mut primary, "root 2", "issuer 2");
+        if knows_of_it {
+            hear(&mut secondary, &primary);
+            assert_eq!(phases(&secondary), [("active", 1), ("prepared", 0)]);
+        }
+        let pruned = primary.roots(Ca::Mesh).find(&key_id("root 1")).unwrap().modified;
+        done(&mut primary, Command::PruneRoot { root: key_id("root 1"), expected: pruned });
+        hear(&mut secondary, &primary);
+        assert_eq!((phases(&secondary), secondary.heard_activation()), (vec![("active", 2)], None));
+    }
+}
+
 #[test]
 fn a_secondary_is_halted_with_the_primary_and_by_itself() {
     let mut primary = issuing();

@@ -17,6 +17,10 @@ impl Invariant for PublishedBeforeUsed {
         let active = |state: &carrack_authority::State| state.roots(Ca::Mesh).active().map(|root| root.made.id);
         let (Some(former), Some(new)) = (active(&applied.before), active(&applied.after)) else { return };
         let Some(root) = applied.before.roots(Ca::Mesh).find(&new).filter(|_| former != new) else { return };
+        // In a secondary that was away for so long that nothing under the root of before has not ended: it goes on at once.
+        if applied.after.roots(Ca::Mesh).find(&former).is_none() {
+            return;
+        }
         for member in applied.before.members() {
             // One that does not know of the root yet does not answer: it takes the bundle before it serves.
             let mut views = scene.views.values();
