@@ -437,6 +437,11 @@ impl Change {
         self.touched.insert(key);
     }
 
+    /// Whether this entry has changed a table.
+    fn has_touched(&self, key: &WatchKey) -> bool {
+        self.touched.contains(key)
+    }
+
     const fn revision(&self) -> Revision {
         Revision(self.index)
     }

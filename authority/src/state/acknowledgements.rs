@@ -8,11 +8,13 @@ use crate::{
     root::Ca,
 };
 
+/// What a bundle is made of.
+const BUNDLE: [WatchKey; 3] = [WatchKey::Roots(Ca::Mesh), WatchKey::Roots(Ca::Server), WatchKey::RevokedIssuers];
+
 impl State {
     /// The revision of what verifiers trust: the last change of a root, of the mesh CA or of the server CA, or of a revoked issuer.
     pub fn bundle_revision(&self) -> Revision {
-        let tables = [WatchKey::Roots(Ca::Mesh), WatchKey::Roots(Ca::Server), WatchKey::RevokedIssuers];
-        tables.iter().map(|key| self.modified(key)).max().unwrap_or_default()
+        BUNDLE.iter().map(|key| self.modified(key)).max().unwrap_or_default()
     }
 
     /// What a server said of its agents.
@@ -30,7 +32,9 @@ impl State {
     ) -> Result<Outcome, Rejection> {
         check::from_itself(node, proposer)?;
         self.found_member(node)?;
-        let newest = self.bundle_revision();
+        // Also what a command before this one in the same entry has changed.
+        let is_changed_here = BUNDLE.iter().any(|key| change.has_touched(key));
+        let newest = if is_changed_here { change.revision() } else { self.bundle_revision() };
         if bundle > newest {
             let reason = format!("the newest one is {newest}");
             return Err(check::invalid(format!("the bundle {bundle}"), reason));
