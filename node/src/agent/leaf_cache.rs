@@ -100,6 +100,8 @@ pub struct Listed {
     pub renew_at: Timestamp,
     /// How often that has failed since.
     pub failures: u32,
+    /// Whether that is because a server has told so.
+    pub is_told: bool,
 }
 
 /// The leaves that one server keeps for local clients.
@@ -156,7 +158,8 @@ impl LeafCache {
         let listed = self.all().into_iter().filter_map(|(key, slot)| {
             let (leaf, plan) = (slot.leaf.borrow().clone()?, slot.plan());
             let LeafKey { token, service } = key;
-            Some(Listed { service, token, leaf, renew_at: plan.renew_at, failures: plan.failures })
+            let Plan { renew_at, failures, told, .. } = plan;
+            Some(Listed { service, token, leaf, renew_at, failures, is_told: told.is_some() })
         });
         listed.collect()
     }

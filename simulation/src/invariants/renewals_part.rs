@@ -30,12 +30,13 @@ impl Invariant for RenewalsPart {
     }
 }
 
-/// When an agent renews its leaves, those apart that could not be renewed, and those of issuers that its servers have told it to leave.
+/// When an agent renews its leaves, those apart that could not be renewed, and those that its servers tell it to renew, or have told it: a
+/// root that was left may be active again since.
 fn planned(knows: &Knows) -> Vec<u128> {
     let bundle = knows.followed.bundle();
     let is_leaving = |leaf: &Listed| bundle.as_ref().is_some_and(|it| it.told.leaving.contains_key(&leaf.leaf.issuer));
     let leaves = knows.leaves.list();
-    leaves.iter().filter(|leaf| leaf.failures == 0 && !is_leaving(leaf)).map(part).collect()
+    leaves.iter().filter(|leaf| leaf.failures == 0 && !leaf.is_told && !is_leaving(leaf)).map(part).collect()
 }
 
 fn part(listed: &Listed) -> u128 {
