@@ -1,30 +1,9 @@
 """What py-consul, as its authors released it, gets from a carrack server that nobody has bootstrapped yet."""
 
 import sys
-import threading
-import time
-
-import consul
-from consul.callback import CB
-from consul.exceptions import ACLPermissionDenied, BadRequest, ConsulException
 
 HOST, PORT, RAFT = sys.argv[1], int(sys.argv[2]), sys.argv[3]
 SECRET = "c8d5c4b2-6a0e-4f3e-9a51-7c0d1b2e3f40"
-
-
-def refused(kind, words, call, *arguments, **named):
-    try:
-        answer = call(*arguments, **named)
-    except kind as error:
-        assert words in str(error), (words, str(error))
-        return
-    raise AssertionError((call, answer))
-
-
-def indexed(client, path, **parameters):
-    headers = client.prepare_headers()
-    index, body = client.http.get(CB.json(index=True), path, params=list(parameters.items()), headers=headers)
-    return int(index), body
 
 
 def before_bootstrap(stranger):

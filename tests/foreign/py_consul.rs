@@ -16,7 +16,9 @@ fn py_consul_bootstraps_makes_tokens_policies_and_intentions_gets_leaves_and_wai
     server.start(Start::Bootstrap);
     server.wait_until_ready();
     let (port, raft) = (server.http.port().to_string(), server.raft.to_string());
-    let secret = python.run(include_str!("py_consul.py"), &["127.0.0.1", &port, &raft]).unwrap();
+    let secret = python
+        .run(concat!(include_str!("py_consul_common.py"), include_str!("py_consul.py")), &["127.0.0.1", &port, &raft])
+        .unwrap();
     let status = server.status(&secret).expect("the token that py-consul made is good");
     assert_eq!(status["Leader"]["NodeName"], "a", "{status}");
     assert!(!server.log().contains("panicked"), "{}", server.log());
@@ -34,6 +36,11 @@ fn py_consul_gets_roots_leaves_and_verdicts_from_an_agent() {
     agent.wait_until_ready();
     let (agent_port, server_port) = (agent.http.port().to_string(), cluster.any().http.port().to_string());
     let arguments = ["127.0.0.1", &agent_port, &server_port, &cluster.token];
-    assert_eq!(python.run(include_str!("py_consul_agent.py"), &arguments).unwrap(), "good");
+    assert_eq!(
+        python
+            .run(concat!(include_str!("py_consul_common.py"), include_str!("py_consul_agent.py")), &arguments)
+            .unwrap(),
+        "good"
+    );
     assert!(!agent.log().contains("panicked"), "{}", agent.log());
 }

@@ -1,29 +1,8 @@
 """What py-consul, as its authors released it, gets from a carrack agent."""
 
 import sys
-import threading
-import time
-
-import consul
-from consul.callback import CB
-from consul.exceptions import ACLPermissionDenied, BadRequest
 
 HOST, AGENT_PORT, SERVER_PORT, SECRET = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
-
-
-def refused(kind, words, call, *arguments, **named):
-    try:
-        answer = call(*arguments, **named)
-    except kind as error:
-        assert words in str(error), (words, str(error))
-        return
-    raise AssertionError((call, answer))
-
-
-def indexed(client, path, **parameters):
-    headers = client.prepare_headers()
-    index, body = client.http.get(CB.json(index=True), path, params=list(parameters.items()), headers=headers)
-    return int(index), body
 
 
 def eventually(holds):
@@ -66,7 +45,7 @@ eventually(lambda: not ask("db", uri, serial)["Authorized"])
 refused(BadRequest, "ClientCertURI", ask, "db", "spiffe://a/b", serial)
 refused(ACLPermissionDenied, "anonymous token", stranger.agent.connect.authorize, "db", uri, serial)
 
-# Who waits for a leaf hears that its token is gone.
+# Who waits for a leaf, or begins to, hears that its token is gone.
 ended = []
 leaf_index, _ = indexed(consul.Consul(host=HOST, port=AGENT_PORT, token=secret), "/v1/agent/connect/ca/leaf/web")
 
@@ -81,7 +60,6 @@ def wait_for_leaf():
 
 waiting = threading.Thread(target=wait_for_leaf)
 waiting.start()
-time.sleep(0.2)
 assert server.acl.token.delete(made["AccessorID"]) is True
 waiting.join(timeout=10)
 assert ended and "ACL not found" in ended[0], ended

@@ -170,15 +170,16 @@ async fn a_cluster_that_slept_past_its_root_says_so_and_a_rotation_repairs_it() 
     rotate(server, false).await?;
     let now = MachineClock.now().plus(Duration::from_secs(400 * 86_400));
     for place in &datacenter.places {
-        let deadline = Instant::now() + Duration::from_secs(20);
-        let issued = loop {
-            match issue(place.running(), &token).await {
-                Ok(issued) => break issued,
-                Err(error) if Instant::now() > deadline => return Err(error),
-                Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
-            }
-        };
-        assert_dated(&issued, now);
+        // It has the new root's issuer at work.
+        let replica = &place.running().context().replica;
+        until("an issuer under the active root", || {
+            let state = replica.state().state.clone();
+            let active = state.roots(Ca::Mesh).active().map(|root| root.made.id);
+            let issuer = place.running().context().desk.issuer();
+            issuer.and_then(|id| state.issuer(&id).map(|issuer| issuer.root)) == active
+        })
+        .await?;
+        assert_dated(&issue(place.running(), &token).await?, now);
     }
     Ok(())
 }

@@ -11,15 +11,11 @@ use std::{
 };
 
 use rustls::{
-    CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, ServerConfig, SignatureScheme,
-    client::{
-        Resumption,
-        danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
-        verify_server_cert_signed_by_trust_anchor,
-    },
-    crypto::{CryptoProvider, verify_tls13_signature},
-    pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime, pem::PemObject},
-    server::{ClientHello, ParsedCertificate, ResolvesServerCert, WebPkiClientVerifier},
+    ClientConfig, RootCertStore, ServerConfig,
+    client::Resumption,
+    crypto::CryptoProvider,
+    pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject},
+    server::{ClientHello, ResolvesServerCert, WebPkiClientVerifier},
     sign::CertifiedKey,
     version::TLS13,
 };
@@ -33,7 +29,10 @@ use tokio::{
 };
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
-use crate::http::{Http, runtime};
+use crate::{
+    http::{Http, runtime},
+    tls::verifier,
+};
 
 /// How many connections are opened at once: the machine has other work too.
 const OPENERS: usize = 6;
@@ -285,7 +284,7 @@ async fn connect(hosts: &[Arc<Host>], number: usize, counts: &Counts) {
 
 async fn shake(from: &Host, opening: &Workload, to: &Host, accepting: &Workload) -> Result<(), String> {
     let text = |error: &dyn std::error::Error| error.to_string();
-    let verifier = Arc::new(ByBundle { roots: roots(&from.bundle()), provider: provider() });
+    let verifier = verifier(provider(), Some(roots(&from.bundle())));
     let shown = opening.shown.borrow().clone();
     let config = ClientConfig::builder_with_provider(provider()).with_protocol_versions(&[&TLS13]);
     let config = config.map_err(|error| text(&error))?.dangerous().with_custom_certificate_verifier(verifier);
@@ -336,50 +335,5 @@ impl ResolvesServerCert for ByName {
         let service = hello.server_name()?.split('.').next()?;
         let found = self.0.iter().find(|(name, _)| name == service);
         found.map(|(_, shown)| shown.borrow().clone())
-    }
-}
-
-/// Verifies a server's chain by the bundle. A SPIFFE id has no DNS name to compare.
-#[derive(Debug)]
-struct ByBundle {
-    roots: Arc<RootCertStore>,
-    provider: Arc<CryptoProvider>,
-}
-
-impl ServerCertVerifier for ByBundle {
-    fn verify_server_cert(
-        &self,
-        end_entity: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        now: UnixTime,
-    ) -> Result<ServerCertVerified, Error> {
-        let leaf = ParsedCertificate::try_from(end_entity)?;
-        let algorithms = self.provider.signature_verification_algorithms.all;
-        verify_server_cert_signed_by_trust_anchor(&leaf, &self.roots, intermediates, now, algorithms)?;
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        Err(Error::InvalidCertificate(CertificateError::BadSignature))
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls13_signature(message, certificate, signature, &self.provider.signature_verification_algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.provider.signature_verification_algorithms.supported_schemes()
     }
 }

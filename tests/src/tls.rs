@@ -1,4 +1,4 @@
-//! TLS as a stranger speaks it: whatever the server shows is believed, and what the server does with the stranger is seen.
+//! TLS as clients speak it that look at no name: a stranger, who believes whatever the server shows, and a workload, which has roots.
 
 use std::{
     io::{Read, Write},
@@ -8,10 +8,14 @@ use std::{
 };
 
 use rustls::{
-    ClientConfig, ClientConnection, DigitallySignedStruct, Error, SignatureScheme,
-    client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+    ClientConfig, ClientConnection, DigitallySignedStruct, Error, RootCertStore, SignatureScheme,
+    client::{
+        danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+        verify_server_cert_signed_by_trust_anchor,
+    },
     crypto::{CryptoProvider, verify_tls13_signature},
     pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime, pem::PemObject},
+    server::ParsedCertificate,
 };
 
 /// How HTTP/2 begins (RFC 9113 section 3.4), with empty settings.
@@ -56,7 +60,7 @@ pub fn is_served_http_2(address: SocketAddr, credential: Option<&Credential>) ->
 
 fn config(credential: Option<&Credential>) -> Result<ClientConfig, Error> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let verifier = Arc::new(BelievesAnybody(provider.clone()));
+    let verifier = verifier(provider.clone(), None);
     let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
     let builder = builder.dangerous().with_custom_certificate_verifier(verifier);
     let mut config = match credential {
@@ -67,19 +71,35 @@ fn config(credential: Option<&Credential>) -> Result<ClientConfig, Error> {
     Ok(config)
 }
 
-/// Checks no certificate: the stranger wants in, not to be safe.
-#[derive(Debug)]
-struct BelievesAnybody(Arc<CryptoProvider>);
+/// Verifies a server's chain by these roots, and no name: a SPIFFE id has none of DNS. Without roots whatever is shown is believed.
+pub(crate) fn verifier(
+    provider: Arc<CryptoProvider>,
+    roots: Option<Arc<RootCertStore>>,
+) -> Arc<dyn ServerCertVerifier> {
+    Arc::new(ByRoots { provider, roots })
+}
 
-impl ServerCertVerifier for BelievesAnybody {
+#[derive(Debug)]
+struct ByRoots {
+    provider: Arc<CryptoProvider>,
+    /// None: a stranger wants in, not to be safe.
+    roots: Option<Arc<RootCertStore>>,
+}
+
+impl ServerCertVerifier for ByRoots {
     fn verify_server_cert(
         &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
         _: &ServerName<'_>,
         _: &[u8],
-        _: UnixTime,
+        now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
+        if let Some(roots) = &self.roots {
+            let leaf = ParsedCertificate::try_from(end_entity)?;
+            let algorithms = self.provider.signature_verification_algorithms.all;
+            verify_server_cert_signed_by_trust_anchor(&leaf, roots, intermediates, now, algorithms)?;
+        }
         Ok(ServerCertVerified::assertion())
     }
 
@@ -98,10 +118,10 @@ impl ServerCertVerifier for BelievesAnybody {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls13_signature(message, certificate, signature, &self.0.signature_verification_algorithms)
+        verify_tls13_signature(message, certificate, signature, &self.provider.signature_verification_algorithms)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
+        self.provider.signature_verification_algorithms.supported_schemes()
     }
 }

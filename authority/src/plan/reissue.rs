@@ -43,9 +43,16 @@ fn renewed_within(state: &State, issuer: &Issuer, within: Duration) -> Option<Du
 fn for_all_of_retired_roots(state: &State) -> Duration {
     let issuers = state.issuers().filter(|issuer| is_retired(state, &issuer.root));
     let outstanding: u64 = issuers.map(|issuer| state.issuances().counts(&issuer.id).current).sum();
-    let set = u64::from(state.ca_config().config.csr_max_per_second);
-    let rate = if set == 0 { PER_SECOND } else { (set * PART_OF_RATE.0 / PART_OF_RATE.1).clamp(1, PER_SECOND) };
+    let rate = per_second(state.ca_config().config.csr_max_per_second);
     Duration::from_millis(outstanding.saturating_mul(1000) / rate)
+}
+
+/// How many leaves a datacenter is counted on to issue anew each second, by its `CSRMaxPerSecond`.
+pub fn per_second(csr_max_per_second: u32) -> u64 {
+    match u64::from(csr_max_per_second) {
+        0 => PER_SECOND,
+        set => (set * PART_OF_RATE.0 / PART_OF_RATE.1).clamp(1, PER_SECOND),
+    }
 }
 
 fn is_retired(state: &State, root: &KeyId) -> bool {

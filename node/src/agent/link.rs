@@ -274,6 +274,9 @@ impl Session<'_> {
                 self.put(ask)?;
             }
             let is_asking = !self.outgoing.is_empty();
+            if !is_asking {
+                sent_at = Instant::now();
+            }
             tokio::select! {
                 // What was on its way during a sleep is of before it: the sleep is looked at first.
                 biased;
@@ -291,7 +294,7 @@ impl Session<'_> {
                 () = sleep_until(sent_at + SILENT_MAX), if is_asking => {
                     return Err(Status::deadline_exceeded("it takes no more questions").into());
                 }
-                () = followed.asked(), if !is_asking => sent_at = Instant::now(),
+                () = followed.asked(), if !is_asking => {}
             }
         }
     }

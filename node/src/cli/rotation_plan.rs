@@ -1,6 +1,7 @@
 //! `carrack ca rotate --plan`: the steps of a rotation from where the cluster is now, and what each needs. Nothing is changed.
 
-use serde_json::{Value, json};
+use carrack_authority::plan::reissue::per_second;
+use serde_json::json;
 
 use super::{
     client::Client,
@@ -8,9 +9,6 @@ use super::{
     output::{Format, Output, visible},
     rotation::{CaStatus, Root, RotateArguments, fetch_of_primary},
 };
-
-/// What a datacenter is counted on to issue each second where no rate is set; of a set one, renewals take four fifths.
-const PER_SECOND: u64 = 1000;
 
 pub(super) async fn show(
     arguments: &RotateArguments,
@@ -20,7 +18,8 @@ pub(super) async fn show(
     let (status, answer) = fetch_of_primary(client).await?;
     let servers = client.read("/v1/carrack/members", &[]).await?.as_array().map_or(0, Vec::len);
     let configuration = client.read("/v1/connect/ca/configuration", &[]).await?;
-    let per_second = rate(&configuration);
+    let set = configuration["Config"]["CSRMaxPerSecond"].as_u64().unwrap_or_default();
+    let per_second = per_second(u32::try_from(set).unwrap_or(u32::MAX));
     let key = arguments.key_type.clone().unwrap_or_else(|| "the configured key".into());
     let active = status.roots.iter().find(|root| root.phase == "active");
     if output.format() == Format::Json {
@@ -31,13 +30,6 @@ pub(super) async fn show(
     }
     let plan = Plan { status: &status, active, key, servers, per_second, is_bridged: !arguments.without_cross_signing };
     plan.lines().iter().try_for_each(|line| output.line(line))
-}
-
-fn rate(configuration: &Value) -> u64 {
-    match configuration["Config"]["CSRMaxPerSecond"].as_u64().unwrap_or_default() {
-        0 => PER_SECOND,
-        set => (set * 4 / 5).clamp(1, PER_SECOND),
-    }
 }
 
 struct Plan<'a> {
@@ -92,17 +84,5 @@ impl Plan<'_> {
             format!("       {name}: {current} within about {seconds} s ({} a second)", self.per_second)
         };
         leaves.map(|left| line((visible(&left.datacenter).to_string(), left.current))).collect()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn renewals_take_a_part_of_a_set_rate_and_never_more_than_without_one() {
-        for (set, per_second) in [(0, 1000), (1, 1), (50, 40), (10_000, 1000)] {
-            assert_eq!(rate(&json!({ "Config": { "CSRMaxPerSecond": set } })), per_second, "{set}");
-        }
     }
 }
