@@ -5,6 +5,7 @@ mod acl;
 mod agents;
 mod check;
 mod cluster;
+mod configuration;
 mod federation;
 mod follow;
 mod intentions;

@@ -16,10 +16,7 @@ use carrack_authority::{
     root::{Ca, NewRoot, Root, RootPhase},
     rotation::{ACK_TIMEOUT, RotationCause, RotationRequest, WantedRoot},
     time::Timestamp,
-    x509::{
-        CertificateFacts, pem,
-        supplied::{SuppliedError, can_bridge},
-    },
+    x509::{CertificateFacts, pem, supplied::SuppliedError},
 };
 use serde::Serialize;
 use tokio::time::Instant;
@@ -27,7 +24,13 @@ use zeroize::Zeroizing;
 
 pub(super) use self::wanted::passed_on;
 use self::wanted::{Key, Wanted};
-use super::{answer::Answer, call::Call, error::HttpError, span};
+use super::{
+    answer::Answer,
+    call::Call,
+    error::HttpError,
+    rotation::{active, is_bridged},
+    span,
+};
 use crate::{
     provider::{ProviderError, RootRequest, SealTo, SuppliedRoot, SuppliedRootError},
     server::task::chain_of,
@@ -224,13 +227,6 @@ fn active_again(state: &State, root: &Root) -> Result<Imported, HttpError> {
     }
 }
 
-fn active(state: &State) -> Result<&Root, HttpError> {
-    let active = state.roots(Ca::Mesh).active().map(|root| &**root);
-    active.ok_or_else(|| {
-        HttpError::Unavailable("there is no active root yet to rotate away from: see `carrack status`".into())
-    })
-}
-
 fn made_by_provider(state: &State, key_kind: KeyKind) -> Result<WantedRoot, HttpError> {
     Ok(WantedRoot::Made { provider: active(state)?.made.provider.clone(), key_kind })
 }
@@ -246,20 +242,6 @@ fn rotation_to(state: &State, now: Timestamp, root: WantedRoot, wanted: &Wanted)
         pauses_before_activation: false,
         ack_timeout: ACK_TIMEOUT,
     })
-}
-
-/// Whether the active root signs a bridge to the next one; an error where it cannot, and nobody has said that it may be without one. Nothing
-/// leads from a root that has ended.
-pub(super) fn is_bridged(active: &Root, now: Timestamp, may_be_without: bool, flag: &str) -> Result<bool, HttpError> {
-    let has_ended = active.made.not_after <= now;
-    if has_ended || can_bridge(&active.made) || may_be_without {
-        return Ok(!has_ended && can_bridge(&active.made));
-    }
-    Err(HttpError::BadRequest(format!(
-        "the active root {} cannot cross-sign the next one, its certificate's path length does not allow it: verifiers without an agent that \
-         know it alone would fail when the next one becomes active; {flag} goes on all the same",
-        active.made.id
-    )))
 }
 
 /// Waits a while until a rotation has activated its root; one that takes longer goes on by itself.

@@ -10,7 +10,7 @@ use carrack_authority::{
 };
 use serde::Serialize;
 
-use super::{call::Call, error::HttpError, fields::Fields};
+use super::{call::Call, error::HttpError, fields::Fields, rotation::active};
 
 /// What was done.
 #[derive(Debug, Serialize)]
@@ -57,13 +57,10 @@ pub(super) async fn revoke_server(call: Call) -> Result<Response, HttpError> {
 
 /// The rotation away from the root that the server may have had; one that was begun for that already is it.
 async fn begin_rotation(call: &Call, state: &State) -> Result<u64, HttpError> {
-    let is_for_that = |cause: RotationCause| cause == RotationCause::Compromise;
-    if let Some(rotation) = state.rotation().filter(|rotation| is_for_that(rotation.cause)) {
+    if let Some(rotation) = state.rotation().filter(|rotation| rotation.cause == RotationCause::Compromise) {
         return Ok(rotation.id.0);
     }
-    let active = state.roots(Ca::Mesh).active().ok_or_else(|| {
-        HttpError::Unavailable("there is no active root yet to rotate away from: see `carrack status`".into())
-    })?;
+    let active = active(state)?;
     let (provider, key_kind) = (active.made.provider.clone(), state.ca_config().config.key_kind);
     let request = RotationRequest {
         cause: RotationCause::Compromise,

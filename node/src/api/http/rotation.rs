@@ -7,13 +7,14 @@ use carrack_authority::{
     Command, State,
     id::{KeyId, Revision},
     key::KeyKind,
-    root::Ca,
+    root::{Ca, Root},
     rotation::{ACK_TIMEOUT, RotationCause, RotationControl, RotationRequest, WantedRoot},
     time::Timestamp,
+    x509::supplied::can_bridge,
 };
 use serde::Serialize;
 
-use super::{ca_configuration::is_bridged, call::Call, error::HttpError, fields::Fields, issuers::key_id, span};
+use super::{call::Call, error::HttpError, fields::Fields, issuers::key_id, span};
 
 #[derive(Debug, Serialize)]
 struct Begun {
@@ -62,10 +63,7 @@ impl Wanted {
     }
 
     fn request(self, state: &State, now: Timestamp) -> Result<RotationRequest, HttpError> {
-        let active = state.roots(Ca::Mesh).active();
-        let active = active.ok_or_else(|| {
-            HttpError::Unavailable("there is no active root yet to rotate away from: see `carrack status`".into())
-        })?;
+        let active = active(state)?;
         let flag = "ForceWithoutCrossSigning (`--without-cross-signing`)";
         let is_bridged = is_bridged(active, now, !self.is_bridged, flag)? && self.is_bridged;
         let key_kind = self.key_kind.unwrap_or(state.ca_config().config.key_kind);
@@ -78,6 +76,28 @@ impl Wanted {
             ack_timeout: self.ack_timeout,
         })
     }
+}
+
+/// The root to rotate away from.
+pub(super) fn active(state: &State) -> Result<&Root, HttpError> {
+    let active = state.roots(Ca::Mesh).active().map(|root| &**root);
+    active.ok_or_else(|| {
+        HttpError::Unavailable("there is no active root yet to rotate away from: see `carrack status`".into())
+    })
+}
+
+/// Whether the active root signs a bridge to the next one; an error where it cannot, and nobody has said that it may be without one. Nothing
+/// leads from a root that has ended.
+pub(super) fn is_bridged(active: &Root, now: Timestamp, may_be_without: bool, flag: &str) -> Result<bool, HttpError> {
+    let has_ended = active.made.not_after <= now;
+    if has_ended || can_bridge(&active.made) || may_be_without {
+        return Ok(!has_ended && can_bridge(&active.made));
+    }
+    Err(HttpError::BadRequest(format!(
+        "the active root {} cannot cross-sign the next one, its certificate's path length does not allow it: verifiers without an agent that \
+         know it alone would fail when the next one becomes active; {flag} goes on all the same",
+        active.made.id
+    )))
 }
 
 /// `PUT /v1/carrack/ca/rotation/{id}`: pauses, resumes or forces one.

@@ -3,6 +3,7 @@
 mod acl;
 mod agent;
 mod ca;
+mod ca_rotation;
 mod datacenter;
 mod intentions;
 mod own;

@@ -2,15 +2,11 @@
 
 use std::time::Duration;
 
-use carrack_authority::{
-    key::KeyKind,
-    x509::{CertificateFacts, pem},
-};
-use serde_json::{Value, json};
+use carrack_authority::x509::{CertificateFacts, pem};
+use serde_json::json;
 use tokio::time::Instant;
 
 use super::datacenter::Datacenter;
-use crate::keys::{aws_lc::AwsLcKeyMaker, secret::KeyMaker};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn roots_are_public_and_have_consuls_form() {
@@ -101,71 +97,6 @@ async fn the_configuration_is_read_changed_and_its_bounds_hold() {
     let refused = datacenter.put(path).managed().json(&configuration).expect(400).await;
     assert_eq!(refused.header("x-carrack-error-code"), "unknown_field");
     assert_eq!(datacenter.get(path).managed().ok().await["Config"]["LeafCertTTL"], "48h");
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_change_that_means_another_root_begins_a_rotation_and_answers_when_that_has_activated() {
-    let datacenter = Datacenter::begin().await;
-    let path = "/v1/connect/ca/configuration";
-    let put = async |config: Value| {
-        let body = json!({ "Provider": "consul", "Config": config });
-        datacenter.put(path).managed().json(&body).expect(200).await
-    };
-    let active = async || {
-        let roots = datacenter.get("/v1/connect/ca/roots").ok().await;
-        let root = roots["Roots"].as_array().unwrap().iter().find(|root| root["Active"] == true).unwrap().clone();
-        (root["ID"].clone(), root["PrivateKeyType"].clone())
-    };
-    let first = active().await;
-    let rotated = put(json!({ "PrivateKeyType": "rsa", "PrivateKeyBits": 2048, "RotationPeriod": "2160h" })).await;
-    assert!(rotated.header("x-carrack-rotation").parse::<u64>().unwrap() > 0);
-    let second = active().await;
-    assert!(second.0 != first.0 && second.1 == "rsa", "{second:?}");
-    let shown = datacenter.get(path).managed().ok().await;
-    assert_eq!(
-        (&shown["Config"]["PrivateKeyType"], &shown["Config"]["RotationPeriod"]),
-        (&json!("rsa"), &json!("2160h"))
-    );
-    assert_eq!(put(shown["Config"].clone()).await.header("x-carrack-rotation"), "", "as it was read");
-    assert_eq!(active().await, second);
-
-    // The operator's own key, for which a root is made.
-    wait_until_over(&datacenter).await;
-    let key = AwsLcKeyMaker.make(KeyKind::EcP384).unwrap();
-    let own = json!({ "PrivateKey": *key.to_pem(), "RotationPeriod": "0s" });
-    let rotated = put(own.clone()).await;
-    let id: u64 = rotated.header("x-carrack-rotation").parse().unwrap();
-    let third = active().await;
-    assert!(third.0 != second.0 && third.1 == "ec", "{third:?}");
-    let read = datacenter.get(path).managed().expect(200).await;
-    assert!(!read.text.contains("PRIVATE KEY"), "{}", read.text);
-    let config = &read.json()["Config"];
-    assert_eq!((&config["PrivateKeyBits"], &config["RotationPeriod"]), (&json!(384), &Value::Null));
-    assert_eq!(put(own).await.header("x-carrack-rotation"), "", "it is there already");
-    let status = datacenter.get("/v1/carrack/ca").managed().ok().await;
-    let rotation = if status["Rotation"].is_null() { &status["LastRotation"] } else { &status["Rotation"] };
-    assert_eq!((&rotation["ID"], &rotation["Cause"]), (&json!(id), &json!("the CA configuration changed")));
-
-    // What is refused changes nothing, and nothing of a key is repeated.
-    wait_until_over(&datacenter).await;
-    let before = datacenter.get(path).managed().expect(200).await;
-    for (config, words) in [
-        (json!({ "RootCert": "-----BEGIN CERTIFICATE-----" }), "must provide a private key"),
-        (json!({ "PrivateKey": "/etc/root.key" }), "is not a key"),
-        (json!({ "PrivateKey": *key.to_pem(), "RootCert": "no certificate" }), "certificate"),
-        (json!({ "RotationPeriod": "1h" }), "a RotationPeriod of 3600 s"),
-        (json!({ "PrivateKeyType": "rsa", "LeafCertTTL": "1m" }), "leaf cert TTL"),
-    ] {
-        let body = json!({ "Provider": "consul", "Config": config });
-        let refused = datacenter.put(path).managed().json(&body).expect(400).await;
-        assert!(refused.text.contains(words) && !refused.text.contains("root.key"), "{}", refused.text);
-    }
-    let after = datacenter.get(path).managed().expect(200).await;
-    assert_eq!((before.index(), before.text), (after.index(), after.text));
-}
-
-async fn wait_until_over(datacenter: &Datacenter) {
-    datacenter.until(|datacenter| datacenter.server.context().replica.state().state.rotation().is_none()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
