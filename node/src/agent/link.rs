@@ -17,6 +17,7 @@ use carrack_proto::{
     convert::agent::{bundle_from_wire, intentions_from_wire, revoked_from_wire, rights_from_wire},
 };
 use carrack_raft::ports::Entropy;
+use futures::{Stream, StreamExt};
 use tokio::{
     sync::{mpsc, watch},
     time::{Instant, sleep, sleep_until, timeout, timeout_at},
@@ -261,7 +262,7 @@ impl Session<'_> {
     async fn run(&mut self, mut told: Streaming<FollowResponse>) -> Result<Infallible, Ended> {
         let followed = &self.link.followed;
         let mut slept = self.link.slept.subscribe();
-        self.wait_until_level(&mut told).await?;
+        wait_until_level(&mut told, followed.newest(), self.server).await?;
         let bundle = Subscribe { number: BUNDLE, what: Some(subscribe::What::Bundle(Nothing {})) };
         self.outgoing.push_back(follow_request::Ask::Subscribe(bundle));
         followed.ask_all();
@@ -295,23 +296,6 @@ impl Session<'_> {
                     return Err(Status::deadline_exceeded("it takes no more questions").into());
                 }
                 () = followed.asked(), if !is_asking => {}
-            }
-        }
-    }
-
-    /// A server that is behind what others have told is not followed: an intention, or a right, that it knows may have been taken back.
-    /// Each says at once how far it is, and every few seconds.
-    async fn wait_until_level(&self, told: &mut Streaming<FollowResponse>) -> Result<(), Ended> {
-        let (level, until) = (self.link.followed.newest(), Instant::now() + SILENT_MAX);
-        loop {
-            let is_at = Revision(next_of(told, until).await?.revision);
-            if is_at >= level {
-                return Ok(());
-            }
-            tracing::debug!(server = %self.server, %is_at, %level, "a server is behind what others have told");
-            // It tells again after some seconds; one that has not caught up by then is left.
-            if Instant::now() + BEHIND_FOR > until {
-                return Err(Ended::Behind(is_at));
             }
         }
     }
@@ -399,9 +383,70 @@ impl Session<'_> {
     }
 }
 
-async fn next_of(told: &mut Streaming<FollowResponse>, until: Instant) -> Result<FollowResponse, Status> {
-    let message = timeout_at(until, told.message()).await;
-    let message = message
-        .map_err(|_| Status::deadline_exceeded(format!("nothing to use came for {} s", SILENT_MAX.as_secs())))?;
-    message?.ok_or_else(|| Status::unavailable("it has ended the stream"))
+/// A server that is behind what others have told is not followed: an intention, or a right, that it knows may have been taken back. Each
+/// says at once how far it is, and every few seconds.
+async fn wait_until_level(
+    told: &mut (impl Stream<Item = Result<FollowResponse, Status>> + Unpin),
+    level: Revision,
+    server: &str,
+) -> Result<(), Ended> {
+    let until = Instant::now() + SILENT_MAX;
+    loop {
+        let is_at = Revision(next_of(told, until).await?.revision);
+        if is_at >= level {
+            return Ok(());
+        }
+        tracing::debug!(%server, %is_at, %level, "a server is behind what others have told");
+        // It tells again after some seconds; one that has not caught up by then is left.
+        if Instant::now() + BEHIND_FOR > until {
+            return Err(Ended::Behind(is_at));
+        }
+    }
+}
+
+async fn next_of(
+    told: &mut (impl Stream<Item = Result<FollowResponse, Status>> + Unpin),
+    until: Instant,
+) -> Result<FollowResponse, Status> {
+    let silent = || Status::deadline_exceeded(format!("nothing to use came for {} s", SILENT_MAX.as_secs()));
+    let message = timeout_at(until, told.next()).await.map_err(|_| silent())?;
+    message.ok_or_else(|| Status::unavailable("it has ended the stream"))?
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use futures::stream;
+    use tokio::time::sleep;
+
+    use super::*;
+
+    /// A server that says every three seconds how far it is.
+    fn telling(revisions: &[u64]) -> impl Stream<Item = Result<FollowResponse, Status>> + Unpin + use<> {
+        let all = revisions.to_vec().into_iter().enumerate();
+        Box::pin(stream::iter(all).then(|(place, revision)| async move {
+            if place > 0 {
+                sleep(Duration::from_secs(3)).await;
+            }
+            Ok(FollowResponse { number: 0, revision, told: Some(Told::Alive(Nothing {})) })
+        }))
+    }
+
+    async fn wait(revisions: &[u64]) -> Result<(), Ended> {
+        wait_until_level(&mut telling(revisions), Revision(10), "a:8503").await
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_server_is_followed_when_it_is_as_far_as_what_others_have_told() {
+        let began = Instant::now();
+        assert!(wait(&[10]).await.is_ok() && wait(&[12]).await.is_ok());
+        assert!(began.elapsed() < Duration::from_millis(1), "at once");
+        assert!(wait(&[4, 9, 11]).await.is_ok(), "it has caught up");
+        assert!(matches!(wait(&[4, 5, 6, 7, 8, 9, 10]).await, Err(Ended::Behind(Revision(7)))), "it takes too long");
+        assert!(
+            matches!(wait(&[4]).await, Err(Ended::By(status)) if status.code() == Code::Unavailable),
+            "it has ended"
+        );
+    }
 }

@@ -220,6 +220,12 @@ const EFFECTS: [(&str, &str); 3] = [
     ("RootCertTTL", "the next root lives so long: `carrack ca rotate` makes one now."),
 ];
 
+/// What the changes from one configuration to another mean.
+fn effects(before: &Value, after: &Value) -> Vec<String> {
+    let changed = EFFECTS.iter().filter(|(key, _)| before[key] != after[key]);
+    changed.map(|(key, effect)| format!("\n{key}: {effect}")).collect()
+}
+
 /// Reads the configuration, changes the keys in it and writes the whole back: the API replaces it as a whole.
 async fn change_configuration(
     changes: &[(String, String)],
@@ -261,8 +267,7 @@ async fn change_configuration(
     let written = client.read(CONFIGURATION, &of_primary).await?;
     show_configuration(&written, output)?;
     if output.format() == Format::Table {
-        let changed = EFFECTS.iter().filter(|(key, _)| written["Config"][key] != read[key]);
-        changed.into_iter().try_for_each(|(key, effect)| output.line(&format!("\n{key}: {effect}")))?;
+        effects(&read, &written["Config"]).iter().try_for_each(|line| output.line(line))?;
     }
     rotation::tell_under_way(client, output).await
 }
@@ -324,4 +329,18 @@ fn print(certificates: &[Certificate], output: &mut Output<'_>) -> Result<(), Cl
         certificate.print(output)?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_changed_life_says_what_it_means_for_what_is_out() {
+        let before = json!({ "LeafCertTTL": "72h", "RootCertTTL": "87600h", "CSRMaxPerSecond": 0 });
+        let after = json!({ "LeafCertTTL": "24h", "RootCertTTL": "87600h", "CSRMaxPerSecond": 9 });
+        let said = effects(&before, &after);
+        assert!(said.len() == 1 && said[0].contains("LeafCertTTL: leaves that are issued from now on"), "{said:?}");
+        assert_eq!(effects(&before, &before), Vec::<String>::new());
+    }
 }

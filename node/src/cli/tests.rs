@@ -200,6 +200,17 @@ fn the_ca_configuration_is_changed_as_a_whole() {
     std::fs::write(&file, "a key\n").expect("it is written");
     server.output(&["ca", "config", &format!("PrivateKey=@{}", file.display())]);
     assert!(written(json!({ "LeafCertTTL": "72h", "PrivateKey": "a key\n" })));
+    for (change, words) in [
+        ("PrivateKey=-----BEGIN PRIVATE KEY-----", "is seen by everybody on this machine"),
+        ("PrivateKeyType=ed25519", "Envoy refuses it"),
+        ("RootCert=@no/such.pem", "cannot read no/such.pem"),
+    ] {
+        let (code, _, errors) = server.run(&["ca", "config", change]);
+        assert!(code != ExitCode::SUCCESS && errors.contains(words) && !errors.contains("BEGIN"), "{errors}");
+        assert!(server.seen().iter().all(|(what, _, _)| what.starts_with("GET")), "nothing is written: {change}");
+    }
+    server.output(&["ca", "config", "PrivateKeyType=ed25519", "--yes"]);
+    assert!(written(json!({ "LeafCertTTL": "72h", "PrivateKeyType": "ed25519" })));
     assert!(server.output(&["ca", "halt"]).contains("halted"));
     assert_eq!(server.seen()[0].2, json!({ "Halted": true }));
 }
