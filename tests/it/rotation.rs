@@ -190,6 +190,42 @@ fn a_compromised_server_is_revoked_removed_and_its_root_leaves_the_bundle() {
     assert_eq!((&again["Rotation"], &again["IsMember"]), (&Value::Null, &false.into()), "{again}");
 }
 
+/// What its own operator has to do first is said, and nothing is rotated before.
+#[test]
+fn a_compromised_server_of_a_secondary_is_revoked_from_the_primary_by_its_id() {
+    let wan = Wan::new(std::time::Duration::from_millis(5));
+    let primary = Cluster::form_primary(1, &wan);
+    let secondary = Cluster::form_secondary(2, "dc2", &primary);
+    let client = secondary.any().client().with_token(&secondary.token);
+    let [(true, former)] = &roots(&client, BUNDLE)[..] else { panic!("one root") };
+    let revoke = |flags: &[&str]| {
+        let arguments = [&["ca", "revoke", "--server", "dc2/2"][..], flags].concat();
+        primary.any().command(&primary.token, &arguments).run()
+    };
+    let first = revoke(&[]).expect_output();
+    assert!(first.contains("1 issuers of server 2 of dc2") && first.contains("carrack members remove 2"), "{first}");
+    wait::until("the secondary to have heard of it", || {
+        let revoked = client.read("/v1/carrack/issuer-revocations")?;
+        wait::holds(revoked.as_array().is_some_and(|all| all.len() == 1), || revoked.to_string())
+    });
+    let again = revoke(&["--format", "json"]).expect_json();
+    assert_eq!((&again["IsMember"], &again["Rotation"]), (&true.into(), &Value::Null), "{again}");
+
+    carrack(&secondary, &["members", "remove", "b", "--format", "json"]);
+    let id = wait::until("the primary to know that it is removed", || {
+        let revoked = revoke(&["--format", "json"]).expect_json();
+        revoked["Rotation"].as_u64().ok_or_else(|| revoked.to_string())
+    });
+    assert_eq!(wait_until_over(&primary, id), "finished");
+    for cluster in [&primary, &secondary] {
+        let client = cluster.any().client().with_token(&cluster.token);
+        wait::until("the bundle without the root of before", || {
+            let bundle = roots(&client, BUNDLE);
+            wait::holds(bundle.len() == 1 && bundle[0].1 != *former, || format!("{} roots", bundle.len()))
+        });
+    }
+}
+
 #[test]
 fn a_rotation_goes_through_two_datacenters() {
     let wan = Wan::new(std::time::Duration::from_millis(5));
