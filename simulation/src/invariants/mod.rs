@@ -170,7 +170,7 @@ impl Invariants {
             Box::new(no_issue_after_delete::NoIssueAfterDelete::default()),
             Box::new(secondary_is_honest::SecondaryIsHonest::default()),
             Box::new(constraints_hold::ConstraintsHold::default()),
-            Box::new(prune_after_dependants::PruneAfterDependants),
+            Box::new(prune_after_dependants::PruneAfterDependants::default()),
             Box::new(every_live_leaf_verifies::EveryLiveLeafVerifies::default()),
             Box::new(keys_stay_home::KeysStayHome::new(keys)),
             Box::new(secrets_hashed::SecretsHashed::default()),

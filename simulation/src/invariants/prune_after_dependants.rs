@@ -1,7 +1,12 @@
 //! A root leaves a bundle only when no leaf under it lives, in any datacenter (the architecture's rotation, step 5), unless an operator
-//! has revoked it: whatever command takes it out, and whoever holds the leaf.
+//! has revoked it: whatever command takes it out, and whoever holds the leaf. And the primary prunes none under which another datacenter
+//! may still issue, whether it has done so or not: by its own log it goes on under it, with an issuer that has not ended.
 
-use carrack_authority::{Command, Outcome, id::KeyId, root::Ca, x509::CertificateFacts};
+use std::collections::BTreeMap;
+
+use carrack_authority::{
+    Command, Outcome, State, id::KeyId, issuer::IssuerPhase, root::Ca, time::Timestamp, x509::CertificateFacts,
+};
 
 use super::{Invariant, Scene, seen::Applied};
 
@@ -9,10 +14,23 @@ use super::{Invariant, Scene, seen::Applied};
 const NAME: &str = "prune_after_dependants";
 
 /// See the module.
-pub(super) struct PruneAfterDependants;
+#[derive(Default)]
+pub(super) struct PruneAfterDependants {
+    /// The newest state of each datacenter that was decided.
+    newest: BTreeMap<usize, State>,
+}
 
 impl Invariant for PruneAfterDependants {
     fn decided(&mut self, scene: &Scene<'_>, applied: &Applied) {
+        self.newest.insert(scene.datacenter, applied.after.clone());
+        let now = scene.shared.clock.now();
+        for root in pruned(applied) {
+            let mut others = self.newest.iter().filter(|(at, _)| **at != scene.datacenter);
+            if let Some((at, _)) = others.find(|(_, state)| may_issue_under(state, &root, now)) {
+                let text = format!("entry {} prunes root {root}, under which datacenter {at} may issue", applied.index);
+                scene.shared.violate(NAME, text);
+            }
+        }
         let mut gone = applied.before.roots(Ca::Mesh).bundle();
         gone.retain(|root| applied.after.roots(Ca::Mesh).find(&root.made.id).is_none());
         for root in gone.iter().filter(|root| !is_revoked(applied, &root.made.id)) {
@@ -21,6 +39,24 @@ impl Invariant for PruneAfterDependants {
             }
         }
     }
+}
+
+/// The roots that the entry prunes.
+fn pruned(applied: &Applied) -> Vec<KeyId> {
+    let accepted = applied.commands.proposals.iter().zip(&*applied.outcomes);
+    let accepted = accepted.filter(|(_, outcome)| **outcome == Outcome::Done);
+    let pruned = accepted.filter_map(|(proposal, _)| match &proposal.command {
+        Command::PruneRoot { root, .. } => Some(*root),
+        _ => None,
+    });
+    pruned.collect()
+}
+
+/// Whether a datacenter goes on under a root: it has flipped to no other one, and has an issuer that signs.
+fn may_issue_under(state: &State, root: &KeyId, now: Timestamp) -> bool {
+    let is_active = state.roots(Ca::Mesh).active().is_some_and(|active| active.made.id == *root);
+    let signs = |phase: IssuerPhase, not_after: Timestamp| phase == IssuerPhase::Live && not_after > now;
+    is_active && state.issuers().any(|it| it.root == *root && signs(it.phase, it.not_after))
 }
 
 fn is_revoked(applied: &Applied, id: &KeyId) -> bool {
@@ -51,19 +87,50 @@ fn living_leaf(scene: &Scene<'_>, root: &KeyId) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use carrack_authority::id::Revision;
+    use carrack_authority::{
+        id::Revision,
+        root::RootPhase::{Active, Retired},
+    };
 
     use super::*;
-    use crate::invariants::testing::applied;
+    use crate::invariants::testing::{
+        Trial, applied,
+        roots::{issuer, root, state},
+    };
+
+    const ROOT: KeyId = KeyId([1; 20]);
+    const OTHER: KeyId = KeyId([2; 20]);
 
     #[test]
     fn only_an_accepted_revocation_excuses() {
-        let root = KeyId([1; 20]);
-        let revoke = Command::RevokeRoot { root, reason: String::new(), is_forced: true };
-        let prune = Command::PruneRoot { root, expected: Revision(1) };
-        assert!(is_revoked(&applied("a", 1, std::slice::from_ref(&revoke), &[Outcome::Done]), &root));
+        let revoke = Command::RevokeRoot { root: ROOT, reason: String::new(), is_forced: true };
+        assert!(is_revoked(&applied("a", 1, std::slice::from_ref(&revoke), &[Outcome::Done]), &ROOT));
         let refused = carrack_authority::Rejection::Halted;
-        assert!(!is_revoked(&applied("a", 1, &[revoke], &[Outcome::Rejected(refused)]), &root));
-        assert!(!is_revoked(&applied("a", 1, &[prune], &[Outcome::Done]), &root));
+        assert!(!is_revoked(&applied("a", 1, &[revoke], &[Outcome::Rejected(refused)]), &ROOT));
+        assert!(!is_revoked(&applied("a", 1, &[prune()], &[Outcome::Done]), &ROOT));
+    }
+
+    fn prune() -> Command {
+        Command::PruneRoot { root: ROOT, expected: Revision(1) }
+    }
+
+    /// The primary prunes a root, while another datacenter has this one active, and an issuer under the pruned one until then.
+    fn pruned_while(active: KeyId, issuer_ends: Timestamp) -> Trial {
+        let phase = |id| if id == active { Active } else { Retired };
+        let roots = [root(ROOT, phase(ROOT), 1, 1), root(OTHER, phase(OTHER), 2, 3)];
+        let there = state(roots, vec![issuer(ROOT, issuer_ends)]);
+        let (trial, mut invariant) = (Trial::new(), PruneAfterDependants::default());
+        let entry = Applied { after: there, ..applied("b", 1, &[], &[]) };
+        invariant.decided(&trial.scene_of(1), &entry);
+        invariant.decided(&trial.scene(), &applied("a", 1, &[prune()], &[Outcome::Done]));
+        trial
+    }
+
+    #[test]
+    fn a_root_under_which_another_datacenter_may_issue_is_not_pruned() {
+        let ends = Timestamp(u64::MAX);
+        pruned_while(ROOT, ends).expect_broken(NAME);
+        pruned_while(OTHER, ends).expect_good();
+        pruned_while(ROOT, Timestamp(1)).expect_good();
     }
 }

@@ -37,94 +37,24 @@ impl Invariant for PublishedBeforeUsed {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use carrack_authority::{
-        Command, Outcome, State,
+        Command, Outcome,
         agent::{Acknowledgement, LaggingAgents},
-        id::{FeatureLevel, KeyId, NodeId, Revision, StoreId},
-        issuer::{Issuer, IssuerPhase},
-        key::{Der, KeyKind},
-        member::{Addresses, Member},
-        root::{NewRoot, Root, RootPhase},
-        spiffe::Name,
-        state::{Cluster, StateRecord},
+        id::{KeyId, Revision},
+        root::RootPhase,
+        state::StateRecord,
         time::Timestamp,
     };
 
     use super::*;
-    use crate::invariants::testing::{Trial, applied, follower, stamped};
+    use crate::invariants::testing::{
+        Trial, applied, follower,
+        roots::{NODE, issuer, root, state},
+    };
 
     const FORMER: KeyId = KeyId([1; 20]);
     const NEW: KeyId = KeyId([2; 20]);
-    const NODE: NodeId = NodeId(1);
-
-    fn root(id: KeyId, phase: RootPhase, activation: u64, created: u64) -> StateRecord {
-        let made = NewRoot {
-            id,
-            provider: String::new(),
-            certificate: Der::from(id.0.as_slice()),
-            chain: Vec::new(),
-            key_kind: KeyKind::EcP256,
-            not_before: Timestamp(0),
-            not_after: Timestamp(u64::MAX),
-            sealed_key: None,
-        };
-        let (created, modified, phase_since) = (Revision(created), Revision(created), Timestamp(0));
-        StateRecord::Root(
-            Ca::Mesh,
-            Arc::new(Root { made, phase, activation, bridge: None, phase_since, created, modified }),
-        )
-    }
-
-    fn member() -> StateRecord {
-        StateRecord::Member(Arc::new(Member {
-            node: NODE,
-            name: Name::parse("node name", "a").unwrap(),
-            store: StoreId([0; 16]),
-            addresses: Addresses { raft: "a:1".into(), grpc: "a:2".into(), wan: None },
-            sealing_recipient: String::new(),
-            supports: FeatureLevel(1),
-            certificate: None,
-            former_key: None,
-            request: None,
-            is_leaving: false,
-            admitted_at: Timestamp(0),
-            created: Revision(1),
-            modified: Revision(1),
-        }))
-    }
-
-    fn issuer() -> StateRecord {
-        StateRecord::Issuer(Arc::new(Issuer {
-            id: KeyId([3; 20]),
-            node: NODE,
-            root: NEW,
-            certificate: Der::from([0].as_slice()),
-            key_kind: KeyKind::EcP256,
-            not_before: Timestamp(0),
-            not_after: Timestamp(u64::MAX),
-            phase: IssuerPhase::Live,
-            created: Revision(3),
-            modified: Revision(3),
-        }))
-    }
-
-    /// A state of one server with these roots, and what else is recorded.
-    fn state(roots: [StateRecord; 2], others: Vec<StateRecord>) -> State {
-        let Some(StateRecord::Head(mut head)) = stamped(5, 1).to_records().next() else { panic!("no head") };
-        (head.mesh_activation, head.next_node) = (2, NodeId(2));
-        let cluster = Cluster {
-            id: uuid::Uuid::nil(),
-            datacenter: Name::parse("datacenter", "dc1").unwrap(),
-            trust_domain: "example.org".parse().unwrap(),
-            recovery: None,
-            feature_level: FeatureLevel(1),
-            is_halted: false,
-        };
-        let records = [StateRecord::Head(head), StateRecord::Cluster(Arc::new(cluster)), member()];
-        State::from_records(records.into_iter().chain(roots).chain(others)).unwrap()
-    }
+    const ALWAYS: Timestamp = Timestamp(u64::MAX);
 
     /// The entry activates the new root after this was recorded.
     fn activated_after(others: Vec<StateRecord>, applied_by_server: u64) -> Trial {
@@ -147,13 +77,13 @@ mod tests {
 
     #[test]
     fn a_root_that_every_server_that_knows_it_has_said_yes_to_is_good() {
-        activated_after(vec![acknowledgement(), issuer()], 5).expect_good();
+        activated_after(vec![acknowledgement(), issuer(NEW, ALWAYS)], 5).expect_good();
         activated_after(Vec::new(), 2).expect_good();
     }
 
     #[test]
     fn without_the_word_of_a_server_or_an_issuer_of_its_own_it_is_found() {
-        activated_after(vec![issuer()], 5).expect_broken(NAME);
+        activated_after(vec![issuer(NEW, ALWAYS)], 5).expect_broken(NAME);
         activated_after(vec![acknowledgement()], 5).expect_broken(NAME);
     }
 }

@@ -1,5 +1,7 @@
 //! Made-up worlds, logs and servers for the tests of invariants.
 
+pub(super) mod roots;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
