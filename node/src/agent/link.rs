@@ -423,8 +423,8 @@ mod tests {
     use super::*;
 
     /// A server that says every three seconds how far it is.
-    fn telling(revisions: &[u64]) -> impl Stream<Item = Result<FollowResponse, Status>> + Unpin + use<> {
-        let all = revisions.to_vec().into_iter().enumerate();
+    fn telling(revisions: &[u64]) -> impl Stream<Item = Result<FollowResponse, Status>> + Unpin {
+        let all = revisions.iter().copied().enumerate();
         Box::pin(stream::iter(all).then(|(place, revision)| async move {
             if place > 0 {
                 sleep(Duration::from_secs(3)).await;
