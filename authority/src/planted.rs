@@ -122,6 +122,10 @@ bugs! {
     DrainTakenForEnd = "drain-taken-for-end",
     /// A bridge ends before the leaves that it is for.
     BridgeTooShort = "bridge-too-short",
+    /// A bridge names the algorithm of the key that it certifies, not of the one that signs it.
+    BridgeByWrongAlgorithm = "bridge-by-wrong-algorithm",
+    /// A rotation begins while another one is under way.
+    SecondRotationAccepted = "second-rotation-accepted",
 }
 
 /// A bound that the simulator may lower.

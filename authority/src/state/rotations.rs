@@ -33,7 +33,7 @@ impl State {
         request: &RotationRequest,
     ) -> Result<Outcome, Rejection> {
         self.only_in_primary("the root")?;
-        if let Some(rotation) = &self.rotation {
+        if let Some(rotation) = self.rotation.as_ref().filter(|_| !planted::is(Bug::SecondRotationAccepted)) {
             let (id, began_at) = (rotation.id, rotation.began_at);
             let what = format!(
                 "the rotation {id}, which began at {began_at} (`carrack ca status` shows it, `carrack ca rollback` ends it),"

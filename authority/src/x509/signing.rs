@@ -8,7 +8,10 @@ use std::cell::RefCell;
 use rcgen::{CertificateParams, PublicKeyData, SignatureAlgorithm, SigningKey};
 
 use super::der::{self, DerError, Reader, tag};
-use crate::key::{Der, KeyKind, PublicKey, Signer, SignerError};
+use crate::{
+    key::{Der, KeyKind, PublicKey, Signer, SignerError},
+    planted::{self, Bug},
+};
 
 /// Why nothing was signed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -83,7 +86,8 @@ pub(crate) fn sign_certificate(
     names: Names<'_>,
     signer: &dyn Signer,
 ) -> Result<Vec<u8>, SigningError> {
-    let unsigned = Unsigned(signer.public_key());
+    let is_misnamed = names.subject.is_some() && planted::is(Bug::BridgeByWrongAlgorithm);
+    let unsigned = Unsigned(if is_misnamed { key } else { signer.public_key() });
     let encoder = rcgen::Issuer::from_params(params, &unsigned);
     let encoded = template.signed_by(&SubjectKey(key), &encoder);
     let encoded = encoded.map_err(|error| SigningError::Encoder { reason: error.to_string() })?;

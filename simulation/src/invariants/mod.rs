@@ -28,12 +28,14 @@ mod published_before_used;
 pub mod received;
 mod rejected_changes_nothing;
 mod renewals_part;
+mod rotation_resumes;
 mod same_index_same_state;
 mod secondary_is_honest;
 mod secrets_hashed;
 pub mod seen;
 mod serials_unique;
 mod situations;
+mod stale_leader_harmless;
 mod state_machine_keys;
 mod state_machine_safety;
 pub mod stores;
@@ -132,6 +134,8 @@ impl Datacenter {
             Box::new(vote_monotonic::VoteMonotonic::default()),
             Box::new(state_machine_keys::StateMachineKeys),
             Box::new(exactly_one_active_root::ExactlyOneActiveRoot),
+            Box::new(rotation_resumes::RotationResumes),
+            Box::new(stale_leader_harmless::StaleLeaderHarmless),
             Box::new(published_before_used::PublishedBeforeUsed),
             Box::new(log_is_complete::LogIsComplete::default()),
             Box::new(halt_halts::HaltHalts::default()),

@@ -157,7 +157,7 @@ pub fn is_live(shared: &Shared) -> bool {
 }
 
 /// Whether nothing is left to do: everything that was logged is applied by every running member, every job is done, every server
-/// has renewed what it has, and every secondary has what the primary has.
+/// has renewed what it has, no rotation is under way, and every secondary has what the primary has.
 pub fn is_at_rest(shared: &Shared) -> bool {
     shared.open_jobs() == 0
         && shared.book().has_read_registers
@@ -190,6 +190,12 @@ fn rests(shared: &Shared, datacenter: usize) -> bool {
     let last = statuses.iter().filter_map(|status| status.last_log).max();
     statuses.iter().all(|status| status.last_log == last && Some(status.applied) == last)
         && running.iter().all(|context| has_renewed(context, shared.clock.now()))
+        && running.iter().all(|context| is_rotated(&context.replica.state().state))
+}
+
+/// Whether every rotation has come to its end (the liveness of `rotation_resumes`). One waits while nothing may be issued.
+fn is_rotated(state: &State) -> bool {
+    state.is_halted() || (state.rotation().is_none() && state.heard_activation().is_none())
 }
 
 /// Whether every secondary has followed all that the primary has.
@@ -331,7 +337,7 @@ pub fn standing(shared: &Shared) -> String {
         let status = context.replica.status();
         let leadership = &status.leadership;
         format!(
-            "{} is {:?} of term {} (leader {:?}, voters {:?}, learners {:?}, log {:?}, committed {:?}, applied {}, issues {}, has renewed {}, troubles {:?})",
+            "{} is {:?} of term {} (leader {:?}, voters {:?}, learners {:?}, log {:?}, committed {:?}, applied {}, issues {}, has renewed {}, is rotated {}, troubles {:?})",
             server.host,
             leadership.role,
             leadership.term,
@@ -343,6 +349,7 @@ pub fn standing(shared: &Shared) -> String {
             status.applied,
             context.desk.issuer().is_some(),
             has_renewed(&context, shared.clock.now()),
+            is_rotated(&context.replica.state().state),
             context.troubles.list(),
         )
     });
