@@ -75,6 +75,8 @@ marks! {
     LocalTokenElsewhere = "a local token was refused elsewhere",
     /// A root was rotated.
     RootRotated = "a root was rotated",
+    /// A root was activated that the former one had not signed a bridge to.
+    RotatedWithoutBridge = "a root was rotated without a bridge",
     /// A secondary followed an activation.
     ActivationFollowed = "a secondary followed an activation",
     /// The leader changed while a rotation was under way.

@@ -260,6 +260,8 @@ pub enum Action {
     Herd(u32),
     /// Rotates the root to another one with a key of this kind.
     Rotate(RotatedKey),
+    /// The same, to one that the former root signs no bridge to.
+    RotateWithoutBridge(RotatedKey),
     /// Takes the rotation under way back, or the last one.
     RollBack,
 }
@@ -331,6 +333,7 @@ impl Fault {
             Self::Operator(Action::LeafHours(_)) => "shorter leaves",
             Self::Operator(Action::Herd(_)) => "herd",
             Self::Operator(Action::Rotate(_)) => "rotation",
+            Self::Operator(Action::RotateWithoutBridge(_)) => "rotation without a bridge",
             Self::Operator(Action::RollBack) => "roll back",
             Self::Agent(_, fault) => fault.class(),
         }

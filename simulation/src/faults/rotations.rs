@@ -32,7 +32,8 @@ pub(super) fn plan(scenario: &Scenario, random: &mut Stream) -> Vec<Planned> {
             let datacenter = if step == Step::ActivationFollowed { datacenter } else { PRIMARY };
             put(at, lasts, datacenter, Fault::Trap(step));
         }
-        put(at, Duration::ZERO, PRIMARY, Fault::Operator(Action::Rotate(key)));
+        let rotate = if random.random_ratio(1, 6) { Action::RotateWithoutBridge } else { Action::Rotate };
+        put(at, Duration::ZERO, PRIMARY, Fault::Operator(rotate(key)));
         if random.random_ratio(1, 3) {
             let back = at + seconds(random, 0.1, 8.0);
             put(back, Duration::ZERO, PRIMARY, Fault::Operator(Action::RollBack));

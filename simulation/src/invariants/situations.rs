@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use carrack_authority::{
     Command, Outcome, Rejection, WatchKey, acl::AccessorId, id::NodeId, issuance::Grant, issuer::IssuerPhase, root::Ca,
+    rotation::RotationCause,
 };
 use carrack_raft::MembershipId;
 
@@ -120,6 +121,9 @@ impl Situations {
             (Command::FinishRotation { .. }, Outcome::Done) => {
                 self.rotation_leader = None;
                 scene.shared.mark(Mark::RootRotated);
+                if before.rotation().is_some_and(|it| !it.is_bridged && it.cause == RotationCause::Operator) {
+                    scene.shared.mark(Mark::RotatedWithoutBridge);
+                }
             }
             (Command::StartRotation(_), Outcome::Rejected(Rejection::AlreadyExists { .. })) => {
                 scene.shared.mark(Mark::SecondRotationRefused);

@@ -1,12 +1,14 @@
 //! Which root came after which, and since which revision of each datacenter it is in the bundle. The bridge is one generation deep: a
-//! verifier without an agent holds through one rotation after it has fetched its bundle, and through no second one.
+//! verifier without an agent holds through one rotation after it has fetched its bundle, and through no second one. A root without a
+//! bridge is good where it is in the bundle.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use carrack_authority::{
     State,
     id::{KeyId, Revision},
     root::Ca,
+    rotation::RotationCause,
 };
 
 use crate::world::PRIMARY;
@@ -16,6 +18,7 @@ use crate::world::PRIMARY;
 pub(crate) struct Generations {
     published: BTreeMap<(usize, KeyId), Revision>,
     former: BTreeMap<KeyId, KeyId>,
+    without_bridge: BTreeSet<KeyId>,
 }
 
 impl Generations {
@@ -30,7 +33,18 @@ impl Generations {
             && former != active
         {
             self.note_activated(former, active);
+            // A root that becomes active again keeps the bridge that it had.
+            let leads_back = after.rotation().is_some_and(|rotation| rotation.cause == RotationCause::RollBack);
+            if !leads_back && after.roots(Ca::Mesh).active().is_some_and(|root| root.bridge.is_none()) {
+                self.without_bridge.insert(active);
+            }
         }
+    }
+
+    /// Whether a root came without a bridge, and is in no bundle of this revision of a datacenter.
+    pub(crate) fn is_unknown(&self, datacenter: usize, revision: Revision, root: &KeyId) -> bool {
+        let published = self.published.get(&(datacenter, *root));
+        self.without_bridge.contains(root) && published.is_none_or(|published| revision < *published)
     }
 
     fn note_published(&mut self, datacenter: usize, root: KeyId, created: Revision) {
@@ -51,7 +65,8 @@ impl Generations {
         bridged_from: Option<&KeyId>,
     ) -> bool {
         let is_before = |root: &KeyId| self.published.get(&(datacenter, *root)).is_some_and(|it| revision < *it);
-        is_before(root) && bridged_from.or_else(|| self.former.get(root)).is_some_and(is_before)
+        self.is_unknown(datacenter, revision, root)
+            || (is_before(root) && bridged_from.or_else(|| self.former.get(root)).is_some_and(is_before))
     }
 }
 
@@ -77,5 +92,20 @@ mod tests {
         generations.note_activated(id(3), id(2));
         assert!(!generations.is_too_old(0, Revision(2), &id(2), Some(&id(1))));
         assert!(!generations.is_too_old(0, Revision(2), &id(2), None));
+    }
+
+    #[test]
+    fn a_root_without_a_bridge_is_good_where_it_is_in_the_bundle() {
+        let id = |number: u8| KeyId([number; 20]);
+        let mut generations = Generations::default();
+        generations.note_published(0, id(1), Revision(2));
+        generations.note_published(0, id(2), Revision(5));
+        generations.note_activated(id(1), id(2));
+        assert!(!generations.is_too_old(0, Revision(2), &id(2), None), "it has a bridge");
+        generations.without_bridge.insert(id(2));
+        for (datacenter, revision, is_unknown) in [(0, 4, true), (0, 5, false), (1, 9, true)] {
+            assert_eq!(generations.is_unknown(datacenter, Revision(revision), &id(2)), is_unknown);
+            assert_eq!(generations.is_too_old(datacenter, Revision(revision), &id(2), None), is_unknown);
+        }
     }
 }

@@ -207,6 +207,7 @@ impl Operator {
             }
             Job::Do(at, Action::Herd(size)) => self.herd(at, size).await,
             Job::Do(at, Action::Rotate(key)) => self.rotate(at, key, deadline).await,
+            Job::Do(at, Action::RotateWithoutBridge(key)) => self.rotate_without_bridge(at, key, deadline).await,
             Job::Do(at, Action::RollBack) => self.roll_back(at, deadline).await,
             Job::Undo(..) => Ok(()),
             Job::Rejoin(host) => {
@@ -331,8 +332,22 @@ impl Operator {
         if self.random.random_ratio(1, 3) {
             return self.rotate_by_configuration(datacenter, key, deadline).await;
         }
-        let (path, body) = ("/v1/carrack/ca/rotation", json!({"KeyType": key.as_str()}));
+        self.begin_rotation(datacenter, json!({"KeyType": key.as_str()}), deadline).await
+    }
+
+    async fn rotate_without_bridge(
+        &mut self,
+        datacenter: usize,
+        key: RotatedKey,
+        deadline: Instant,
+    ) -> Result<(), String> {
+        let body = json!({"KeyType": key.as_str(), "ForceWithoutCrossSigning": true});
+        self.begin_rotation(datacenter, body, deadline).await
+    }
+
+    async fn begin_rotation(&mut self, datacenter: usize, body: Value, deadline: Instant) -> Result<(), String> {
         let is_decided = |answer: &Answer| answer.is_success() || IS_REFUSED.contains(&answer.status);
+        let path = "/v1/carrack/ca/rotation";
         let answer = self.until_answered(datacenter, deadline, "PUT", path, Some(body), is_decided).await?;
         if answer.is_success() { Ok(()) } else { Err(answer.text()) }
     }

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use carrack::keys::{aws_lc::AwsLcKeyMaker, secret::KeyMaker};
 use carrack_authority::{
-    id::Serial,
+    id::{Revision, Serial},
     key::{Der, Signer},
     time::Timestamp,
     x509::{CertificateFacts, pem},
@@ -184,13 +184,25 @@ impl Asking {
                 return Err((NAME, "a root is served with it".into()));
             }
             let bytes: Vec<&[u8]> = anchors.iter().map(Der::as_bytes).collect();
-            if let Err(error) = verify_twice(leaf, &chain, &bytes, at) {
+            if let Err(error) = verify_twice(leaf, &chain, &bytes, at)
+                && (is_own || !self.follows_one_without(&found.chain, agent))
+            {
                 let name = if is_own { NAME } else { "published_before_used" };
                 return Err((name, format!("by the bundle of {}: {error}", agent.host)));
             }
             verified.push(anchors);
         }
         Ok(())
+    }
+
+    /// Whether a root came without a bridge, and an agent follows a server that does not have it: one that is cut off from its leader.
+    fn follows_one_without(&self, chain: &[Der], agent: &AgentHost) -> bool {
+        let issuer = chain.first().and_then(|der| CertificateFacts::read(der.as_bytes()).ok());
+        let root = issuer.and_then(|issuer| issuer.authority_key_id);
+        let server = agent.connection().and_then(|heard| self.shared.servers.get(&heard.server).cloned());
+        let applied = server.and_then(|server| server.context()).map(|context| context.replica.status().applied);
+        let revision = Revision(applied.unwrap_or(0));
+        root.is_some_and(|root| self.shared.book().generations.is_unknown(agent.datacenter, revision, &root))
     }
 
     fn leaf(&self, found: &Found) -> Leaf {
