@@ -1,5 +1,7 @@
 //! What a seed decides before anything runs: the size of the world, its times, which faults there are and how many.
 
+mod year;
+
 use std::time::Duration;
 
 use carrack::config::RaftSettings;
@@ -22,6 +24,9 @@ const AGENTS_MAX: usize = 3;
 /// A time after which every leaf, issuer and server certificate has ended: issuers live for at most 30 days here, as server
 /// certificates do.
 pub(crate) const PAST_EVERY_CERTIFICATE: Duration = Duration::from_secs(31 * 86_400);
+
+/// The step of a world that is quick: twice as long is not yet slow.
+const QUICK_TICK: Duration = Duration::from_millis(10);
 
 /// The life of a root that outlives everything: ten years.
 const ROOT_TTL: Duration = Duration::from_secs(87_600 * 3600);
@@ -133,6 +138,11 @@ impl Scenario {
         scenario.mesh = mesh(&mut Seed(seed).stream("mesh"), scenario.datacenters());
         scenario.plan = plan(&scenario, Seed(seed));
         scenario
+    }
+
+    /// How often a time of a quick world passes before as much has happened in this one: by its steps.
+    pub fn slowness(&self) -> u32 {
+        u32::try_from(self.tick.as_millis() / QUICK_TICK.as_millis()).unwrap_or(u32::MAX).max(1)
     }
 
     /// How many datacenters there are. The primary has the number 0.

@@ -26,6 +26,9 @@ pub(super) struct One {
     /// The world in this file instead of one that is drawn
     #[arg(long, value_name = "FILE", conflicts_with = "seed")]
     pub(super) file: Option<SavedWorld>,
+    /// A year instead: three datacenters with five servers, rotations, and 400 generations of leaves; or so many hundredths of it
+    #[arg(long, value_name = "HUNDREDTHS", num_args = 0..=1, default_missing_value = "100", conflicts_with = "file")]
+    pub(super) year: Option<u32>,
     /// Only these faults of its plan, by number; an empty list: none
     #[arg(long, value_name = "NUMBERS")]
     pub(super) only: Option<Numbers>,
@@ -47,7 +50,7 @@ pub(super) fn bug(name: &str) -> Result<Bug, String> {
 impl One {
     /// The world of a seed, whole.
     pub(super) fn of(seed: u64) -> Self {
-        Self { seed, file: None, only: None, plant: None }
+        Self { seed, file: None, year: None, only: None, plant: None }
     }
 
     /// The world of a file.
@@ -56,9 +59,10 @@ impl One {
     }
 
     pub(super) fn scenario(&self) -> Scenario {
-        let mut scenario = match &self.file {
-            Some(file) => file.scenario(),
-            None => Scenario::derive(self.seed),
+        let mut scenario = match (&self.file, self.year) {
+            (Some(file), _) => file.scenario(),
+            (None, Some(hundredths)) => Scenario::year(self.seed, hundredths),
+            (None, None) => Scenario::derive(self.seed),
         };
         if let Some(only) = &self.only {
             scenario.plan.retain(|planned| only.0.contains(&planned.number));
@@ -76,13 +80,14 @@ impl One {
 
     /// The arguments that mean the same world.
     pub(super) fn arguments(&self) -> Vec<String> {
+        let year = self.year.iter().flat_map(|hundredths| ["--year".to_owned(), hundredths.to_string()]);
         let only = self.only.iter().flat_map(|only| ["--only".to_owned(), only.to_string()]);
         let plant = self.plant.iter().flat_map(|bug| ["--plant".to_owned(), bug.name().to_owned()]);
         let which = match &self.file {
             Some(file) => vec!["--file".to_owned(), file.path().display().to_string()],
             None => vec![self.seed.to_string()],
         };
-        which.into_iter().chain(only).chain(plant).collect()
+        which.into_iter().chain(year).chain(only).chain(plant).collect()
     }
 }
 

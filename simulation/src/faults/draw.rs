@@ -62,6 +62,11 @@ pub fn plan(scenario: &Scenario, seed: Seed) -> Vec<Planned> {
     let mut plan = of_servers(scenario, &mut seed.stream("faults"));
     plan.extend(agents::plan(scenario, &mut seed.stream("faults of agents")));
     plan.extend(rotations::plan(scenario, &mut seed.stream("rotations")));
+    in_order(plan)
+}
+
+/// By their beginnings, and numbered.
+pub(super) fn in_order(mut plan: Vec<Planned>) -> Vec<Planned> {
     plan.sort_by_key(|planned| planned.at);
     for (number, planned) in plan.iter_mut().enumerate() {
         planned.number = number;
@@ -69,7 +74,7 @@ pub fn plan(scenario: &Scenario, seed: Seed) -> Vec<Planned> {
     plan
 }
 
-fn of_servers(scenario: &Scenario, random: &mut Stream) -> Vec<Planned> {
+pub(super) fn of_servers(scenario: &Scenario, random: &mut Stream) -> Vec<Planned> {
     let mut plan: Vec<Planned> = Vec::new();
     let wan = if scenario.datacenters() > 1 { WAN_CLASSES } else { &[] };
     for (each_minute, draw) in CLASSES.iter().chain(wan) {

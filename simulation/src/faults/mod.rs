@@ -6,13 +6,14 @@ mod draw;
 mod inject;
 mod links;
 mod rotations;
+mod year;
 
 use std::time::Duration;
 
 use carrack_authority::Command;
 use serde::{Deserialize, Serialize};
 
-pub use self::{agents::AgentFault, draw::plan, inject::Injector};
+pub use self::{agents::AgentFault, draw::plan, inject::Injector, year::plan as plan_of_year};
 
 /// A fault in its place.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

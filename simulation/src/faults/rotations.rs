@@ -22,23 +22,28 @@ pub(super) fn plan(scenario: &Scenario, random: &mut Stream) -> Vec<Planned> {
     let rate = EACH_MINUTE * random.random_range(0.5..3.0) / 60.0;
     let mut at = gap(random, rate);
     while at < scenario.chaos {
-        let key = *RotatedKey::ALL.choose(random).expect("there are kinds");
-        let mut put = |at: Duration, lasts: Duration, datacenter: usize, fault: Fault| {
-            plan.push(Planned { number: 0, at, lasts, datacenter, fault });
-        };
-        if random.random_ratio(1, 2) {
-            let step = *Step::OF_ROTATIONS.choose(random).expect("there are steps");
-            let (datacenter, lasts) = (random.random_range(0..scenario.datacenters()), seconds(random, 0.0, 4.0));
-            let datacenter = if step == Step::ActivationFollowed { datacenter } else { PRIMARY };
-            put(at, lasts, datacenter, Fault::Trap(step));
-        }
-        let rotate = if random.random_ratio(1, 6) { Action::RotateWithoutBridge } else { Action::Rotate };
-        put(at, Duration::ZERO, PRIMARY, Fault::Operator(rotate(key)));
-        if random.random_ratio(1, 3) {
-            let back = at + seconds(random, 0.1, 8.0);
-            put(back, Duration::ZERO, PRIMARY, Fault::Operator(Action::RollBack));
-        }
+        add(&mut plan, at, scenario, random);
         at += gap(random, rate);
     }
     plan
+}
+
+/// Adds a rotation, and what befalls it.
+pub(super) fn add(plan: &mut Vec<Planned>, at: Duration, scenario: &Scenario, random: &mut Stream) {
+    let key = *RotatedKey::ALL.choose(random).expect("there are kinds");
+    let mut put = |at: Duration, lasts: Duration, datacenter: usize, fault: Fault| {
+        plan.push(Planned { number: 0, at, lasts, datacenter, fault });
+    };
+    if random.random_ratio(1, 2) {
+        let step = *Step::OF_ROTATIONS.choose(random).expect("there are steps");
+        let (datacenter, lasts) = (random.random_range(0..scenario.datacenters()), seconds(random, 0.0, 4.0));
+        let datacenter = if step == Step::ActivationFollowed { datacenter } else { PRIMARY };
+        put(at, lasts, datacenter, Fault::Trap(step));
+    }
+    let rotate = if random.random_ratio(1, 6) { Action::RotateWithoutBridge } else { Action::Rotate };
+    put(at, Duration::ZERO, PRIMARY, Fault::Operator(rotate(key)));
+    if random.random_ratio(1, 3) {
+        let back = at + seconds(random, 0.1, 8.0);
+        put(back, Duration::ZERO, PRIMARY, Fault::Operator(Action::RollBack));
+    }
 }

@@ -130,7 +130,8 @@ impl DenyTakesEffect {
 fn basis(scene: &Scene<'_>, host: &str, asked_at: u64) -> Option<(String, u64)> {
     let shared = scene.shared;
     let Some(agent) = shared.agents.get(host) else {
-        return Some((host.to_owned(), asked_at.saturating_sub(STEP_MICROS)));
+        let step = STEP_MICROS * u64::from(shared.scenario.slowness());
+        return Some((host.to_owned(), asked_at.saturating_sub(step)));
     };
     let connection = agent.connection()?;
     let disturbed_at = agent.disturbed_at().max(shared.disturbed_at(&connection.server));

@@ -53,6 +53,11 @@ struct Operator {
 }
 
 impl Operator {
+    /// Until when he tries a thing that he begins now.
+    fn until_given_up(&self) -> Instant {
+        Instant::now() + JOB_WITHIN * self.shared.scenario.slowness()
+    }
+
     async fn form(&mut self) -> turmoil::Result {
         let first = self.begin(PRIMARY).await?;
         let answer = self.clients[PRIMARY].call(&first.host, put("/v1/acl/bootstrap", None)).await?;
@@ -100,7 +105,8 @@ impl Operator {
     /// Creates a secondary with a federation token of the primary.
     async fn attach(&mut self, secondary: usize) -> turmoil::Result {
         let (path, body) = ("/v1/carrack/federation/token", json!({"Datacenter": datacenter_name(secondary)}));
-        let answer = self.until_done(PRIMARY, Instant::now() + JOB_WITHIN, "PUT", path, Some(body)).await?;
+        let deadline = self.until_given_up();
+        let answer = self.until_done(PRIMARY, deadline, "PUT", path, Some(body)).await?;
         let token: FederationTokenText = answer.json()["Token"].as_str().unwrap_or_default().parse()?;
         let (what, bytes) = ("a federation token".to_owned(), token.secret.to_vec());
         let text = token.expose_text().to_string();
@@ -117,7 +123,8 @@ impl Operator {
         let members = self.shared.scenario.servers_of(datacenter);
         let others: Vec<Arc<Server>> = self.shared.servers_of(datacenter).take(members).skip(1).cloned().collect();
         for server in &others {
-            self.join(server, Instant::now() + JOB_WITHIN).await?;
+            let deadline = self.until_given_up();
+            self.join(server, deadline).await?;
         }
         Ok(())
     }
@@ -126,7 +133,7 @@ impl Operator {
     async fn join_agents(&mut self) -> Result<(), String> {
         for agent in self.shared.agents.values().cloned().collect::<Vec<_>>() {
             let (path, body) = ("/v1/carrack/agent-token", json!({"NodeName": agent.name}));
-            let deadline = Instant::now() + JOB_WITHIN;
+            let deadline = self.until_given_up();
             let answer = self.until_done(agent.datacenter, deadline, "PUT", path, Some(body)).await?;
             let token: AgentTokenText =
                 answer.json()["Token"].as_str().unwrap_or_default().parse().map_err(|error| format!("{error}"))?;
@@ -156,7 +163,7 @@ impl Operator {
 
     async fn make_service_token(&mut self, service: &str) -> Result<(), String> {
         let body = json!({"Description": service, "ServiceIdentities": [{"ServiceName": service}]});
-        let deadline = Instant::now() + JOB_WITHIN;
+        let deadline = self.until_given_up();
         let answer = self.until_done(PRIMARY, deadline, "PUT", "/v1/acl/token", Some(body)).await?;
         let secret = answer.json()["SecretID"].as_str().ok_or("a token has no secret")?.to_owned();
         self.shared.saw(Seen::Told(Told::secret("a service's token", &secret)));
@@ -182,7 +189,7 @@ impl Operator {
     }
 
     async fn execute(&mut self, job: Job) -> Result<(), String> {
-        let deadline = Instant::now() + JOB_WITHIN;
+        let deadline = self.until_given_up();
         let (is_late, is_ending) = (self.shared.stage() > Stage::Living, self.shared.stage() > Stage::Alone);
         match job {
             Job::Do(..) if is_late => Err("the world is coming to rest".into()),
@@ -279,7 +286,7 @@ impl Operator {
         self.shared.order(Order::Wipe(server.host.clone()));
         server.will_join(token.clone());
         self.shared.order(Order::Start(server.host.clone()));
-        let deadline = Instant::now() + JOINED_WITHIN;
+        let deadline = Instant::now() + JOINED_WITHIN * self.shared.scenario.slowness();
         while !is_voter(&self.shared, server) {
             let is_lost = self.shared.stage() > Stage::Alone && !server.is_core();
             if Instant::now() > deadline || is_lost {

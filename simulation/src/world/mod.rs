@@ -108,7 +108,7 @@ impl World {
         let first = host_name(PRIMARY, "a");
         self.shared.servers[&first].will_bootstrap();
         self.shared.order(Order::Start(first));
-        let formed = self.until("the datacenters form", FORMED_WITHIN, workloads::is_formed);
+        let formed = self.until("the datacenters form", FORMED_WITHIN * self.slowness(), workloads::is_formed);
         if formed {
             self.live_through_faults();
         }
@@ -137,7 +137,8 @@ impl World {
     fn leave_alone(&mut self, asleep: Duration) {
         self.injector.lose_primary(&mut self.sim, asleep);
         self.shared.set_stage(Stage::Alone);
-        self.until("every secondary issues without the primary, or says why not", ALONE_WITHIN, workloads::stand_alone);
+        let within = ALONE_WITHIN * self.slowness();
+        self.until("every secondary issues without the primary, or says why not", within, workloads::stand_alone);
     }
 
     /// Faults end; a majority is healed, in half of the worlds the rest stays away for ever; then everything comes to rest.
@@ -146,14 +147,19 @@ impl World {
         self.injector.heal(&mut self.sim, is_whole);
         self.shared.set_stage(Stage::Proving);
         let timeouts = self.shared.scenario.raft.election_timeout_max * 10;
-        if self.until("the healed core elects, writes and reads", timeouts + RESTED_WITHIN, workloads::is_live) {
+        let rested = timeouts + RESTED_WITHIN * self.slowness();
+        if self.until("the healed core elects, writes and reads", rested, workloads::is_live) {
             self.shared.set_stage(Stage::Resting);
             self.until(
                 "every member has applied everything and nothing is left to do",
-                DONE_WITHIN,
+                DONE_WITHIN * self.slowness(),
                 workloads::is_at_rest,
             );
         }
+    }
+
+    fn slowness(&self) -> u32 {
+        self.shared.scenario.slowness()
     }
 
     /// Steps until a condition holds; that it never does is a violation of liveness.

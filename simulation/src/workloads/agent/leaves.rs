@@ -175,7 +175,8 @@ impl Asking {
         for agent in std::iter::once(&self.agent).chain(others) {
             let is_own = agent.host == self.agent.host;
             let Some(bundle) = agent.knows().and_then(|knows| knows.followed.bundle()) else { continue };
-            let hears = agent.connection().is_some_and(|heard| heard.since + PUBLISHED_WITHIN_MICROS < now);
+            let within = PUBLISHED_WITHIN_MICROS * u64::from(self.shared.scenario.slowness());
+            let hears = agent.connection().is_some_and(|heard| heard.since + within < now);
             let anchors: Vec<Der> = bundle.anchors().into_iter().cloned().collect();
             if (!is_own && !hears) || verified.contains(&anchors) {
                 continue;
