@@ -88,6 +88,8 @@ bugs! {
     DeletionNotFollowed = "deletion-not-followed",
     /// A secondary honours the primary's tokens whatever time it has not heard of them.
     StaleTokenHonoured = "stale-token-honoured",
+    /// A secondary goes on issuing whatever time it has not heard whether the primary has halted it.
+    HaltStalenessIgnored = "halt-staleness-ignored",
     /// Of what is not remembered any more it is said that nothing has changed.
     GapNotRead = "gap-not-read",
     /// A secondary gives its issuer up when the primary cannot be reached.

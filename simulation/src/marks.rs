@@ -51,6 +51,10 @@ marks! {
     RateLimited = "the rate limit was hit",
     /// Issuing was halted.
     Halted = "halt was used",
+    /// A secondary heard of the primary's halt, or of its end, when it had been cut off.
+    HaltHeardLate = "a secondary heard late of a halt",
+    /// A secondary that had not heard the primary for longer than it may issue nothing said so.
+    HaltUnknown = "a secondary that might be halted refused, and said why",
     /// A clock jump took the datacenter past the end of its server certificates, and it came back.
     SleptPastCertificates = "a sleep past the server certificates was recovered from",
     /// A linearizable read was refused, because leadership could not be confirmed.

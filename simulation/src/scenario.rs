@@ -90,6 +90,10 @@ pub struct Federation {
     pub wan_latency: Duration,
     /// For how long a secondary honours tokens of all datacenters without having heard of the primary; none: for ever.
     pub token_staleness_max: Option<Duration>,
+    /// For how long a secondary issues without having heard of the primary, which may have halted it; none: for ever. Worlds that were
+    /// saved before there was a bound have none.
+    #[serde(default)]
+    pub halt_staleness_max: Option<Duration>,
     /// The most records of one change of what is followed; zero: as many as outside of the simulator.
     pub followed_records: usize,
     /// The changes of what is followed that are remembered; zero: as many as outside of the simulator.
@@ -131,6 +135,8 @@ impl Scenario {
             plan: Vec::new(),
         };
         scenario.federation = federation(&mut Seed(seed).stream("federation"), &scenario.ca);
+        scenario.federation.halt_staleness_max =
+            halt_staleness_max(&mut Seed(seed).stream("halts"), &scenario.federation);
         let rest = scenario.ca.root_ttl - scenario.ca.intermediate_ttl * 2;
         scenario.federation.left_alone = scenario.federation.left_alone.map(|asleep| asleep.min(rest));
         // Each datacenter has a client at least.
@@ -184,11 +190,19 @@ fn federation(random: &mut Stream, ca: &CaConfig) -> Federation {
     Federation {
         secondaries,
         wan_latency: Duration::from_millis(random.random_range(5..=120)),
+        // Drawn from a stream of its own.
+        halt_staleness_max: None,
         token_staleness_max: random.random_ratio(1, 3).then(|| Duration::from_secs(random.random_range(60..=600))),
         followed_records: if random.random_ratio(1, 2) { random.random_range(1..=12) } else { 0 },
         remembered_changes: if random.random_ratio(1, 2) { random.random_range(2..=40) } else { 0 },
         left_alone: random.random_ratio(2, 3).then(|| left_alone(random, ca)),
     }
+}
+
+/// A third of the worlds with secondaries has a bound.
+fn halt_staleness_max(random: &mut Stream, federation: &Federation) -> Option<Duration> {
+    let is_bound = !federation.secondaries.is_empty() && random.random_ratio(1, 3);
+    is_bound.then(|| Duration::from_secs(random.random_range(60..=600)))
 }
 
 /// A minute, until after half of the issuers' life, or past the end of every certificate but the roots.
@@ -257,6 +271,7 @@ mod tests {
             assert!(scenario.raft.election_timeout_min >= scenario.raft.heartbeat_interval * 3);
             assert!(scenario.clients >= scenario.datacenters());
             assert!(scenario.plan.iter().all(|planned| planned.datacenter < scenario.datacenters()));
+            assert!(scenario.federation.halt_staleness_max.is_none() || scenario.datacenters() > 1);
             assert!(scenario.mesh.agents.len() <= AGENTS_MAX);
             assert!(scenario.mesh.agents.iter().all(|home| *home < scenario.datacenters()));
         }

@@ -150,6 +150,86 @@ async fn a_secondary_that_is_cut_off_for_too_long_honours_its_own_tokens_alone_u
     Ok(())
 }
 
+/// What a refused request for a leaf says: the words and the code.
+async fn refusal(client: &Http, service: &str) -> anyhow::Result<(String, String)> {
+    let refused = send(client, "GET", &format!("/v1/agent/connect/ca/leaf/{service}")).await?;
+    assert_eq!(refused.status, 503, "{}", refused.body);
+    let code = refused.header("x-carrack-error-code").unwrap_or_default().to_owned();
+    Ok((refused.body, code))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_secondary_that_is_cut_off_for_too_long_issues_nothing_until_it_hears_that_it_is_not_halted()
+-> anyhow::Result<()> {
+    const UNHEARD: &str = "the primary `dc1` was not heard for longer than ca.halt_staleness_max (24h)";
+    let mut primary = Datacenter::form(1).await?;
+    let settings = [("ca.halt_staleness_max", "24h")];
+    let mut secondary = Datacenter::form_secondary(1, "dc2", &settings, &primary).await?;
+    let client = first_token(&primary, &secondary).await?;
+    let clock = WrongClock::default();
+    let (agent, workload, _directory) = agent(&secondary, &client, &clock).await?;
+    let workload = workload.with_token(client.token().expect("it has one"));
+    let cached = leaf_in_time(&workload, "web").await?;
+    let status = send(&client, "GET", "/v1/carrack/status").await?.json();
+    assert_eq!(status["Secondary"]["HaltStalenessMax"], "24h", "{status}");
+    let left = status["Secondary"]["IssuesForSeconds"].as_i64().expect("a number");
+    assert!((DAY - 600..=DAY).contains(&left), "not as long as its issuer lives: {status}");
+    primary.places[0].stop().await;
+
+    clock.set_ahead(2 * DAY);
+    sleep_until_day(&mut secondary, 2).await?;
+    until("it could issue", || issues(&secondary)).await?;
+    let (told, code) = refusal(&client, "api").await?;
+    assert!(told.starts_with(UNHEARD) && told.contains("may have halted issuing"), "{told}");
+    assert_eq!(code, "halt_unknown");
+    let ready = send(&client, "GET", "/readyz").await?;
+    assert_eq!((ready.status, ready.body.contains(UNHEARD)), (503, true), "{}", ready.body);
+    let status = send(&client, "GET", "/v1/carrack/status").await?.json();
+    assert!(status["Problems"].to_string().contains(UNHEARD), "{status}");
+    assert_eq!((&status["Halted"], &status["Secondary"]["HaltUnknown"]), (&Value::from(false), &Value::from(true)));
+    let status = send(&client, "GET", "/v1/carrack/ca").await?.json();
+    assert!(status["HaltUnknown"].as_str().is_some_and(|reason| reason.starts_with(UNHEARD)), "{status}");
+    let metrics = secondary.places[0].running().context().metrics.encode(Timestamp::EPOCH)?;
+    assert!(metrics.contains(r#"carrack_issuance_rejections_total{reason="halt_unknown"}"#), "{metrics}");
+
+    // An agent there goes on with what it has, and says why there is nothing new.
+    assert_eq!(leaf_in_time(&workload, "web").await?["SerialNumber"], cached["SerialNumber"]);
+    let (told, code) = refusal(&workload, "api").await?;
+    assert!(told.starts_with(UNHEARD), "{told}");
+    assert_eq!(code, "halt_unknown");
+
+    primary.places[0].clock.set_ahead(2 * DAY);
+    primary.places[0].start(Start::Again).await?;
+    leaf_in_time(&client, "api").await?;
+    leaf_in_time(&workload, "api").await?;
+    let status = send(&client, "GET", "/v1/carrack/status").await?.json();
+    assert_eq!(status["Secondary"]["HaltUnknown"], Value::from(false));
+    agent.stop().await;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_halt_of_the_primary_stops_a_secondary_that_hears_it_until_it_is_lifted() -> anyhow::Result<()> {
+    let primary = Datacenter::form(1).await?;
+    let secondary = Datacenter::form_secondary(1, "dc2", &[], &primary).await?;
+    let client = first_token(&primary, &secondary).await?;
+    leaf_in_time(&client, "web").await?;
+    let in_primary = primary.places[0].client().with_token(client.token().expect("it has one"));
+    let replica = &secondary.places[0].running().context().replica;
+    for halted in [true, false] {
+        let set = send_body(&in_primary, "PUT", "/v1/carrack/halt", &json!({ "Halted": halted })).await?;
+        assert_eq!(set.status, 200, "{}", set.body);
+        until("the secondary hears it", || replica.state().state.is_primary_halted() == halted).await?;
+        if halted {
+            let (told, code) = refusal(&client, "api").await?;
+            assert!(told.contains("issuing is halted"), "{told}");
+            assert_eq!(code, "halted");
+        }
+    }
+    leaf_in_time(&client, "api").await?;
+    Ok(())
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_issuer_is_renewed_by_the_primary_after_half_of_its_life() -> anyhow::Result<()> {
     let mut primary = Datacenter::form(1).await?;

@@ -71,6 +71,11 @@ impl Http {
         Self { token: Some(token.into()), ..self.clone() }
     }
 
+    /// Its token.
+    pub fn token(&self) -> Option<&str> {
+        self.token.as_deref()
+    }
+
     /// The same client with a header of its own.
     pub fn with_header(&self, name: &str, value: &str) -> Self {
         let mut client = self.clone();

@@ -99,6 +99,13 @@ impl State {
         is_followed && staleness_max.is_some_and(|most| now.since(self.progress(Table::Tokens).heard_at) > most)
     }
 
+    /// Whether nobody here knows if issuing is halted, because this secondary has not heard for longer than `staleness_max` whether the
+    /// primary has halted every datacenter; `None`: it goes on however long that is. One that never heard it knows as little.
+    pub fn is_halt_unknown(&self, now: Timestamp, staleness_max: Option<Duration>) -> bool {
+        let is_followed = self.primary.is_some();
+        is_followed && staleness_max.is_some_and(|most| now.since(self.progress(Table::Ca).heard_at) > most)
+    }
+
     /// The revision of the last change of a table that other datacenters follow.
     pub fn table_revision(&self, table: Table) -> Revision {
         match table {

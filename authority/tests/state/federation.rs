@@ -473,3 +473,25 @@ fn a_secondary_that_does_not_hear_the_primary_knows_how_old_its_tokens_are() {
     assert_eq!(propose(&mut secondary, later, heard), Outcome::Done);
     assert!(!secondary.is_stale(&global, later, Some(HOUR)), "the primary was heard again");
 }
+
+#[test]
+fn a_secondary_that_does_not_hear_the_primary_does_not_know_whether_it_has_halted_it() {
+    let (mut primary, mut dc2) = (issuing(), secondary());
+    let (then, later) = (START.plus(HOUR), START.plus(HOUR * 2));
+    assert!(dc2.is_halt_unknown(START, Some(HOUR)), "it was never heard");
+    assert!(!dc2.is_halt_unknown(START, None), "unlimited");
+    admit_dc2(&mut primary);
+    follow_all(&primary, &mut dc2);
+    assert!(!dc2.is_halt_unknown(then, Some(HOUR)), "just within");
+    assert!(dc2.is_halt_unknown(later, Some(HOUR)));
+    assert!(!dc2.is_halt_unknown(later, None), "unlimited");
+    assert!(!primary.is_halt_unknown(later, Some(HOUR)), "the primary itself");
+    let hear = |dc2: &mut State, table| {
+        let cursor = dc2.progress(table).cursor;
+        assert_eq!(propose(dc2, later, followed(table, cursor, cursor, Change::Nothing)), Outcome::Done);
+    };
+    hear(&mut dc2, Table::Tokens);
+    assert!(dc2.is_halt_unknown(later, Some(HOUR)), "another table does not tell of halts");
+    hear(&mut dc2, Table::Ca);
+    assert!(!dc2.is_halt_unknown(later, Some(HOUR)));
+}

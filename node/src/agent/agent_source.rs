@@ -32,7 +32,7 @@ use super::{
 use crate::{
     keys::secret::{KeyMaker, SecretKey},
     server::{
-        desk::{IssueError, lacks},
+        desk::{ERROR_CODE, HALT_UNKNOWN, IssueError, lacks},
         grpc_client::reason,
         task::chain_of,
     },
@@ -183,6 +183,11 @@ impl LeafSource for AgentSource {
     }
 }
 
+/// The code for programs that came with a refusal.
+fn code_of(status: &Status) -> Option<&str> {
+    status.metadata().get(ERROR_CODE)?.to_str().ok()
+}
+
 /// A server's refusal, as its desk said it.
 fn of_status(status: &Status) -> IssueError {
     let text = status.message().to_owned();
@@ -191,6 +196,7 @@ fn of_status(status: &Status) -> IssueError {
         Code::PermissionDenied | Code::Unauthenticated => IssueError::PermissionDenied(text),
         Code::ResourceExhausted => IssueError::RateLimited { reason: text, retry_after: Duration::from_secs(1) },
         Code::FailedPrecondition => IssueError::Halted,
+        Code::Unavailable if code_of(status) == Some(HALT_UNKNOWN) => IssueError::HaltUnknown(text),
         _ => IssueError::Unavailable(format!("a server did not sign: {}", reason(status))),
     }
 }

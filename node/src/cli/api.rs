@@ -465,7 +465,7 @@ pub struct FederationDatacenter {
 pub struct Secondary {
     /// The primary.
     pub primary: String,
-    /// When the last live issuer ends.
+    /// Until when it issues without the primary.
     pub issues_until: Option<String>,
     /// In how many seconds that is.
     #[serde(default)]
@@ -473,6 +473,12 @@ pub struct Secondary {
     /// How long tokens of all datacenters are honoured after the primary was heard.
     #[serde(default)]
     pub token_staleness_max: String,
+    /// How long it issues after the primary was heard.
+    #[serde(default)]
+    pub halt_staleness_max: String,
+    /// Whether that is over, so that nothing is issued.
+    #[serde(default)]
+    pub halt_unknown: bool,
     /// The tables that are followed.
     #[serde(default)]
     pub streams: Vec<FollowedTable>,

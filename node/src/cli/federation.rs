@@ -142,6 +142,7 @@ async fn show(name: Option<&str>, client: &Client, output: &mut Output<'_>) -> R
 pub fn print_secondary(secondary: &Secondary, output: &mut Output<'_>) -> Result<(), CliError> {
     output.line(&format!("\n{}", independence(secondary)))?;
     output.line(&honours(secondary))?;
+    output.line(&issues(secondary))?;
     output.line("")?;
     let rows = secondary.streams.iter().map(|stream| {
         [
@@ -184,6 +185,13 @@ pub fn print_secondary(secondary: &Secondary, output: &mut Output<'_>) -> Result
 
 /// For how long a secondary can do without the primary, in one sentence.
 pub fn independence(secondary: &Secondary) -> String {
+    if secondary.halt_unknown {
+        return format!(
+            "issues nothing: {} was not heard for longer than ca.halt_staleness_max ({}), and may have halted it",
+            visible(&secondary.primary),
+            visible(&secondary.halt_staleness_max)
+        );
+    }
     let seconds = secondary.issues_for_seconds;
     let span = match seconds {
         0 => return format!("cannot issue: it has no issuer that {} has signed and that is valid", secondary.primary),
@@ -197,6 +205,11 @@ pub fn independence(secondary: &Secondary) -> String {
 /// How long tokens that hold in every datacenter are honoured without the primary, in one sentence.
 pub fn honours(secondary: &Secondary) -> String {
     format!("tokens of all datacenters are honoured without it: {}", visible(&secondary.token_staleness_max))
+}
+
+/// How long leaves are issued although the primary, which may have halted that, is not heard, in one sentence.
+pub fn issues(secondary: &Secondary) -> String {
+    format!("leaves are issued without hearing whether it has halted them: {}", visible(&secondary.halt_staleness_max))
 }
 
 async fn remove(name: &str, client: &Client, output: &mut Output<'_>) -> Result<(), CliError> {
@@ -216,18 +229,23 @@ mod tests {
     use super::*;
 
     fn with_seconds(issues_for_seconds: u64) -> String {
-        let primary = "dc1".into();
-        independence(&Secondary {
-            primary,
+        independence(&secondary(issues_for_seconds, false))
+    }
+
+    fn secondary(issues_for_seconds: u64, halt_unknown: bool) -> Secondary {
+        Secondary {
+            primary: "dc1".into(),
             issues_until: None,
             issues_for_seconds,
             token_staleness_max: String::new(),
+            halt_staleness_max: "24h".into(),
+            halt_unknown,
             streams: Vec::new(),
             leader: None,
             unsigned_issuers: Vec::new(),
             unannounced: None,
             hidden_tokens: Vec::new(),
-        })
+        }
     }
 
     #[test]
@@ -236,5 +254,8 @@ mod tests {
         assert_eq!(with_seconds(36 * 3600), "can issue without the primary dc1 for 36 h");
         assert_eq!(with_seconds(5400), "can issue without the primary dc1 for 90 min");
         assert!(with_seconds(0).starts_with("cannot issue"));
+        let stopped =
+            "issues nothing: dc1 was not heard for longer than ca.halt_staleness_max (24h), and may have halted it";
+        assert_eq!(independence(&secondary(0, true)), stopped);
     }
 }

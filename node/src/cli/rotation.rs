@@ -64,6 +64,8 @@ pub(super) struct CaStatus {
     datacenter: String,
     primary: String,
     halted: bool,
+    #[serde(default)]
+    halt_unknown: Option<String>,
     pub(super) rotation: Option<Rotation>,
     last_rotation: Option<Rotation>,
     rotation_period: Option<String>,
@@ -170,6 +172,7 @@ fn lines(status: &CaStatus) -> Vec<String> {
     if status.halted {
         lines.push("Issuing is halted: `carrack ca unhalt` lets it go on.".to_owned());
     }
+    lines.extend(status.halt_unknown.iter().map(|reason| format!("Issuing has stopped: {}", visible(reason))));
     match (&status.rotation, &status.last_rotation) {
         (Some(rotation), _) => {
             lines.push(format!(

@@ -26,8 +26,10 @@ fn print(status: &Status, output: &mut Output<'_>) -> Result<(), CliError> {
     // Only the leader knows whether a majority's clocks agreed on it.
     let is_leader = leader_id == Some(status.node_id);
     let clock = if status.clock_ready || !is_leader { "" } else { " (not agreed yet)" };
+    let is_halt_unknown = status.secondary.as_ref().is_some_and(|secondary| secondary.halt_unknown);
     let issuing = match (&status.halted, status.ca.as_ref().is_some_and(|ca| ca.initialized)) {
         (true, _) => "halted",
+        (false, true) if is_halt_unknown => "stopped until the primary, which may have halted it, is heard again",
         (false, true) => "on",
         (false, false) => "not yet: the CA is not initialised",
     };
@@ -36,6 +38,7 @@ fn print(status: &Status, output: &mut Output<'_>) -> Result<(), CliError> {
         ("Trust domain", Some(status.trust_domain.clone())),
         ("Secondary", status.secondary.as_ref().map(federation::independence)),
         ("Global tokens", status.secondary.as_ref().map(federation::honours)),
+        ("Primary unheard", status.secondary.as_ref().map(federation::issues)),
         ("Leader", Some(leader)),
         ("Asked server", Some(format!("{} (id {}, {})", status.node_name, status.node_id, status.role))),
         ("Term", Some(status.term.to_string())),

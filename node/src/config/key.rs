@@ -160,6 +160,8 @@ keys! {
         "At bootstrap: CSRs a second; 0: derived from the CPU";
     "ca.csr_max_concurrent", "csr-max-concurrent", "NUMBER", "0":
         "At bootstrap: CSRs at once; 0: derived from the CPU";
+    "ca.halt_staleness_max", "halt-staleness-max", "DURATION|unlimited", "unlimited":
+        "In a secondary: how long it issues after the primary, which may have halted it, was heard";
     "acl.token_staleness_max", "token-staleness-max", "DURATION|unlimited", "unlimited":
         "In a secondary: how long tokens of all datacenters are honoured after the primary was heard";
     "raft.heartbeat_interval", "raft-heartbeat-interval", "DURATION", "100ms":

@@ -21,6 +21,7 @@ use carrack_authority::{
 
 pub use layers::Layers;
 pub use problem::{ConfigError, Problem, Source};
+pub(crate) use validate::UNLIMITED;
 
 /// Everything that a server is told, validated.
 #[derive(Clone, Debug, PartialEq)]
@@ -41,6 +42,9 @@ pub struct Config {
     pub advertise: Advertise,
     /// The CA configuration to bootstrap with.
     pub ca: CaConfig,
+    /// A secondary issues for this long after the primary was heard, which may have halted every datacenter; `None`: however long it is
+    /// silent.
+    pub halt_staleness_max: Option<Duration>,
     /// What a secondary makes of tokens while the primary is silent.
     pub acl: AclSettings,
     /// What holds between services that no intention is about; `None`: what ACLs do with what no rule names.

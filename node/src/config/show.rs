@@ -1,6 +1,6 @@
 //! The effective configuration, in the form of the file that would give it, with where each value comes from.
 
-use super::{Config, HostPort, Loaded, Recovery, Source, duration, key::SERVER, validate::UNLIMITED};
+use super::{Config, HostPort, Loaded, Recovery, Source, UNLIMITED, duration, key::SERVER};
 
 impl Config {
     /// The value of each setting in the form of the file; settings without a value are absent.
@@ -12,6 +12,7 @@ impl Config {
     fn value(&self, name: &str) -> Option<toml::Value> {
         let text = |text: &dyn ToString| Some(toml::Value::String(text.to_string()));
         let span = |span| Some(toml::Value::String(duration::format(span)));
+        let bound = |most: Option<std::time::Duration>| most.map_or_else(|| text(&UNLIMITED), span);
         let number = |number: u64| i64::try_from(number).ok().map(toml::Value::Integer);
         let listener = |address: &Option<std::net::SocketAddr>| match address {
             Some(address) => text(address),
@@ -45,10 +46,8 @@ impl Config {
             "ca.private_key_bits" => number(self.ca.key_kind.consul_bits().into()),
             "ca.csr_max_per_second" => number(self.ca.csr_max_per_second.into()),
             "ca.csr_max_concurrent" => number(self.ca.csr_max_concurrent.into()),
-            "acl.token_staleness_max" => match self.acl.token_staleness_max {
-                Some(most) => span(most),
-                None => text(&UNLIMITED),
-            },
+            "ca.halt_staleness_max" => bound(self.halt_staleness_max),
+            "acl.token_staleness_max" => bound(self.acl.token_staleness_max),
             "raft.heartbeat_interval" => span(self.raft.heartbeat_interval),
             "raft.election_timeout_min" => span(self.raft.election_timeout_min),
             "raft.election_timeout_max" => span(self.raft.election_timeout_max),

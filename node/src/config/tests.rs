@@ -146,6 +146,8 @@ fn each_rule_refuses_what_breaks_it() {
         ("ca.private_key_type", "dsa"),
         ("ca.csr_max_per_second", "-1"),
         ("acl.token_staleness_max", "59s"),
+        ("ca.halt_staleness_max", "59s"),
+        ("ca.halt_staleness_max", "never"),
         ("default_intention_policy", "maybe"),
         ("acl.token_staleness_max", "for ever"),
         ("raft.heartbeat_interval", "1ms"),
@@ -191,6 +193,14 @@ fn tokens_of_all_datacenters_are_honoured_without_bound_unless_one_is_set() {
     assert_eq!(most(&[]), None);
     assert_eq!(most(&[("acl.token_staleness_max", "unlimited")]), None);
     assert_eq!(most(&[("acl.token_staleness_max", "90m")]), Some(Duration::from_secs(5400)));
+}
+
+#[test]
+fn a_secondary_issues_without_the_primary_without_bound_unless_one_is_set() {
+    let most = |flags: &[(&'static str, &str)]| with_flags(flags).expect("it is valid").config.halt_staleness_max;
+    assert_eq!(most(&[]), None);
+    assert_eq!(most(&[("ca.halt_staleness_max", "unlimited")]), None);
+    assert_eq!(most(&[("ca.halt_staleness_max", "24h")]), Some(Duration::from_secs(86_400)));
 }
 
 #[test]

@@ -24,9 +24,9 @@ const SNAPSHOT_THRESHOLD_MIN: u64 = 100;
 const SNAPSHOT_THRESHOLD_MAX: u64 = 10_000_000;
 
 /// A secondary writes at least every 30 s that it has heard the primary: half of this, so that one that is late is none that is missing.
-const TOKEN_STALENESS_MIN: Duration = Duration::from_secs(60);
+const STALENESS_MIN: Duration = Duration::from_secs(60);
 /// No bound on a span of time.
-pub(super) const UNLIMITED: &str = "unlimited";
+pub(crate) const UNLIMITED: &str = "unlimited";
 
 /// The configuration; `None` only if the reader has problems.
 pub(super) fn config(reader: &mut Reader, purpose: Purpose) -> Option<Config> {
@@ -37,7 +37,9 @@ pub(super) fn config(reader: &mut Reader, purpose: Purpose) -> Option<Config> {
     let recovery = recovery(reader, purpose);
     let listeners = Listeners::read(reader);
     let advertise = listeners.advertise(reader);
-    let (ca, acl, raft, log) = (ca(reader), acl(reader), raft(reader), log(reader));
+    let (ca, raft, log) = (ca(reader), raft(reader), log(reader));
+    let halt_staleness_max = staleness_max(reader, "ca.halt_staleness_max");
+    let token_staleness_max = staleness_max(reader, "acl.token_staleness_max");
     let default_intention_policy = default_intention_policy(reader);
     Some(Config {
         data_dir: data_dir?,
@@ -48,7 +50,8 @@ pub(super) fn config(reader: &mut Reader, purpose: Purpose) -> Option<Config> {
         listen: listeners.complete()?,
         advertise: advertise?,
         ca: ca?,
-        acl: acl?,
+        halt_staleness_max: halt_staleness_max?,
+        acl: AclSettings { token_staleness_max: token_staleness_max? },
         default_intention_policy,
         raft: raft?,
         log: log?,
@@ -147,18 +150,18 @@ fn refuse_bad_ca(reader: &mut Reader, mut config: CaConfig) {
     }
 }
 
-fn acl(reader: &mut Reader) -> Option<AclSettings> {
-    const NAME: &str = "acl.token_staleness_max";
-    if reader.text(NAME).is_none_or(|text| text == UNLIMITED) {
-        return Some(AclSettings::default());
+/// How long a secondary goes by what it heard of the primary last; `Some(None)`: without bound.
+fn staleness_max(reader: &mut Reader, name: &'static str) -> Option<Option<Duration>> {
+    if reader.text(name).is_none_or(|text| text == UNLIMITED) {
+        return Some(None);
     }
-    let most = reader.duration(NAME)?;
-    if most < TOKEN_STALENESS_MIN {
+    let most = reader.duration(name)?;
+    if most < STALENESS_MIN {
         let why = "a secondary notes only now and then that the primary was heard";
-        let remedy = format!("use at least {}, or {UNLIMITED}", duration::format(TOKEN_STALENESS_MIN));
-        reader.refuse(NAME, why, &remedy);
+        let remedy = format!("use at least {}, or {UNLIMITED}", duration::format(STALENESS_MIN));
+        reader.refuse(name, why, &remedy);
     }
-    Some(AclSettings { token_staleness_max: Some(most) })
+    Some(Some(most))
 }
 
 /// `None`: what ACLs do with what no rule names, or the reader has a problem with it.

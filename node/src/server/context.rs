@@ -75,6 +75,8 @@ pub struct Context {
     pub stopped: watch::Receiver<bool>,
     /// In a secondary: how long tokens of all datacenters are honoured after the primary was heard; `None`: always.
     pub token_staleness_max: Option<Duration>,
+    /// In a secondary: how long it issues after the primary, which may have halted it, was heard; `None`: always.
+    pub halt_staleness_max: Option<Duration>,
     /// What holds between services that no intention is about.
     pub default_policy: DefaultPolicy,
     /// Which servers have not answered this one for a while, when it leads.

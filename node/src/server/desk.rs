@@ -40,6 +40,7 @@ use tokio::{
 
 use super::{admission::Admission, task::StepError};
 use crate::{
+    config::{UNLIMITED, duration},
     keys::pool::{PoolError, SigningPool},
     telemetry::{labels::IssuanceOutcome, metrics::Metrics},
 };
@@ -52,6 +53,11 @@ pub const IN_FLIGHT_MAX: usize = 8192;
 
 /// How long a request waits for the next issuer when its own has just been replaced: that one's key is here already.
 const REPLACED_WITHIN: Duration = Duration::from_secs(2);
+
+/// Where a refusal's code for programs stands: HTTP's header, gRPC's metadata.
+pub(crate) const ERROR_CODE: &str = "x-carrack-error-code";
+/// The code of [`IssueError::HaltUnknown`].
+pub(crate) const HALT_UNKNOWN: &str = "halt_unknown";
 
 /// Why a token of all datacenters is not honoured in a secondary that has not heard the primary for too long.
 pub(crate) const TOKEN_IS_STALE: &str = "Permission denied: the primary was not heard for longer than acl.token_staleness_max, and until it is, \
@@ -116,6 +122,9 @@ pub enum IssueError {
     /// Issuing is halted.
     #[error("issuing is halted in this datacenter; an operator resumes it with `carrack ca unhalt`")]
     Halted,
+    /// Nobody here knows whether issuing is halted: this secondary has not heard the primary for too long.
+    #[error("{0}")]
+    HaltUnknown(String),
     /// This server cannot issue now.
     #[error("{0}")]
     Unavailable(String),
@@ -169,6 +178,7 @@ pub struct IssuingDesk {
     /// Another issuer signs.
     changed: Notify,
     token_staleness_max: Option<Duration>,
+    halt_staleness_max: Option<Duration>,
 }
 
 impl IssuingDesk {
@@ -180,6 +190,7 @@ impl IssuingDesk {
         entropy: Arc<dyn Entropy>,
         metrics: Arc<Metrics>,
         token_staleness_max: Option<Duration>,
+        halt_staleness_max: Option<Duration>,
     ) -> Self {
         let (admission, in_flight) = (Admission::default(), AtomicUsize::new(0));
         Self {
@@ -193,6 +204,7 @@ impl IssuingDesk {
             active: ArcSwapOption::empty(),
             changed: Notify::new(),
             token_staleness_max,
+            halt_staleness_max,
         }
     }
 
@@ -227,19 +239,12 @@ impl IssuingDesk {
     async fn issue_uncounted(&self, request: IssueRequest) -> Result<Issued, IssueError> {
         let applied = self.replica.state();
         let state = &applied.state;
-        if state.is_halted() && !planted::is(Bug::HaltIgnored) {
-            return Err(IssueError::Halted);
-        }
+        let now = self.replica.log_time();
+        self.check_switch(state, now)?;
         let active = self.active.load_full().ok_or_else(|| self.no_issuer(state))?;
         let _place = self.admit(state)?;
         if request.slot.as_ref().is_some_and(|slot| slot.len() > SLOT_BYTES_MAX) {
             return Err(IssueError::CallerMistake(format!("the slot is longer than {SLOT_BYTES_MAX} bytes")));
-        }
-        let now = self.replica.log_time();
-        if let Granted::Token(token) = &request.granted
-            && state.is_stale(token, now, self.token_staleness_max)
-        {
-            return Err(IssueError::PermissionDenied(TOKEN_IS_STALE.into()));
         }
         let is_cut_off = || now.since(state.progress(Table::Ca).heard_at) > Duration::from_secs(45);
         if planted::is(Bug::IssuerNeedsPrimary) && state.primary().is_some() && is_cut_off() {
@@ -258,12 +263,37 @@ impl IssuingDesk {
     async fn sign_and_record(&self, active: &Arc<ActiveIssuer>, request: IssueRequest) -> Result<Issued, IssueError> {
         let applied = self.replica.state();
         let (state, now) = (&applied.state, self.replica.log_time());
+        // At the time from which the record's deadline counts: what was not heard for too long lets nothing be recorded after that.
+        self.check_switch(state, now)?;
+        if let Granted::Token(token) = &request.granted
+            && state.is_stale(token, now, self.token_staleness_max)
+        {
+            return Err(IssueError::PermissionDenied(TOKEN_IS_STALE.into()));
+        }
         let leaf_ttl = state.ca_config().config.leaf_ttl;
         let ttl = request.ttl.map_or(leaf_ttl, |ttl| ttl.min(leaf_ttl));
         let (issuance, signed) = self.sign(active, state, request, now, ttl).await?;
         let (sequence, index) = self.record(&issuance).await?;
         let chain = active.chain(issuance.not_after);
         Ok(Issued { issuance, certificate: signed.der, chain, sequence, index })
+    }
+
+    /// Refuses while issuing is halted, and while the primary may have halted it and is not heard.
+    fn check_switch(&self, state: &State, now: Timestamp) -> Result<(), IssueError> {
+        let refusal = if state.is_halted() && !planted::is(Bug::HaltIgnored) {
+            Some((Rejection::Halted.code(), IssueError::Halted))
+        } else {
+            halt_unknown(state, now, self.halt_staleness_max)
+                .filter(|_| !planted::is(Bug::HaltStalenessIgnored))
+                .map(|reason| (HALT_UNKNOWN, IssueError::HaltUnknown(reason)))
+        };
+        match refusal {
+            Some((code, refusal)) => {
+                self.metrics.count_rejection(code);
+                Err(refusal)
+            }
+            None => Ok(()),
+        }
     }
 
     /// The issuer that has taken the place of this one, soon.
@@ -344,6 +374,19 @@ impl IssuingDesk {
             other => Err(IssueError::Unavailable(format!("the log answered {other:?} to an issuance"))),
         }
     }
+}
+
+/// Why a secondary issues nothing although nobody is known to have halted it; `None`: it heard the primary recently enough.
+pub(crate) fn halt_unknown(state: &State, now: Timestamp, staleness_max: Option<Duration>) -> Option<String> {
+    let (primary, most) = (state.primary()?, staleness_max?);
+    state.is_halt_unknown(now, staleness_max).then(|| {
+        format!(
+            "the primary `{primary}` was not heard for longer than ca.halt_staleness_max ({}), and an operator there may have halted \
+             issuing: nothing is issued here until it is heard again; `carrack federation show` says why it is not, and servers with a \
+             longer ca.halt_staleness_max, or `{UNLIMITED}`, issue without it",
+            duration::format(most)
+        )
+    })
 }
 
 /// What a server without an issuer lacks, and who can help.

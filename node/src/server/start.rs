@@ -378,6 +378,7 @@ impl Parts {
             self.ports.entropy.clone(),
             metrics.clone(),
             self.config.acl.token_staleness_max,
+            self.config.halt_staleness_max,
         );
         let topics = Arc::new(Topics::new(replica.clone(), self.config.acl.token_staleness_max));
         Arc::new(Context {
@@ -402,6 +403,7 @@ impl Parts {
             agents: Arc::default(),
             stopped,
             token_staleness_max: self.config.acl.token_staleness_max,
+            halt_staleness_max: self.config.halt_staleness_max,
             // ACLs deny what no rule names.
             default_policy: self
                 .config

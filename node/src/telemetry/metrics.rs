@@ -261,9 +261,8 @@ impl Metrics {
         self.issuances.get_or_create(&OfOutcome { outcome }).inc();
     }
 
-    /// Counts a refused request for a leaf; `reason` is a stable machine code.
+    /// Counts why a request for a leaf was refused; `reason` is a stable machine code.
     pub fn count_rejection(&self, reason: &'static str) {
-        self.count_issuance(IssuanceOutcome::Rejected);
         self.issuance_rejections.get_or_create(&OfReason { reason }).inc();
     }
 

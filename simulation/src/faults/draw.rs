@@ -4,7 +4,7 @@ use std::{ops::RangeInclusive, time::Duration};
 
 use rand::{RngExt, seq::IndexedRandom};
 
-use super::{Action, Damage, DiskTrouble, Fault, Planned, Step, Target, Way, agents, rotations};
+use super::{Action, Damage, DiskTrouble, Fault, Planned, Step, Target, Way, agents, halts, rotations};
 use crate::{
     random::{Seed, Stream},
     scenario::{PAST_EVERY_CERTIFICATE, Scenario},
@@ -61,6 +61,7 @@ const WAN_CLASSES: &[(f64, Draw)] = &[
 pub fn plan(scenario: &Scenario, seed: Seed) -> Vec<Planned> {
     let mut plan = of_servers(scenario, &mut seed.stream("faults"));
     plan.extend(agents::plan(scenario, &mut seed.stream("faults of agents")));
+    plan.extend(halts::plan(scenario, &mut seed.stream("halts of the primary")));
     plan.extend(rotations::plan(scenario, &mut seed.stream("rotations")));
     in_order(plan)
 }

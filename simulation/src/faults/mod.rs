@@ -3,6 +3,7 @@
 
 mod agents;
 mod draw;
+mod halts;
 mod inject;
 mod links;
 mod rotations;

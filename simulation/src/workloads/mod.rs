@@ -238,6 +238,7 @@ pub(crate) fn what_differs(primary: &State, secondary: &State, table: Table) -> 
         Table::Ca if primary.roots(Ca::Mesh).activation() != followed_activation(secondary) => {
             Some("the number of the last activation".into())
         }
+        Table::Ca if primary.is_halted() != secondary.is_primary_halted() => Some("whether it is halted".into()),
         Table::Ca => {
             // Until issuing has flipped there, its phases are those of before.
             let has_flipped = secondary.heard_activation().is_none();

@@ -324,6 +324,9 @@ fn config(scenario: &Scenario, datacenter: usize, name: &str, host: &str) -> Con
     if let Some(most) = scenario.federation.token_staleness_max {
         flags.insert("acl.token_staleness_max", format!("{}s", most.as_secs()));
     }
+    if let Some(most) = scenario.federation.halt_staleness_max {
+        flags.insert("ca.halt_staleness_max", format!("{}s", most.as_secs()));
+    }
     let layers = Layers { file: None, environment: BTreeMap::new(), flags };
     let mut config =
         config::load(&layers, Purpose::Bootstrap).expect("the settings of a simulated server are right").config;

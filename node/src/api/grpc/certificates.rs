@@ -10,13 +10,16 @@ use carrack_authority::{
 use carrack_proto::server::{SignRequest, SignResponse, certificates_server};
 use carrack_raft::AppliedState;
 use tokio::{sync::Semaphore, time::Instant};
-use tonic::{Request, Response, Status, metadata::MetadataMap};
+use tonic::{
+    Request, Response, Status,
+    metadata::{MetadataMap, MetadataValue},
+};
 
 use crate::{
     api::http::parameters::parse_uuid,
     server::{
         context::Context,
-        desk::{Granted, IssueError, IssueRequest},
+        desk::{ERROR_CODE, Granted, HALT_UNKNOWN, IssueError, IssueRequest},
         task::chain_of,
     },
     tls::peer::PeerIdentity,
@@ -98,6 +101,12 @@ impl certificates_server::Certificates for Certificates {
     }
 }
 
+/// A refusal with its code for programs beside gRPC's, as HTTP has it.
+fn coded(mut status: Status, code: &'static str) -> Status {
+    status.metadata_mut().insert(ERROR_CODE, MetadataValue::from_static(code));
+    status
+}
+
 /// The one place where the desk's refusals become gRPC's.
 pub(super) fn status(error: IssueError) -> Status {
     let text = error.to_string();
@@ -106,6 +115,8 @@ pub(super) fn status(error: IssueError) -> Status {
         IssueError::PermissionDenied(_) => Status::permission_denied(text),
         IssueError::RateLimited { .. } => Status::resource_exhausted(text),
         IssueError::Halted => Status::failed_precondition(text),
+        // Unlike the end of a halt nobody need decide on it: whoever asks may ask again.
+        IssueError::HaltUnknown(_) => coded(Status::unavailable(text), HALT_UNKNOWN),
         IssueError::Unavailable(_) | IssueError::IssuerRefused(_) | IssueError::OutcomeUnknown => {
             Status::unavailable(text)
         }

@@ -123,6 +123,7 @@ pub(super) fn of_issue(error: IssueError) -> HttpError {
         }
         IssueError::RateLimited { retry_after, .. } => HttpError::RateLimited { retry_after },
         IssueError::Halted => HttpError::Halted,
+        IssueError::HaltUnknown(_) => HttpError::HaltUnknown(text),
         IssueError::Unavailable(_) | IssueError::IssuerRefused(_) => HttpError::Unavailable(text),
         IssueError::OutcomeUnknown => HttpError::OutcomeUnknown(text),
     }

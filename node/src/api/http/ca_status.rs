@@ -17,6 +17,7 @@ use carrack_authority::{
 use serde::Serialize;
 
 use super::{call::Call, error::HttpError, span};
+use crate::server::desk::halt_unknown;
 
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "PascalCase")]
@@ -25,6 +26,8 @@ struct CaStatus {
     /// Where roots are rotated.
     primary: String,
     halted: bool,
+    /// Why nothing is issued here although nobody is known to have halted it.
+    halt_unknown: Option<String>,
     /// The number of the activation under which this datacenter issues.
     activation: u64,
     rotation: Option<RotationEntry>,
@@ -110,7 +113,8 @@ struct DatacenterEntry {
 pub(super) async fn read(call: Call) -> Result<Response, HttpError> {
     let view = call.view().await?;
     let absent = call.edge.context.presence.absent(&call.edge.context.replica);
-    let status = status(view.state(), call.now(), &absent)?;
+    let mut status = status(view.state(), call.now(), &absent)?;
+    status.halt_unknown = halt_unknown(view.state(), call.now(), call.edge.context.halt_staleness_max);
     Ok(call.json(&status)?.with_index(view.state().index()).with_freshness(view.freshness).into_response())
 }
 
@@ -126,6 +130,7 @@ fn status(state: &State, now: Timestamp, absent: &BTreeSet<NodeId>) -> Result<Ca
         datacenter: cluster.datacenter.to_string(),
         primary: state.primary().unwrap_or(&cluster.datacenter).to_string(),
         halted: state.is_halted(),
+        halt_unknown: None,
         activation: state.roots(Ca::Mesh).activation(),
         rotation: state.rotation().map(|rotation| under_way(state, rotation, now, absent)),
         last_rotation: state.last_rotation().map(|last| ended(last)),

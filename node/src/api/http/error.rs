@@ -10,8 +10,10 @@ use axum::{
 };
 use carrack_authority::outcome::Rejection;
 
+use crate::server::desk;
+
 /// The header with the stable machine code of an error.
-pub const ERROR_CODE: HeaderName = HeaderName::from_static("x-carrack-error-code");
+pub const ERROR_CODE: HeaderName = HeaderName::from_static(desk::ERROR_CODE);
 /// How long a client should wait before it asks a busy server again, unless something better is known.
 pub const RETRY_AFTER: Duration = Duration::from_secs(1);
 
@@ -87,6 +89,9 @@ pub enum HttpError {
     /// Issuing is halted.
     #[error("issuing is halted; an operator resumes it with `carrack ca unhalt`")]
     Halted,
+    /// The primary, which may have halted issuing, was not heard for too long.
+    #[error("{0}")]
+    HaltUnknown(String),
     /// The replicated state refused.
     #[error("{0}")]
     Rejected(Rejection),
@@ -128,6 +133,7 @@ impl HttpError {
             Self::OutcomeUnknown(_) => (StatusCode::SERVICE_UNAVAILABLE, "outcome_unknown"),
             Self::Unavailable(_) => (StatusCode::SERVICE_UNAVAILABLE, "unavailable"),
             Self::Halted => (StatusCode::SERVICE_UNAVAILABLE, "halted"),
+            Self::HaltUnknown(_) => (StatusCode::SERVICE_UNAVAILABLE, desk::HALT_UNKNOWN),
             Self::Rejected(rejection) => of_rejection(rejection),
             Self::NoPath(_) => (StatusCode::INTERNAL_SERVER_ERROR, "no_path_to_datacenter"),
             Self::Internal(_) => (StatusCode::INTERNAL_SERVER_ERROR, "internal"),

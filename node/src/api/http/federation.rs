@@ -21,8 +21,9 @@ use super::{
     error::HttpError,
     fields::Fields,
 };
-use crate::server::federation_token::{
-    CreateFederationTokenError, FEDERATION_TOKEN_TTL_DEFAULT, create_federation_token,
+use crate::{
+    config::{UNLIMITED, duration},
+    server::federation_token::{CreateFederationTokenError, FEDERATION_TOKEN_TTL_DEFAULT, create_federation_token},
 };
 
 /// The most hidden tokens that are shown: a person looks at a few, and mends their cause.
@@ -62,11 +63,16 @@ struct DatacenterEntry {
 #[serde(rename_all = "PascalCase")]
 pub(super) struct SecondaryEntry {
     primary: String,
-    /// When the last of this datacenter's live issuers ends: until then it issues without the primary.
+    /// Until when it issues without the primary: the end of the last of this datacenter's live issuers, or of the time that it may go on
+    /// without hearing whether it is halted.
     issues_until: Option<String>,
     issues_for_seconds: u64,
     /// How long tokens of all datacenters are honoured after the primary was heard.
     token_staleness_max: String,
+    /// How long it issues after the primary was heard.
+    halt_staleness_max: String,
+    /// Whether that is over, so that nothing is issued.
+    halt_unknown: bool,
     streams: Vec<StreamEntry>,
     /// On another server than the leader: who leads, and alone knows what is told on the leader.
     leader: Option<String>,
@@ -149,7 +155,10 @@ fn datacenter(state: &State, other: &Datacenter) -> DatacenterEntry {
 pub(super) fn secondary(call: &Call, state: &State) -> Option<SecondaryEntry> {
     let primary = state.primary()?.to_string();
     let live = state.issuers().filter(|issuer| issuer.phase == IssuerPhase::Live);
-    let until = live.map(|issuer| issuer.not_after).max();
+    let ends_at = live.map(|issuer| issuer.not_after).max();
+    let halt_staleness_max = call.edge.context.halt_staleness_max;
+    let may_until = halt_staleness_max.map(|most| state.progress(Table::Ca).heard_at.plus(most));
+    let until = ends_at.map(|end| may_until.map_or(end, |may| may.min(end)));
     let known = call.edge.context.secondary.borrow().clone();
     let known = known.as_ref();
     let unsigned = known.into_iter().flat_map(|known| &known.unsigned);
@@ -157,11 +166,9 @@ pub(super) fn secondary(call: &Call, state: &State) -> Option<SecondaryEntry> {
         primary,
         issues_until: until.map(|until| until.to_string()),
         issues_for_seconds: until.map_or(0, |until| until.since(call.now()).as_secs()),
-        token_staleness_max: call
-            .edge
-            .context
-            .token_staleness_max
-            .map_or_else(|| "unlimited".into(), crate::config::duration::format),
+        token_staleness_max: bound(call.edge.context.token_staleness_max),
+        halt_staleness_max: bound(halt_staleness_max),
+        halt_unknown: state.is_halt_unknown(call.now(), halt_staleness_max),
         streams: Table::ALL.map(|table| stream(state, known, table)).into(),
         leader: leader_elsewhere(call, state),
         unsigned_issuers: unsigned
@@ -170,6 +177,10 @@ pub(super) fn secondary(call: &Call, state: &State) -> Option<SecondaryEntry> {
         unannounced: known.and_then(|known| known.unannounced.clone()),
         hidden_tokens: hidden_tokens(state),
     })
+}
+
+fn bound(most: Option<Duration>) -> String {
+    most.map_or_else(|| UNLIMITED.into(), duration::format)
 }
 
 /// The name of the server that leads, if it is another one.

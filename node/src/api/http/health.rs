@@ -6,7 +6,10 @@ use carrack_authority::{State, root::Ca, time::Timestamp};
 
 use super::{Edge, agent_metrics, answer::Answer, call::Call, error::HttpError, standing::Standing};
 use crate::{
-    server::{context::Context, desk::lacks_issuer},
+    server::{
+        context::Context,
+        desk::{halt_unknown, lacks_issuer},
+    },
     telemetry::metrics::Metrics,
 };
 
@@ -77,6 +80,8 @@ pub(super) fn reasons(context: &Context, state: &State) -> Vec<String> {
     if state.is_halted() {
         reasons.push("issuing is halted; an operator resumes it with `carrack ca unhalt`".into());
     }
+    let (now, most) = (context.replica.log_time(), context.halt_staleness_max);
+    reasons.extend(halt_unknown(state, now, most).filter(|_| state.cluster().is_some() && !state.is_halted()));
     if state.roots(Ca::Mesh).active().is_none() {
         reasons.push("the CA has no active root yet".into());
     } else if context.desk.issuer().is_none() {

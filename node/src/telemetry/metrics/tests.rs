@@ -15,6 +15,7 @@ fn assert_line(text: &str, line: &str) {
 fn what_is_counted_is_shown_in_the_open_metrics_format() {
     let metrics = Metrics::new();
     metrics.count_issuance(IssuanceOutcome::Recorded);
+    metrics.count_issuance(IssuanceOutcome::Rejected);
     metrics.count_rejection("halted");
     metrics.observe_sign(Duration::from_micros(80));
     metrics.connections(Port::Raft).inc();

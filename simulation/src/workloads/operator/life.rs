@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use carrack_authority::{State, federation::Table, issuer::IssuerPhase, x509::pem};
+use carrack_authority::{State, federation::Table, issuer::IssuerPhase, time::Timestamp, x509::pem};
 use serde_json::json;
 use tokio::time::sleep;
 
@@ -83,7 +83,7 @@ impl Prover {
     }
 
     /// Whether a refusal has a reason that there is: the server has no issuer that lives, or has not heard the primary for too long, or
-    /// issuing is halted.
+    /// issuing is halted, or may be.
     fn is_refused_for(&self, host: &str, answer: &Answer) -> bool {
         let Some(context) = self.shared.servers[host].context() else { return false };
         let state = context.replica.state().state.clone();
@@ -95,6 +95,10 @@ impl Prover {
                     && issuer.not_after > context.replica.log_time()
             })
         };
+        if answer.status == 503 && self.is_halt_unknown(&state, context.replica.log_time(), answer) {
+            self.shared.mark(Mark::HaltUnknown);
+            return true;
+        }
         let names_primary = answer.text().contains(&datacenter_name(PRIMARY));
         if answer.status == 503 && names_primary && !is_live(&state) {
             self.shared.mark(Mark::RefusedWithoutPrimary);
@@ -106,6 +110,13 @@ impl Prover {
         let Some(most) = self.shared.scenario.federation.token_staleness_max else { return false };
         let is_silent = state.progress(Table::Tokens).heard_at.plus(most) < context.replica.log_time();
         answer.status == 403 && is_silent && answer.text().contains("acl.token_staleness_max")
+    }
+
+    /// Whether it is refused because the primary, which may have halted issuing, was not heard for too long.
+    fn is_halt_unknown(&self, state: &State, now: Timestamp, answer: &Answer) -> bool {
+        let Some(most) = self.shared.scenario.federation.halt_staleness_max else { return false };
+        let is_silent = state.progress(Table::Ca).heard_at.plus(most) < now;
+        is_silent && answer.text().contains("was not heard for longer than ca.halt_staleness_max")
     }
 
     /// Writes a policy and reads it again until that succeeds.
