@@ -1,3 +1,5 @@
+//! Halts decided, heard, heard late and not heard: what is good, and what is found.
+
 use std::time::Duration;
 
 use carrack_authority::{
