@@ -202,3 +202,38 @@ pub(crate) fn left_lines(status: &CaStatus) -> Vec<String> {
     })
     .collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn status(rotation: Value, retired: [u64; 2]) -> CaStatus {
+        let leaves = |counts: [u64; 2]| {
+            let entry = |name: &str, current: u64| json!({ "Datacenter": name, "Current": current, "Unexpired": 99, "LastNotAfter": null });
+            [entry("dc1", counts[0]), entry("dc2\u{1b}", counts[1])]
+        };
+        let root = |id: &str, phase: &str, counts: [u64; 2]| {
+            json!({
+                "ID": id, "Phase": phase, "Since": "now", "KeyType": "ec-p256", "NotAfter": "later", "Bridge": null, "Tainted": null,
+                "Waits": [], "Leaves": leaves(counts),
+            })
+        };
+        let status = json!({
+            "Datacenter": "dc1", "Primary": "dc1", "Halted": false, "Rotation": rotation, "LastRotation": null,
+            "RotationPeriod": null, "Roots": [root("aa", "active", [5, 6]), root("bb", "retired", retired)], "Datacenters": [],
+        });
+        serde_json::from_value(status).expect("a status")
+    }
+
+    #[test]
+    fn what_is_left_is_told_of_each_retired_root_in_each_datacenter() {
+        let draining = status(Value::Null, [0, 14]);
+        assert_eq!(left_lines(&draining), ["dc2?: 14 leaves in use under bb"]);
+        assert!(!draining.is_over());
+        assert_eq!(progress(&draining, 0.0), "draining: 14 of 25 leaves still under retired roots");
+        assert_eq!(left_lines(&status(Value::Null, [3, 14])).len(), 2);
+        assert_eq!(left_lines(&status(Value::Null, [0, 0])), Vec::<String>::new());
+    }
+}

@@ -56,7 +56,7 @@ impl Dev {
     ) -> Result<(), DevError> {
         let client = self.client(0, Some(token))?;
         // What was under way at the last stop goes on.
-        let mut live = Live::begin(prober, false);
+        let mut live = Live::begin(&prober.seen(), false);
         loop {
             let lines = live.look(&client, prober).await;
             if !lines.is_empty() {
@@ -69,7 +69,7 @@ impl Dev {
                 while numbers(primary) == live.numbers {
                     sleep(LOOK).await;
                 }
-                live = Live::begin(prober, true);
+                live = Live::begin(&prober.seen(), true);
             }
             sleep(LOOK).await;
         }
@@ -98,9 +98,9 @@ struct Live {
 }
 
 impl Live {
-    fn begin(prober: &Prober, is_shown: bool) -> Self {
+    fn begin(seen: &Seen, is_shown: bool) -> Self {
         Self {
-            view: View::since(&prober.seen()),
+            view: View::since(seen),
             is_shown,
             phase: None,
             shown: Vec::new(),
@@ -144,5 +144,78 @@ impl Live {
             (self.phase, self.shown, self.reported_at) = (Some(phase), state, now);
         }
         lines
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn status(rotation: Value, last: Value, retired: u64) -> CaStatus {
+        let leaves = [json!({ "Datacenter": "dc2", "Current": retired, "Unexpired": 9, "LastNotAfter": null })];
+        let root = json!({
+            "ID": "aa", "Phase": "retired", "Since": "now", "KeyType": "ec-p256", "NotAfter": "later", "Bridge": null, "Tainted": null,
+            "Waits": [], "Leaves": leaves,
+        });
+        let status = json!({
+            "Datacenter": "dc1", "Primary": "dc1", "Halted": false, "Rotation": rotation, "LastRotation": last,
+            "RotationPeriod": null, "Roots": [root], "Datacenters": [],
+        });
+        serde_json::from_value(status).expect("a status")
+    }
+
+    fn rotation(phase: &str) -> Value {
+        json!({
+            "ID": 7, "Cause": "an operator", "Phase": phase, "FormerRootID": "aa", "RootID": "bb", "BeganAt": "now", "EndedAt": null,
+            "Waits": [],
+        })
+    }
+
+    fn seen(shaken: u64) -> Seen {
+        Seen { shaken, ..Seen::default() }
+    }
+
+    fn live(is_shown: bool) -> (Live, Instant) {
+        let live = Live::begin(&seen(100), is_shown);
+        let start = live.reported_at;
+        (live, start)
+    }
+
+    #[test]
+    fn a_rotation_is_told_by_its_phases_and_what_is_left_and_its_end() {
+        let (mut live, start) = live(false);
+        let at = |millis: u64| start + Duration::from_millis(millis);
+        let mut told = |millis: u64, shaken: u64, status: &CaStatus| live.report(status, &seen(shaken), at(millis));
+        let waiting = status(rotation("waiting"), Value::Null, 0);
+        assert_eq!(told(0, 100, &waiting), ["rotation 7: waiting; handshakes: 0 in all, 0 failed"]);
+        assert_eq!(told(500, 200, &waiting), Vec::<String>::new(), "nothing has changed");
+        let draining = |left: u64| status(Value::Null, rotation("finished"), left);
+        assert_eq!(
+            told(600, 220, &draining(5)),
+            [
+                "draining: 5 of 5 leaves still under retired roots; handshakes: 200/s, 120 in all, 0 failed",
+                "  dc2: 5 leaves in use under aa"
+            ]
+        );
+        assert_eq!(told(700, 230, &draining(4)), Vec::<String>::new(), "it was told less than a second ago");
+        assert_eq!(told(1600, 400, &draining(3)).len(), 2);
+        assert_eq!(
+            told(1700, 420, &draining(0)),
+            [
+                "rotation 7 finished: all 0 leaves in use are under the active root; handshakes: 190/s, 320 in all, 0 failed"
+            ]
+        );
+        assert!(live.is_over && live.numbers == (None, Some(7)));
+    }
+
+    #[test]
+    fn one_that_was_over_before_is_not_told_and_one_that_was_too_quick_to_be_seen_is() {
+        let over = status(Value::Null, rotation("finished"), 0);
+        let (mut before, start) = live(false);
+        assert_eq!(before.report(&over, &seen(100), start), Vec::<String>::new());
+        let (mut quick, start) = live(true);
+        assert_eq!(quick.report(&over, &seen(100), start).len(), 1);
     }
 }

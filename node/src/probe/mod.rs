@@ -3,7 +3,8 @@
 
 mod follow;
 mod target;
-
+#[cfg(test)]
+mod tests;
 mod view;
 
 use std::{
