@@ -104,7 +104,7 @@ impl Agent {
     }
 
     async fn answer(&self, asked: Option<String>, of: fn(&Answers) -> Value) -> Response {
-        let hash = |answers: &Answers| carrack_hash(&of(answers));
+        let hash = |answers: &Answers| hash_of(&of(answers));
         let mut answers = self.answers.subscribe();
         let changed = answers.wait_for(|answers| Some(hash(answers)) != asked).await.unwrap().clone();
         let mut response = Json(of(&changed)).into_response();
@@ -113,7 +113,7 @@ impl Agent {
     }
 }
 
-fn carrack_hash(value: &Value) -> String {
+fn hash_of(value: &Value) -> String {
     crate::api::http::answer::content_hash([value.to_string().as_bytes()])
 }
 
@@ -133,20 +133,17 @@ async fn leaf_of(State(agent): State<Agent>, Path(service): Path<String>, Query(
 }
 
 /// Looks until it is so, and answers what was seen then.
-#[track_caller]
-fn until(prober: &Prober, is_so: impl Fn(&Seen) -> bool) -> impl Future<Output = Seen> {
-    async move {
-        let looks = async {
-            loop {
-                let seen = prober.seen();
-                if is_so(&seen) {
-                    return seen;
-                }
-                sleep(LOOK).await;
+async fn until(prober: &Prober, is_so: impl Fn(&Seen) -> bool) -> Seen {
+    let looks = async {
+        loop {
+            let seen = prober.seen();
+            if is_so(&seen) {
+                return seen;
             }
-        };
-        timeout(PATIENCE, looks).await.unwrap_or_else(|_| panic!("it is not so: {:?}", prober.seen()))
-    }
+            sleep(LOOK).await;
+        }
+    };
+    timeout(PATIENCE, looks).await.unwrap_or_else(|_| panic!("it is not so: {:?}", prober.seen()))
 }
 
 #[tokio::test]
