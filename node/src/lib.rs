@@ -9,6 +9,7 @@ pub mod dev;
 pub mod keys;
 pub mod leader;
 pub mod network;
+pub mod probe;
 pub mod provider;
 pub mod server;
 pub mod telemetry;

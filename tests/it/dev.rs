@@ -64,6 +64,17 @@ impl<'a> Dev<'a> {
         variables.iter().fold(command, |command, (name, value)| command.env(name, value)).run().expect_output()
     }
 
+    /// Starts a command as a second terminal would; what it prints goes to a file of this name.
+    fn start_beside(&self, arguments: &[&str], name: &str) -> Beside {
+        let command = Carrack::new(arguments);
+        let variables = self.variables();
+        let command = variables.iter().fold(command, |command, (name, value)| command.env(name, value));
+        let file = File::create(self.path(name)).expect("a file can be made");
+        let errors = file.try_clone().expect("a file can be shared");
+        let child = command.into_command().stdout(file).stderr(errors).spawn();
+        Beside(child.expect("the carrack binary can be started"))
+    }
+
     /// The lines to try that begin so.
     fn lines(&self, beginning: &str) -> Vec<String> {
         let output = self.output();
@@ -87,6 +98,17 @@ impl Drop for Dev<'_> {
     }
 }
 
+/// A command that runs beside it, and ends with the test at the latest.
+struct Beside(Child);
+
+impl Drop for Beside {
+    fn drop(&mut self) {
+        // A process that has ended already needs no signal.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
 fn expect_shown(output: &str) {
     for shown in [
         "Datacenters: 2, with 1 servers and an agent each",
@@ -106,8 +128,9 @@ fn its_agents_decide_and_the_lines_to_try_work() {
     let dev = Dev::start(directory.path(), offset);
     expect_shown(&dev.output());
 
-    // Every command but the one with a shell's redirection, which comes after.
-    for line in dev.lines("carrack ").iter().filter(|line| !line.contains(" intention ")) {
+    // Every command but the one with a shell's redirection, which comes after, and the rotation, which is a story of its own.
+    let others = |line: &&String| !line.contains(" intention ") && !line.contains(" ca rotate ");
+    for line in dev.lines("carrack ").iter().filter(others) {
         let arguments: Vec<&str> = line.split_whitespace().skip(1).collect();
         let printed = dev.carrack(&arguments);
         assert!(!printed.is_empty(), "{line}");
@@ -149,6 +172,60 @@ fn its_agents_decide_and_the_lines_to_try_work() {
     expect_shown(&again.output());
     assert!(!again.read("errors").contains("joining"), "{}", again.read("errors"));
     assert!(again.stop(), "it ends well");
+}
+
+/// How many handshakes a line tells of, and how many have failed.
+fn counted(line: &str) -> Option<(u64, u64)> {
+    let (_, counts) = line.split_once("handshakes: ")?;
+    let number = |end: &str| {
+        let text = counts.split_once(end)?.0.rsplit(' ').next()?;
+        text.replace(',', "").parse().ok()
+    };
+    Some((number(" in all")?, number(" failed")?))
+}
+
+#[test]
+fn a_rotation_is_shown_live_with_its_handshakes_and_none_fails() {
+    let (directory, offset) = (TempDir::new().expect("a temporary directory"), free_offset(&PORTS));
+    let dev = Dev::start(directory.path(), offset);
+    let line = dev.lines("carrack ca rotate")[0].clone();
+    let mut arguments: Vec<&str> = line.split_whitespace().skip(1).collect();
+    assert_eq!(arguments, ["ca", "rotate", "--watch"]);
+    arguments.extend(["--pause-before", "activate", "--key-type", "ec-p384"]);
+    let live = || dev.output().split_once("Ctrl-C stops it.\n").map(|(_, live)| live.to_owned()).unwrap_or_default();
+    assert_eq!(live(), "", "nothing is shown while there is no rotation");
+
+    let mut watching = dev.start_beside(&arguments, "watched");
+    wait::until("the rotation to be shown as paused, with handshakes", || {
+        let is_paused = |line: &str| line.starts_with("rotation ") && line.contains(": paused: ");
+        let has_some = |line: &str| counted(line).is_some_and(|(all, _)| all > 0);
+        let live = live();
+        wait::holds(live.lines().any(|line| is_paused(line) && has_some(line)), || {
+            format!("{live}\n{}", dev.read("errors"))
+        })
+    });
+    dev.carrack(&["ca", "resume"]);
+    let status = wait::until("the command that watches to end", || {
+        let ended = watching.0.try_wait().expect("a child can be waited for");
+        ended.ok_or_else(|| format!("{}\n{}", dev.read("watched"), live()))
+    });
+    let watched = dev.read("watched");
+    assert!(status.success(), "{watched}");
+    let summary = watched.lines().last().expect("a summary");
+    assert!(summary.starts_with("handshakes: "), "{watched}");
+    assert!(counted(summary).is_some_and(|(all, failed)| all > 0 && failed == 0), "{watched}");
+    assert!(watched.lines().any(|line| line.starts_with("rotation ") && line.contains(" finished: all ")), "{watched}");
+
+    let shown = wait::until("the end of the rotation to be shown", || {
+        let live = live();
+        let is_over = live.lines().any(|line| line.starts_with("rotation ") && line.contains(" finished: all "));
+        wait::holds(is_over, || live.clone())?;
+        Ok(live)
+    });
+    let told: Vec<(u64, u64)> = shown.lines().filter_map(counted).collect();
+    assert!(told.iter().all(|(_, failed)| *failed == 0), "{shown}");
+    assert!(told.is_sorted() && told.last().is_some_and(|(all, _)| *all > 0), "{shown}");
+    assert!(dev.stop(), "it ends well");
 }
 
 fn explain(dev: &Dev<'_>, line: &str) -> String {

@@ -1,8 +1,12 @@
 //! Ports on loopback that nothing else takes between the choice and the server's start, or while a server is down for a while.
 
 use std::{
+    collections::BTreeSet,
     net::{Ipv4Addr, SocketAddr, TcpListener},
-    sync::atomic::{AtomicU16, Ordering},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicU16, Ordering},
+    },
 };
 
 /// Below the range that the kernel gives to outgoing connections, so that none of them sits on a stopped server's port.
@@ -29,19 +33,23 @@ pub fn free_address() -> SocketAddr {
     panic!("no port from {FIRST} to {} is free", FIRST + COUNT)
 }
 
-/// How far ports below the first one are moved so that all are free, and stay below it.
+/// How far ports below the first one are moved so that all are free, stay below it, and no other call in this process gets any of them.
 ///
 /// # Panics
 /// Panics if there is no such offset.
 pub fn free_offset(ports: &[u16]) -> u16 {
+    static GIVEN: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
+    let mut given = GIVEN.lock().unwrap_or_else(PoisonError::into_inner);
     let room = FIRST - ports.iter().max().expect("a port is asked for");
     // Test processes that run side by side begin at different places.
     let start = std::process::id().wrapping_mul(331) % u32::from(room);
     let offsets = (0..room).map(|step| u16::try_from((start + u32::from(step)) % u32::from(room)));
-    let is_free = |port: u16| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok();
+    let is_free = |port: u16| !given.contains(&port) && TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok();
     let mut offsets = offsets.map(|offset| offset.expect("it is below a port's number"));
     let found = offsets.find(|offset| ports.iter().all(|port| is_free(port + offset)));
-    found.expect("one offset is free")
+    let found = found.expect("one offset is free");
+    given.extend(ports.iter().map(|port| port + found));
+    found
 }
 
 #[cfg(test)]
@@ -54,5 +62,15 @@ mod tests {
         addresses.sort();
         addresses.dedup();
         assert_eq!(addresses.len(), 50);
+    }
+
+    #[test]
+    fn no_port_of_an_offset_is_given_twice() {
+        let given = |_| {
+            let offset = free_offset(&[8300, 8310]);
+            [8300 + offset, 8310 + offset]
+        };
+        let ports: BTreeSet<u16> = (0..20).flat_map(given).collect();
+        assert_eq!(ports.len(), 40);
     }
 }

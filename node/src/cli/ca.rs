@@ -14,6 +14,7 @@ use super::{
     inspect::Certificate,
     output::{Format, Output, visible, yes_or_no},
     rotation::{self, RotateArguments},
+    rotation_watch::ProbeArguments,
 };
 
 const ROOTS: &str = "/v1/connect/ca/roots";
@@ -69,6 +70,9 @@ pub enum CaCommand {
         /// Until the rotation is over and the former root has drained
         #[arg(long)]
         watch: bool,
+        /// What connects meanwhile.
+        #[command(flatten)]
+        probes: ProbeArguments,
     },
     /// Let the rotation under way stop before it activates
     Pause,
@@ -144,7 +148,7 @@ impl CaCommand {
             Self::Halt => halt(true, client, output).await,
             Self::Unhalt => halt(false, client, output).await,
             Self::Rotate(arguments) => rotation::rotate(arguments, client, output).await,
-            Self::Status { watch } => rotation::status(*watch, client, output).await,
+            Self::Status { watch, probes } => rotation::status(*watch, probes, client, output).await,
             Self::Pause => rotation::steer("pause", client, output).await,
             Self::Resume => rotation::steer("resume", client, output).await,
             Self::Rollback => rotation::roll_back(client, output).await,

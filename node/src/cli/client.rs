@@ -2,12 +2,14 @@
 
 use std::{path::Path, sync::Arc, time::Duration};
 
-use reqwest::{Method, Response, StatusCode, redirect::Policy};
+use reqwest::{Method, Response, StatusCode, header::HeaderMap, redirect::Policy};
 use rustls_pki_types::{CertificateDer, pem::PemObject};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
+use zeroize::Zeroizing;
 
 use super::{connection::Connection, error::CliError};
+use crate::api::http::answer::CONTENT_HASH;
 
 /// A server that does not accept a connection in this time is not there.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -40,6 +42,11 @@ impl Client {
         Ok(Self { http: builder.build().map_err(setup)?, connection })
     }
 
+    /// A client of another address that acts with the same token and trusts the same CAs.
+    pub fn at(&self, address: String) -> Result<Self, CliError> {
+        Self::new(Connection { address, ..self.connection.clone() })
+    }
+
     /// The server's address.
     pub fn address(&self) -> &str {
         &self.connection.address
@@ -55,6 +62,24 @@ impl Client {
     pub async fn read_blocking(&self, path: &str, query: &[(&str, String)], wait: Duration) -> Result<Value, CliError> {
         let body = self.send(Method::GET, path, query, None, wait + BLOCKING_SLACK).await?;
         self.understood(&format!("GET {path}"), &body)
+    }
+
+    /// Reads a route that answers when its content has another hash than `hash`, or after `wait`: what it answers, and the hash of that, where
+    /// it has one. The answer may hold a key, so its bytes are wiped.
+    pub async fn read_changed<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        hash: Option<&str>,
+        wait: Duration,
+    ) -> Result<(T, Option<String>), CliError> {
+        let wanted = hash.map(|hash| ("hash", hash.to_owned()));
+        let query: Vec<_> = wanted.into_iter().chain([("wait", format!("{}s", wait.as_secs()))]).collect();
+        let (headers, body) = self.ask(Method::GET, path, &query, None, wait + BLOCKING_SLACK).await?;
+        let body = Zeroizing::new(body);
+        let read = serde_json::from_slice(&body);
+        let read = read.map_err(|source| self.not_understood(&format!("GET {path}"), source))?;
+        let hash = headers.get(CONTENT_HASH).and_then(|hash| hash.to_str().ok()).map(str::to_owned);
+        Ok((read, hash))
     }
 
     /// Reads a route whose answer is text.
@@ -97,6 +122,17 @@ impl Client {
         body: Option<Vec<u8>>,
         timeout: Duration,
     ) -> Result<Vec<u8>, CliError> {
+        self.ask(method, path, query, body, timeout).await.map(|(_, body)| body)
+    }
+
+    async fn ask(
+        &self,
+        method: Method,
+        path: &str,
+        query: &[(&str, String)],
+        body: Option<Vec<u8>>,
+        timeout: Duration,
+    ) -> Result<(HeaderMap, Vec<u8>), CliError> {
         let request = format!("{method} {path}");
         let unreachable = |source: reqwest::Error| CliError::Unreachable {
             address: self.address().into(),
@@ -111,14 +147,14 @@ impl Client {
             builder = builder.header("Content-Type", "application/json").body(body);
         }
         let response = builder.send().await.map_err(unreachable)?;
-        let status = response.status();
+        let (status, headers) = (response.status(), response.headers().clone());
         let body = bounded(response).await.map_err(unreachable)?;
         let body = body.ok_or_else(|| CliError::TooLong {
             address: self.address().into(),
             request: request.clone(),
             bytes_max: ANSWER_BYTES_MAX,
         })?;
-        if status.is_success() { Ok(body) } else { Err(self.refused(request, status, &body)) }
+        if status.is_success() { Ok((headers, body)) } else { Err(self.refused(request, status, &body)) }
     }
 
     fn refused(&self, request: String, status: StatusCode, body: &[u8]) -> CliError {

@@ -59,7 +59,7 @@ impl ConnectionArgs {
 }
 
 /// An address with its scheme and without a slash at the end. Consul's tools take `host:port` too.
-fn normalised(text: &str, is_tls: bool) -> Result<String, CliError> {
+pub(crate) fn normalised(text: &str, is_tls: bool) -> Result<String, CliError> {
     let (scheme, rest) = match text.split_once("://") {
         Some((scheme @ ("http" | "https"), rest)) => (scheme, rest),
         Some((scheme, _)) => {

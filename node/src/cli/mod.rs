@@ -19,6 +19,7 @@ pub mod members;
 pub mod output;
 pub mod rotation;
 mod rotation_plan;
+pub(crate) mod rotation_watch;
 mod run;
 pub mod server;
 pub mod settings;

@@ -1,18 +1,15 @@
 //! `carrack ca rotate|status|pause|resume|rollback|taint|schedule`: the rotation of the root.
 
-use std::{io::IsTerminal, time::Duration};
-
 use clap::Args;
-use indicatif::{ProgressBar, ProgressStyle};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
-use tokio::time::{Instant, sleep};
 
 use super::{
     client::Client,
     error::CliError,
     output::{Format, Output, visible},
     rotation_plan,
+    rotation_watch::{ProbeArguments, Watch},
 };
 
 const STATUS: &str = "/v1/carrack/ca";
@@ -23,11 +20,6 @@ const ROOT_REVOCATION: &str = "/v1/carrack/ca/root-revocation";
 const SERVER_REVOCATION: &str = "/v1/carrack/ca/server-revocation";
 const MEMBERS: &str = "/v1/carrack/members";
 const SCHEDULE: &str = "/v1/carrack/ca/schedule";
-
-/// How long `--watch` bears that nobody answers.
-const PATIENCE: Duration = Duration::from_secs(30);
-/// How often `--watch` looks.
-const WATCH_EVERY: Duration = Duration::from_secs(1);
 
 /// What to rotate to, and how.
 #[derive(Args, Clone, Debug)]
@@ -56,18 +48,21 @@ pub struct RotateArguments {
     /// Show the rotation until it is over
     #[arg(long, conflicts_with = "plan")]
     watch: bool,
+    /// What connects meanwhile.
+    #[command(flatten)]
+    probes: ProbeArguments,
 }
 
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "PascalCase")]
-pub(super) struct CaStatus {
+pub(crate) struct CaStatus {
     datacenter: String,
     primary: String,
     halted: bool,
     #[serde(default)]
     halt_unknown: Option<String>,
-    pub(super) rotation: Option<Rotation>,
-    last_rotation: Option<Rotation>,
+    pub(crate) rotation: Option<Rotation>,
+    pub(crate) last_rotation: Option<Rotation>,
     rotation_period: Option<String>,
     pub(super) roots: Vec<Root>,
     pub(super) datacenters: Vec<Datacenter>,
@@ -75,23 +70,23 @@ pub(super) struct CaStatus {
 
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "PascalCase")]
-pub(super) struct Rotation {
+pub(crate) struct Rotation {
     #[serde(rename = "ID")]
-    pub(super) id: u64,
+    pub(crate) id: u64,
     cause: String,
-    phase: String,
+    pub(crate) phase: String,
     #[serde(rename = "FormerRootID")]
     former_root: String,
     #[serde(rename = "RootID")]
     root: Option<String>,
     began_at: String,
     ended_at: Option<String>,
-    waits: Vec<String>,
+    pub(super) waits: Vec<String>,
 }
 
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "PascalCase")]
-pub(super) struct Root {
+pub(crate) struct Root {
     #[serde(rename = "ID")]
     pub(super) id: String,
     pub(super) phase: String,
@@ -106,7 +101,7 @@ pub(super) struct Root {
 
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "PascalCase")]
-pub(super) struct Leaves {
+pub(crate) struct Leaves {
     pub(super) datacenter: String,
     pub(super) current: u64,
     unexpired: u64,
@@ -115,7 +110,7 @@ pub(super) struct Leaves {
 
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "PascalCase")]
-pub(super) struct Datacenter {
+pub(crate) struct Datacenter {
     pub(super) name: String,
     halted: bool,
     lagging_agents: u64,
@@ -125,14 +120,15 @@ pub(super) struct Datacenter {
 
 impl CaStatus {
     /// The leaves that are issued under another root than the active one and in use, and all that are in use.
-    fn to_drain(&self) -> (u64, u64) {
+    pub(super) fn to_drain(&self) -> (u64, u64) {
         let current = |root: &Root| root.leaves.iter().fold(0, |sum: u64, left| sum.saturating_add(left.current));
         let sum = |of: &mut dyn Iterator<Item = &Root>| of.map(current).fold(0, u64::saturating_add);
         let left = sum(&mut self.roots.iter().filter(|root| root.phase == "retired"));
         (left, sum(&mut self.roots.iter()))
     }
 
-    fn is_over(&self) -> bool {
+    /// Whether no rotation is under way, and no leaf in use is under a retired root.
+    pub(crate) fn is_over(&self) -> bool {
         self.rotation.is_none() && self.to_drain().0 == 0
     }
 }
@@ -143,7 +139,7 @@ async fn fetch(client: &Client) -> Result<(CaStatus, Value), CliError> {
 }
 
 /// The status of the datacenter where roots are rotated, whichever one is asked.
-pub(super) async fn fetch_of_primary(client: &Client) -> Result<(CaStatus, Value), CliError> {
+pub(crate) async fn fetch_of_primary(client: &Client) -> Result<(CaStatus, Value), CliError> {
     let (status, answer) = fetch(client).await?;
     if status.datacenter == status.primary {
         return Ok((status, answer));
@@ -153,9 +149,14 @@ pub(super) async fn fetch_of_primary(client: &Client) -> Result<(CaStatus, Value
 }
 
 /// `carrack ca status`
-pub(super) async fn status(watch: bool, client: &Client, output: &mut Output<'_>) -> Result<(), CliError> {
+pub(super) async fn status(
+    watch: bool,
+    probes: &ProbeArguments,
+    client: &Client,
+    output: &mut Output<'_>,
+) -> Result<(), CliError> {
     if watch {
-        return self::watch(client, output).await;
+        return Watch::start(probes, client).await?.run(output).await;
     }
     let (status, answer) = fetch(client).await?;
     if output.format() == Format::Json {
@@ -257,9 +258,11 @@ pub(super) async fn rotate(
     put("PauseBefore", arguments.pause_before.clone().map(Value::from));
     put("AckTimeout", arguments.ack_timeout.clone().map(Value::from));
     put("ForceWithoutCrossSigning", arguments.without_cross_signing.then_some(Value::Bool(true)));
+    // Before anything changes: what is wrong with the workloads is said, and they have their leaves under the former root.
+    let watch = if arguments.watch { Some(Watch::start(&arguments.probes, client).await?) } else { None };
     let answer = client.write(ROTATION, &Value::Object(body)).await?;
-    if arguments.watch {
-        return watch(client, output).await;
+    if let Some(watch) = watch {
+        return watch.run(output).await;
     }
     match output.format() {
         Format::Json => output.json(&answer),
@@ -443,94 +446,5 @@ pub(super) async fn schedule(period: &str, client: &Client, output: &mut Output<
         (Format::Json, _) => output.json(&json!({ "RotationPeriod": period })),
         (_, "") => output.line("The root is rotated when an operator says so."),
         (_, period) => output.line(&format!("The root is rotated every {}.", visible(period))),
-    }
-}
-
-/// Shows the rotation until it is over, a line whenever something has changed.
-async fn watch(client: &Client, output: &mut Output<'_>) -> Result<(), CliError> {
-    let (mut shown, mut before) = (String::new(), None::<(Instant, u64)>);
-    let mut failing_since = None::<Instant>;
-    let mut bar = (output.format() == Format::Table && std::io::stderr().is_terminal()).then(Bar::new);
-    loop {
-        let (status, answer) = match fetch_of_primary(client).await {
-            Ok(fetched) => fetched,
-            // A leader that falls is one of the things that are looked at here.
-            Err(error) if failing_since.get_or_insert_with(Instant::now).elapsed() > PATIENCE => return Err(error),
-            Err(_) => {
-                sleep(WATCH_EVERY).await;
-                continue;
-            }
-        };
-        failing_since = None;
-        if output.format() == Format::Json {
-            output.json(&answer)?;
-        } else {
-            let (left, all) = status.to_drain();
-            let now = Instant::now();
-            let rate =
-                before.map_or(0.0, |(at, was)| was.saturating_sub(left) as f64 / now.duration_since(at).as_secs_f64());
-            before = Some((now, left));
-            let line = progress(&status, left, all, rate);
-            if let Some(bar) = &bar {
-                bar.show(left, all, &line);
-            }
-            if status.is_over() {
-                bar = None;
-            }
-            if line != shown && bar.is_none() {
-                output.line(&line)?;
-            }
-            shown = line;
-        }
-        if status.is_over() {
-            return Ok(());
-        }
-        sleep(WATCH_EVERY).await;
-    }
-}
-
-/// On a terminal: one line that changes, with the part of the leaves in use that is under the active root.
-struct Bar(ProgressBar);
-
-impl Bar {
-    fn new() -> Self {
-        let bar = ProgressBar::new(0);
-        let style = ProgressStyle::with_template("{bar:24} {pos} of {len} leaves  {msg}");
-        bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
-        Self(bar)
-    }
-
-    fn show(&self, left: u64, all: u64, line: &str) {
-        self.0.set_length(all);
-        self.0.set_position(all.saturating_sub(left));
-        self.0.set_message(line.to_owned());
-    }
-}
-
-impl Drop for Bar {
-    fn drop(&mut self) {
-        self.0.finish_and_clear();
-    }
-}
-
-fn progress(status: &CaStatus, left: u64, all: u64, rate: f64) -> String {
-    match &status.rotation {
-        Some(rotation) if rotation.waits.is_empty() => {
-            format!("rotation {}: {}", rotation.id, visible(&rotation.phase))
-        }
-        Some(rotation) => {
-            format!("rotation {}: {}: {}", rotation.id, visible(&rotation.phase), visible(&rotation.waits.join("; ")))
-        }
-        None if left > 0 && rate > 0.0 => {
-            let eta = left as f64 / rate;
-            format!("draining: {left} of {all} leaves still under retired roots; {rate:.0}/s, about {eta:.0} s to go")
-        }
-        None if left > 0 => format!("draining: {left} of {all} leaves still under retired roots"),
-        None => {
-            let last = status.last_rotation.as_ref();
-            let ended =
-                last.map_or_else(String::new, |last| format!("rotation {} {}: ", last.id, visible(&last.phase)));
-            format!("{ended}all {all} leaves in use are under the active root")
-        }
     }
 }

@@ -174,6 +174,10 @@ impl Progress for Spinner {
         self.0.suspend(|| write_line(result));
         self.0.set_message("");
     }
+
+    fn aside(&mut self, write: &mut dyn FnMut()) {
+        self.0.suspend(write);
+    }
 }
 
 /// Steps where nobody watches: a line each.
@@ -186,6 +190,10 @@ impl Progress for Lines {
 
     fn end(&mut self, result: &str) {
         write_line(result);
+    }
+
+    fn aside(&mut self, write: &mut dyn FnMut()) {
+        write();
     }
 }
 

@@ -253,6 +253,39 @@ fn a_plan_of_a_rotation_says_what_each_step_needs_and_changes_nothing() {
 }
 
 #[test]
+fn a_watch_says_at_its_end_how_handshakes_went_and_of_whom_nothing_is_heard() {
+    let status = json!({
+        "Datacenter": "dc1", "Primary": "dc1", "Halted": false, "Rotation": null, "LastRotation": null, "RotationPeriod": null,
+        "Roots": [], "Datacenters": [],
+    });
+    let server = Canned::start(vec![
+        ("GET /v1/carrack/ca", 200, status.to_string()),
+        ("GET /v1/agent/connect/ca/leaf/web?wait=60s", 403, "Permission denied".into()),
+    ]);
+    let probes = [format!("web@{}", server.address), format!("api@{}", server.address)];
+    let watch = ["ca", "status", "--watch", "--probe", &probes[0], "--probe", &probes[1]];
+    let shown = server.output(&watch);
+    for part in [
+        "all 0 leaves in use are under the active root\n",
+        "\nhandshakes: 0 in all, 0 failed\n  nothing is heard from the agent of web@http://server: ",
+        "with status 403: Permission denied\n",
+        "\n  nothing is heard from the agent of api@http://server: ",
+    ] {
+        assert!(shown.contains(part), "{part}: {shown}");
+    }
+    let of_program = server.output(&[&watch[..], &["--format", "json"]].concat());
+    let of_program: Value = serde_json::from_str(&of_program).expect("one answer in JSON");
+    assert_eq!((&of_program["Primary"], &of_program["Handshakes"]["Succeeded"]), (&json!("dc1"), &json!(0)));
+    assert_eq!(of_program["Handshakes"]["Troubles"].as_array().map(Vec::len), Some(2), "{of_program}");
+    assert!(!server.output(&["ca", "status", "--watch"]).contains("handshakes"));
+
+    server.seen();
+    let (code, _, errors) = server.run(&["ca", "rotate", "--watch", "--probe", &probes[0]]);
+    assert!(code == ExitCode::from(2) && errors.contains("alone has nobody to connect to"), "{errors}");
+    assert_eq!(server.seen().len(), 0, "nothing is changed before");
+}
+
+#[test]
 fn a_token_is_made_with_policies_and_services_and_its_secret_is_shown() {
     let answer = json!({
         "AccessorID": "A", "SecretID": "S", "Description": "d", "Policies": [{ "ID": "1", "Name": "p" }],

@@ -57,6 +57,7 @@ impl Dev {
              openssl verify -CAfile {leaf}/roots.pem -untrusted {leaf}/chain.pem {leaf}/{SERVICE}.pem\n  \
              carrack status\n  \
              carrack federation show\n  \
+             carrack ca rotate --watch\n  \
              carrack agent cache --http-addr {agent}\n  \
              curl -H \"X-Consul-Token: $CARRACK_TOKEN\" {agent}/v1/agent/connect/authorize \\\n    \
              -d '{{\"Target\":\"{SERVICE}\",\"ClientCertURI\":\"{caller}\"}}'\n  \

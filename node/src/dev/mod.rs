@@ -3,6 +3,7 @@
 
 mod closing;
 mod formation;
+mod live;
 mod place;
 mod sample;
 
@@ -152,15 +153,24 @@ pub async fn run(
     let shown = dev.sample(&datacenters, &token, progress).await?;
     progress.end(&format!("ready after {:.1} s", began.elapsed().as_secs_f64()));
     dev.close(&token, &shown, output)?;
+    let prober = dev.prober(&token)?;
+    tokio::select! {
+        () = interrupted() => {}
+        shown = dev.live(&datacenters[0], &prober, &token, progress, output) => shown?,
+    }
+    prober.stop().await;
+    progress.begin("stopping");
+    futures::future::join_all(datacenters.into_iter().map(Datacenter::stop)).await;
+    progress.end("stopped");
+    Ok(())
+}
+
+async fn interrupted() {
     // Without the signal the process cannot be asked to stop cleanly: it would just be killed, which is safe too.
     if let Err(error) = tokio::signal::ctrl_c().await {
         tracing::error!(%error, "cannot wait for Ctrl-C");
         std::future::pending::<()>().await;
     }
-    progress.begin("stopping");
-    futures::future::join_all(datacenters.into_iter().map(Datacenter::stop)).await;
-    progress.end("stopped");
-    Ok(())
 }
 
 /// Shows what is being done.
@@ -169,6 +179,8 @@ pub trait Progress {
     fn begin(&mut self, step: &str);
     /// The last step has ended, with this to say.
     fn end(&mut self, result: &str);
+    /// Lets something be written while nothing turns on the terminal.
+    fn aside(&mut self, write: &mut dyn FnMut());
 }
 
 /// Where everything is kept, and what deletes it at the end if it is temporary.

@@ -12,9 +12,10 @@ use super::{DATACENTER_STEP, DevError, DevOptions, PORT_STEP, Progress, SERVERS,
 use crate::{
     cli::{client::Client, connection::Connection, files},
     keys::sealing::Sealer,
+    probe::Target,
 };
 
-/// The file with the address, the token and the server CA for a second terminal.
+/// The file with the address, the token, the server CA and the workloads to probe with for a second terminal.
 pub(super) const ENVIRONMENT: &str = "env";
 /// The file with the management token.
 const TOKEN: &str = "management.token";
@@ -61,9 +62,10 @@ impl Dev {
     /// Writes the file that a second terminal reads.
     pub(super) fn write_environment(&self, token: &str) -> Result<(), DevError> {
         let text = format!(
-            "export CARRACK_HTTP_ADDR='{}'\nexport CARRACK_TOKEN='{token}'\nexport CARRACK_CACERT='{}'\n",
+            "export CARRACK_HTTP_ADDR='{}'\nexport CARRACK_TOKEN='{token}'\nexport CARRACK_CACERT='{}'\nexport CARRACK_PROBE='{}'\n",
             self.address(0),
-            self.directory.join("dc1").join(SERVERS[0]).join("server-ca.pem").display()
+            self.directory.join("dc1").join(SERVERS[0]).join("server-ca.pem").display(),
+            self.targets().iter().map(Target::to_string).collect::<Vec<_>>().join(",")
         );
         self.write(ENVIRONMENT, text.as_bytes())
     }

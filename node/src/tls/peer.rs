@@ -61,6 +61,12 @@ pub enum PeerRefusal {
         /// The limit.
         count_max: usize,
     },
+    /// A workload's leaf does not lead to the bundle, or is not for this use.
+    #[error("the leaf does not verify against the bundle: {reason}")]
+    Leaf {
+        /// What the verifier said.
+        reason: String,
+    },
     /// The certificate does not chain to the server CA, or is not for this use.
     #[error("the certificate does not verify against the server CA: {reason}")]
     Chain {
@@ -207,6 +213,7 @@ impl PeerRefusal {
             Self::Ended { .. } => "ended",
             Self::UnknownDatacenter { .. } => "unknown_datacenter",
             Self::OwnDatacenter { .. } => "own_datacenter",
+            Self::Leaf { .. } => "leaf",
         }
     }
 

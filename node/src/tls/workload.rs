@@ -14,6 +14,7 @@ use carrack_authority::{
         pem,
     },
 };
+use futures::TryFutureExt;
 use rustls::pki_types::CertificateDer;
 use tokio::io::duplex;
 use tokio_rustls::{TlsAcceptor, TlsConnector};
@@ -60,9 +61,12 @@ pub enum HandshakeError {
     /// A certificate that was presented cannot be used.
     #[error("a chain that was presented cannot be verified")]
     Chain(#[from] ChainError),
-    /// The handshake itself.
-    #[error("the handshake failed")]
-    Tls(#[from] std::io::Error),
+    /// The side that accepts the connection ended it.
+    #[error("the side that was called ended the handshake")]
+    Called(#[source] std::io::Error),
+    /// The side that opens the connection ended it.
+    #[error("the side that calls ended the handshake")]
+    Calling(#[source] std::io::Error),
 }
 
 /// Lets two workloads connect, and answers whom the server and whom the client has seen.
@@ -75,7 +79,10 @@ pub async fn shake_hands(
     let acceptor = TlsAcceptor::from(mutual_server(server.identity()?, server.rule(), &clock));
     let connector = TlsConnector::from(mutual_client(client.identity()?, client.rule(), &clock));
     let (one, other) = duplex(BUFFER_BYTES);
-    let (accepted, connected) = tokio::try_join!(acceptor.accept(one), connector.connect(any_name(), other))?;
+    let (accepted, connected) = tokio::try_join!(
+        acceptor.accept(one).map_err(HandshakeError::Called),
+        connector.connect(any_name(), other).map_err(HandshakeError::Calling),
+    )?;
     let seen_by_server = accepted.get_ref().1.peer_certificates().unwrap_or_default().to_vec();
     let seen_by_client = connected.get_ref().1.peer_certificates().unwrap_or_default().to_vec();
     Ok((
@@ -137,6 +144,6 @@ impl Admits for MeshPeers {
             PeerSide::Client => Usage::Client,
         };
         let verified = self.verified(presented, now, usage);
-        verified.map(drop).map_err(|error| PeerRefusal::Chain { reason: error.to_string() })
+        verified.map(drop).map_err(|error| PeerRefusal::Leaf { reason: error.to_string() })
     }
 }
