@@ -64,20 +64,8 @@ pub enum Rotate {
 pub enum Waits {
     /// An operator has it stand still.
     Paused,
-    /// Agents of this datacenter do not have the new root yet.
-    Agents {
-        /// The servers that have not told that all of theirs have it.
-        servers: Vec<Name>,
-        /// How many agents lag, as far as the servers have told.
-        lagging: u64,
-        /// Some of them.
-        named: Vec<Name>,
-    },
-    /// Servers of this datacenter have no issuer under the new root yet.
-    Issuers {
-        /// Which.
-        servers: Vec<Name>,
-    },
+    /// This datacenter is not so far.
+    Here(LacksHere),
     /// Another datacenter is not so far.
     Datacenter {
         /// Which.
@@ -89,6 +77,25 @@ pub enum Waits {
     },
     /// Nobody has answered for `ack_timeout`: an operator decides.
     Decision,
+}
+
+/// What this datacenter has not yet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LacksHere {
+    /// Agents do not have the new root.
+    Agents {
+        /// The servers that have not told that all of theirs have it.
+        servers: Vec<Name>,
+        /// How many agents lag, as far as the servers have told.
+        lagging: u64,
+        /// Some of them.
+        named: Vec<Name>,
+    },
+    /// Servers have no issuer under the new root.
+    Issuers {
+        /// Which.
+        servers: Vec<Name>,
+    },
 }
 
 /// What a datacenter has not.
@@ -157,23 +164,12 @@ fn before_activation(
     root: &Root,
     absent: &BTreeSet<NodeId>,
 ) -> Vec<Waits> {
-    let mut waits = Vec::new();
     let is_waived = rotation.is_forced || planted::is(Bug::ActivatedUnacknowledged);
-    let there = || state.members().filter(|member| !absent.contains(&member.node));
-    let unheard: Vec<_> = there().filter(|member| !state.has_acknowledged(member.node, root)).collect();
-    if !is_waived && !unheard.is_empty() {
-        let told = || unheard.iter().filter_map(|member| state.acknowledgement(member.node));
-        waits.push(Waits::Agents {
-            servers: unheard.iter().map(|member| member.name.clone()).collect(),
-            lagging: told().map(|told| told.lagging.count).sum(),
-            named: told().flat_map(|told| told.lagging.named.iter().cloned()).take(NAMED_MAX).collect(),
-        });
+    let mut here = lacks_here(state, root, absent);
+    if is_waived {
+        here.retain(|lacks| !matches!(lacks, LacksHere::Agents { .. }));
     }
-    let without = there().filter(|member| !state.has_issuer(member.node, &root.made.id));
-    let servers: Vec<Name> = without.map(|member| member.name.clone()).collect();
-    if !servers.is_empty() {
-        waits.push(Waits::Issuers { servers });
-    }
+    let mut waits: Vec<Waits> = here.into_iter().map(Waits::Here).collect();
     if !is_waived {
         let others = state.datacenters().map(|other| (&other.name, state.standing_of(&other.name)));
         waits.extend(others.filter_map(|(name, heard)| {
@@ -181,7 +177,7 @@ fn before_activation(
             Some(Waits::Datacenter { name: name.clone(), heard_at: heard.map(|heard| heard.heard_at), lacks })
         }));
         // Without issuers of its own servers it could not issue, whatever an operator decides.
-        let is_decidable = waits.iter().any(|waits| !matches!(waits, Waits::Issuers { .. }));
+        let is_decidable = waits.iter().any(|waits| !matches!(waits, Waits::Here(LacksHere::Issuers { .. })));
         if is_decidable && rotation.began_at.plus(rotation.ack_timeout) <= now {
             waits.push(Waits::Decision);
         }
@@ -190,6 +186,27 @@ fn before_activation(
         waits.push(Waits::Paused);
     }
     waits
+}
+
+/// What this datacenter has not, and must have before it issues under a root.
+fn lacks_here(state: &State, root: &Root, absent: &BTreeSet<NodeId>) -> Vec<LacksHere> {
+    let mut lacks = Vec::new();
+    let there = || state.members().filter(|member| !absent.contains(&member.node));
+    let unheard: Vec<_> = there().filter(|member| !state.has_acknowledged(member.node, root)).collect();
+    if !unheard.is_empty() {
+        let told = || unheard.iter().filter_map(|member| state.acknowledgement(member.node));
+        lacks.push(LacksHere::Agents {
+            servers: unheard.iter().map(|member| member.name.clone()).collect(),
+            lagging: told().map(|told| told.lagging.count).sum(),
+            named: told().flat_map(|told| told.lagging.named.iter().cloned()).take(NAMED_MAX).collect(),
+        });
+    }
+    let without = there().filter(|member| !state.has_issuer(member.node, &root.made.id));
+    let servers: Vec<Name> = without.map(|member| member.name.clone()).collect();
+    if !servers.is_empty() {
+        lacks.push(LacksHere::Issuers { servers });
+    }
+    lacks
 }
 
 /// What a datacenter must have before a root is activated.
@@ -268,6 +285,12 @@ pub fn follow(state: &State, absent: &BTreeSet<NodeId>) -> Option<u64> {
     let standing = state.own_standing(|node| absent.contains(&node));
     let standing = standing.of_root(&heard.root)?;
     (standing.is_acknowledged && standing.has_issuers).then_some(heard.activation)
+}
+
+/// In a secondary: what it waits for before it issues under the root that the primary has activated.
+pub fn follow_waits(state: &State, absent: &BTreeSet<NodeId>) -> Vec<LacksHere> {
+    let root = state.heard_activation().and_then(|heard| state.roots(Ca::Mesh).find(&heard.root));
+    root.map(|root| lacks_here(state, root, absent)).unwrap_or_default()
 }
 
 /// A retired root that nothing depends on any more.

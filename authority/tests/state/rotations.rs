@@ -10,7 +10,7 @@ use carrack_authority::{
     issuer::SignedIssuer,
     member::ServerCertificate,
     plan::renew::{OwnIssuer, own_issuers, to_ask},
-    plan::rotate::{Lacks, Rotate, Waits, due, follow, prune, rotate},
+    plan::rotate::{Lacks, LacksHere, Rotate, Waits, due, follow, follow_waits, prune, rotate},
     root::{Ca, RootPhase},
     rotation::{
         CLOCK_SKEW, RETIRED_MAX, RotationCause, RotationControl, RotationEnd, RotationRequest, Standing, WantedRoot,
@@ -154,10 +154,10 @@ fn the_plan_waits_for_evidence_and_goes_through_to_the_end() {
     assert_eq!(steps, ["PublishRotationRoot", "BridgeRoot"]);
     let waits = rotate(&state, state.now(), &nobody()).waits;
     let servers = vec![name("a")];
-    let agents = Waits::Agents { servers: servers.clone(), lagging: 0, named: Vec::new() };
-    assert_eq!(waits, [agents, Waits::Issuers { servers: servers.clone() }]);
+    let agents = LacksHere::Agents { servers: servers.clone(), lagging: 0, named: Vec::new() };
+    assert_eq!(waits, [agents, LacksHere::Issuers { servers: servers.clone() }].map(Waits::Here));
     acknowledge(&mut state);
-    assert_eq!(rotate(&state, state.now(), &nobody()).waits, [Waits::Issuers { servers }]);
+    assert_eq!(rotate(&state, state.now(), &nobody()).waits, [Waits::Here(LacksHere::Issuers { servers })]);
     issuer_under(&mut state, "root 2", "issuer 2");
     assert!(matches!(rotate(&state, state.now(), &nobody()).step, Some(Rotate::Activate { .. })));
     while let Some(command) = planned(&state) {
@@ -188,7 +188,11 @@ fn a_server_that_is_away_is_not_waited_for_and_force_waives_agents_alone() {
     let rotation = state.rotation().unwrap().id;
     done(&mut state, Command::ControlRotation { rotation, control: RotationControl::Force });
     let waits = rotate(&state, state.now(), &nobody()).waits;
-    assert_eq!(waits, [Waits::Issuers { servers: vec![name("b")] }], "without an issuer it could not issue");
+    assert_eq!(
+        waits,
+        [Waits::Here(LacksHere::Issuers { servers: vec![name("b")] })],
+        "without an issuer it could not issue"
+    );
 }
 
 fn standing(activation: u64, edit: impl FnOnce(&mut Standing), of: &State) -> Command {
@@ -435,11 +439,15 @@ fn a_secondary_flips_when_its_own_agents_and_servers_can_and_not_before() {
     hear(&mut secondary, &primary);
     assert_eq!(phases(&secondary), [("active", 1), ("prepared", 0)]);
     assert_eq!(follow(&secondary, &nobody()), None);
+    let servers: Vec<_> = secondary.members().map(|member| member.name.clone()).collect();
+    let agents = LacksHere::Agents { servers: servers.clone(), lagging: 0, named: Vec::new() };
+    assert_eq!(follow_waits(&secondary, &nobody()), [agents, LacksHere::Issuers { servers }]);
     let restored = State::from_records(secondary.to_records()).unwrap();
     assert_eq!(restored.heard_activation(), secondary.heard_activation());
     acknowledge(&mut secondary);
     issuer_under(&mut secondary, "root 2", "own issuer");
     assert_eq!(follow(&secondary, &nobody()), Some(2));
+    assert_eq!(follow_waits(&secondary, &nobody()), []);
     assert!(refused(&mut secondary, Command::FollowActivation { activation: 3 }).contains("the activation to follow"));
     done(&mut secondary, Command::FollowActivation { activation: 2 });
     done(&mut secondary, Command::FollowActivation { activation: 2 });

@@ -61,11 +61,24 @@ pub(crate) struct CaStatus {
     halted: bool,
     #[serde(default)]
     halt_unknown: Option<String>,
+    #[serde(default)]
+    following: Option<Following>,
+    #[serde(default)]
+    leader: Option<String>,
     pub(crate) rotation: Option<Rotation>,
     pub(crate) last_rotation: Option<Rotation>,
     rotation_period: Option<String>,
     pub(super) roots: Vec<Root>,
     pub(super) datacenters: Vec<Datacenter>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Following {
+    activation: u64,
+    #[serde(rename = "RootID")]
+    root: String,
+    waits: Vec<String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -199,6 +212,21 @@ fn lines(status: &CaStatus) -> Vec<String> {
             lines.push(format!("Roots are rotated in the primary datacenter {}.", visible(&status.primary)));
         }
         (None, None) => lines.push("The root was never rotated.".to_owned()),
+    }
+    if let Some(Following { activation, root, waits }) = &status.following {
+        let (primary, root) = (visible(&status.primary), visible(root));
+        lines.push(format!(
+            "{primary} has activated {root} (activation {activation}), under which nothing is issued here yet."
+        ));
+        lines.extend(waits.iter().map(|wait| format!("  waiting: {}", visible(wait))));
+    }
+    let under_way =
+        status.rotation.iter().flat_map(|it| &it.waits).chain(status.following.iter().flat_map(|it| &it.waits));
+    if let Some(leader) = status.leader.as_ref().filter(|_| under_way.count() > 0) {
+        lines.push(format!(
+            "  Servers that do not answer are not waited for: {}, which leads, knows which.",
+            visible(leader)
+        ));
     }
     lines.extend(status.rotation_period.iter().map(|period| format!("The root is rotated every {}.", visible(period))));
     for root in &status.roots {

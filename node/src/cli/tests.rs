@@ -159,6 +159,23 @@ fn a_join_token_is_printed_with_the_command_to_run() {
 }
 
 #[test]
+fn a_secondary_says_what_it_waits_for_and_who_knows_better() {
+    let following = json!({ "Activation": 4, "RootID": "bb", "Waits": ["agents of a do not have the new root yet: 1 lag, web-1 among them"] });
+    let status = json!({
+        "Datacenter": "dc2", "Primary": "dc1", "Halted": false, "Rotation": null, "LastRotation": null, "RotationPeriod": null,
+        "Following": following, "Leader": "b", "Roots": [], "Datacenters": [],
+    });
+    let server = Canned::start(vec![("GET /v1/carrack/ca", 200, status.to_string())]);
+    expect![[r#"
+        Roots are rotated in the primary datacenter dc1.
+        dc1 has activated bb (activation 4), under which nothing is issued here yet.
+          waiting: agents of a do not have the new root yet: 1 lag, web-1 among them
+          Servers that do not answer are not waited for: b, which leads, knows which.
+    "#]]
+    .assert_eq(&server.output(&["ca", "status"]));
+}
+
+#[test]
 fn the_ca_configuration_is_changed_as_a_whole() {
     let configuration = json!({
         "Provider": "builtin", "Config": { "LeafCertTTL": "72h", "PrivateKeyBits": 256 }, "CreateIndex": 1, "ModifyIndex": 2,

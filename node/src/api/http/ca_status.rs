@@ -8,7 +8,7 @@ use axum::response::Response;
 use carrack_authority::{
     State,
     id::NodeId,
-    plan::rotate::rotate,
+    plan::rotate::{follow_waits, rotate},
     root::{Ca, Root, RootPhase},
     rotation::{LastRotation, Rotation, Standing},
     spiffe::Name,
@@ -16,7 +16,7 @@ use carrack_authority::{
 };
 use serde::Serialize;
 
-use super::{call::Call, error::HttpError, span};
+use super::{call::Call, cluster, error::HttpError, span};
 use crate::server::desk::halt_unknown;
 
 #[derive(Debug, Serialize)]
@@ -31,11 +31,25 @@ struct CaStatus {
     /// The number of the activation under which this datacenter issues.
     activation: u64,
     rotation: Option<RotationEntry>,
+    /// In a secondary: the primary's activation that this datacenter does not follow yet.
+    following: Option<FollowingEntry>,
+    /// On another server than the leader: who leads, and alone knows which servers do not answer.
+    leader: Option<String>,
     last_rotation: Option<RotationEntry>,
     rotation_period: Option<String>,
     roots: Vec<RootEntry>,
     datacenters: Vec<DatacenterEntry>,
     log_time: String,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct FollowingEntry {
+    activation: u64,
+    #[serde(rename = "RootID")]
+    root: String,
+    /// What it waits for.
+    waits: Vec<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -114,6 +128,7 @@ pub(super) async fn read(call: Call) -> Result<Response, HttpError> {
     let view = call.view().await?;
     let absent = call.edge.context.presence.absent(&call.edge.context.replica);
     let mut status = status(view.state(), call.now(), &absent)?;
+    status.leader = cluster::leader_elsewhere(&call, view.state());
     status.halt_unknown = halt_unknown(view.state(), call.now(), call.edge.context.halt_staleness_max);
     Ok(call.json(&status)?.with_index(view.state().index()).with_freshness(view.freshness).into_response())
 }
@@ -133,6 +148,8 @@ fn status(state: &State, now: Timestamp, absent: &BTreeSet<NodeId>) -> Result<Ca
         halt_unknown: None,
         activation: state.roots(Ca::Mesh).activation(),
         rotation: state.rotation().map(|rotation| under_way(state, rotation, now, absent)),
+        following: following(state, absent),
+        leader: None,
         last_rotation: state.last_rotation().map(|last| ended(last)),
         rotation_period: state.rotation_period().map(span::format),
         roots: state.roots(Ca::Mesh).bundle().iter().map(|root| root_entry(state, root, now, &standings)).collect(),
@@ -146,6 +163,12 @@ fn under_way(state: &State, rotation: &Rotation, now: Timestamp, absent: &BTreeS
     let phase = words::phase(state, rotation, &next);
     let waits = next.waits.iter().map(|waits| words::waits(waits, rotation, now)).collect();
     RotationEntry { waits, ..entry(rotation, phase.into()) }
+}
+
+fn following(state: &State, absent: &BTreeSet<NodeId>) -> Option<FollowingEntry> {
+    let heard = state.heard_activation()?;
+    let waits = follow_waits(state, absent).iter().map(words::lacks_here).collect();
+    Some(FollowingEntry { activation: heard.activation, root: heard.root.to_string(), waits })
 }
 
 fn ended(last: &LastRotation) -> RotationEntry {

@@ -67,6 +67,12 @@ pub(super) fn name(state: &State, node: NodeId) -> String {
     state.member(node).map_or_else(|| node.to_string(), |member| member.name.to_string())
 }
 
+/// The name of the server that leads, if it is another one.
+pub(super) fn leader_elsewhere(call: &Call, state: &State) -> Option<String> {
+    let leader = call.edge.context.replica.subscribe().borrow().leader;
+    leader.filter(|leader| *leader != call.edge.context.identity.node).map(|leader| name(state, leader))
+}
+
 fn address(standing: &Standing, state: &State, node: NodeId) -> String {
     let recorded = state.member(node).map(|member| member.addresses.raft.clone());
     recorded.or_else(|| standing.addresses.get(&node).cloned()).unwrap_or_default()

@@ -170,7 +170,7 @@ pub(super) fn secondary(call: &Call, state: &State) -> Option<SecondaryEntry> {
         halt_staleness_max: bound(halt_staleness_max),
         halt_unknown: state.is_halt_unknown(call.now(), halt_staleness_max),
         streams: Table::ALL.map(|table| stream(state, known, table)).into(),
-        leader: leader_elsewhere(call, state),
+        leader: cluster::leader_elsewhere(call, state),
         unsigned_issuers: unsigned
             .map(|(node, reason)| UnsignedEntry { node_name: cluster::name(state, *node), reason: reason.clone() })
             .collect(),
@@ -181,12 +181,6 @@ pub(super) fn secondary(call: &Call, state: &State) -> Option<SecondaryEntry> {
 
 fn bound(most: Option<Duration>) -> String {
     most.map_or_else(|| UNLIMITED.into(), duration::format)
-}
-
-/// The name of the server that leads, if it is another one.
-fn leader_elsewhere(call: &Call, state: &State) -> Option<String> {
-    let leader = call.edge.context.replica.subscribe().borrow().leader;
-    leader.filter(|leader| *leader != call.edge.context.identity.node).map(|leader| cluster::name(state, leader))
 }
 
 fn hidden_tokens(state: &State) -> Vec<HiddenTokenEntry> {

@@ -2,7 +2,7 @@
 
 use carrack_authority::{
     State,
-    plan::rotate::{Next, Rotate, Waits},
+    plan::rotate::{LacksHere, Next, Rotate, Waits},
     rotation::Rotation,
     spiffe::Name,
     state::Depends,
@@ -31,18 +31,7 @@ pub(super) fn waits(waits: &Waits, rotation: &Rotation, now: Timestamp) -> Strin
             "it is paused before it activates: `carrack ca resume` lets it go on, `carrack ca rollback` takes it back (rotation {})",
             rotation.id
         ),
-        // None is known to lag: the server counts them still, or waits for those that spoke to the process before it.
-        Waits::Agents { servers, lagging: 0, .. } => format!(
-            "{} to say that all agents there have the new root: one that has just started waits a minute for agents of before",
-            list(servers)
-        ),
-        Waits::Agents { servers, lagging, named } => {
-            let which = if named.is_empty() { String::new() } else { format!(", {} among them", list(named)) };
-            format!("agents of {} do not have the new root yet: {lagging} lag{which}", list(servers))
-        }
-        Waits::Issuers { servers } => {
-            format!("{} without an issuer under the new root; `carrack status` says why", list(servers))
-        }
+        Waits::Here(lacks) => lacks_here(lacks),
         Waits::Datacenter { name, heard_at: Some(at), lacks } => {
             format!("datacenter {name} {lacks} (last heard {} s ago)", now.since(*at).as_secs())
         }
@@ -55,6 +44,28 @@ pub(super) fn waits(waits: &Waits, rotation: &Rotation, now: Timestamp) -> Strin
                 "it has waited for {waited}: `carrack ca rotate --force-activate` goes on without those who do not have the new root yet, \
                  and whoever of them does not follow its bridge fails"
             )
+        }
+    }
+}
+
+/// What servers and agents of this datacenter do not have yet.
+pub(super) fn lacks_here(lacks: &LacksHere) -> String {
+    match lacks {
+        // None is known to lag: the server counts them still, or waits for those that spoke to the process before it.
+        LacksHere::Agents { servers, lagging: 0, .. } => format!(
+            "{} to say that all agents there have the new root: one that has just started waits a minute for agents of before",
+            list(servers)
+        ),
+        LacksHere::Agents { servers, lagging, named } => {
+            let which = if named.is_empty() { String::new() } else { format!(", {} among them", list(named)) };
+            format!(
+                "agents of {} do not have the new root yet: {lagging} lag{which}; one that does not recover is no longer waited for a minute \
+                 after it was stopped, or when `carrack agent remove` has removed it",
+                list(servers)
+            )
+        }
+        LacksHere::Issuers { servers } => {
+            format!("{} without an issuer under the new root; `carrack status` says why", list(servers))
         }
     }
 }
