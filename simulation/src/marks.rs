@@ -81,6 +81,8 @@ marks! {
     RootRotated = "a root was rotated",
     /// A root was activated that the former one had not signed a bridge to.
     RotatedWithoutBridge = "a root was rotated without a bridge",
+    /// A root of another CA provider than the former one's was activated.
+    ProviderChanged = "the CA provider was changed",
     /// A secondary followed an activation.
     ActivationFollowed = "a secondary followed an activation",
     /// The leader changed while a rotation was under way.

@@ -15,7 +15,7 @@ use futures::future::{BoxFuture, FutureExt};
 
 use super::propose;
 use crate::{
-    provider::{CaProvider, RootRequest, SealTo},
+    provider::{Providers, RootRequest, SealTo, builtin::BUILTIN},
     server::task::{Runs, Step, StepError, Task},
 };
 
@@ -25,7 +25,7 @@ pub const INITIALIZE: &str = "initialize the CA";
 /// Makes the CA exist.
 pub(crate) struct InitializeTask {
     pub(crate) replica: Replica,
-    pub(crate) provider: Arc<dyn CaProvider>,
+    pub(crate) providers: Providers,
 }
 
 impl Task for InitializeTask {
@@ -69,7 +69,7 @@ impl InitializeTask {
             ttl: config.root_ttl,
             seal_to: SealTo { slots: state.sealing_slots(), recovery: cluster.recovery.clone() },
         };
-        let root = self.provider.make_root(request).await?;
+        let root = self.providers.named(BUILTIN)?.make_root(request).await?;
         propose(&self.replica, Command::PublishRoot { ca: Ca::Mesh, root }).await?;
         Ok(Step::Acted)
     }

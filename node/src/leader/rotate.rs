@@ -9,13 +9,14 @@ use carrack_authority::{
     key::KeyKind,
     plan::rotate::{Rotate, due, follow, rotate},
     root::Ca,
+    rotation::RotationRequest,
 };
 use carrack_raft::{AppliedState, Replica, ports::Entropy};
 use futures::future::{BoxFuture, FutureExt};
 
 use super::propose;
 use crate::{
-    provider::{BridgeToSign, CaProvider, RootRequest, SealTo},
+    provider::{BridgeToSign, Providers, RootRequest, SealTo},
     server::{
         presence::Presence,
         task::{Runs, Step, StepError, Task},
@@ -31,7 +32,7 @@ const LOOK_AT_SILENCE: Duration = Duration::from_secs(5);
 /// Takes the steps of a rotation.
 pub(crate) struct RotateTask {
     pub(crate) replica: Replica,
-    pub(crate) provider: Arc<dyn CaProvider>,
+    pub(crate) providers: Providers,
     pub(crate) entropy: Arc<dyn Entropy>,
     pub(crate) presence: Arc<Presence>,
 }
@@ -65,7 +66,7 @@ impl Task for RotateTask {
                 return Ok(Step::Acted);
             }
             let now = self.replica.log_time();
-            if let Some(request) = due(state, now) {
+            if let Some(request) = due(state, now).filter(|request| self.can_begin(state, request)) {
                 let why = request.cause.as_str();
                 propose(&self.replica, Command::StartRotation(Box::new(request))).await?;
                 tracing::info!(why, "a rotation begins by itself");
@@ -81,6 +82,13 @@ impl Task for RotateTask {
 }
 
 impl RotateTask {
+    /// Without a bridge verifiers fail: only an operator decides to leave a provider that cannot cross-sign.
+    fn can_begin(&self, state: &State, request: &RotationRequest) -> bool {
+        let active = state.roots(Ca::Mesh).active();
+        let provider = active.and_then(|active| self.providers.of(active).ok());
+        !request.is_bridged || provider.is_some_and(|provider| provider.can_cross_sign())
+    }
+
     async fn take(&self, state: &State, step: Rotate) -> Result<(), StepError> {
         match step {
             Rotate::MakeRoot { rotation, expected, provider, key_kind } => {
@@ -109,10 +117,7 @@ impl RotateTask {
         provider: &str,
         key_kind: KeyKind,
     ) -> Result<(), StepError> {
-        if provider != self.provider.name() {
-            let own = self.provider.name();
-            return Err(format!("rotation {rotation} wants a root of the CA provider `{provider}`, this server has `{own}`: roll it back, or configure that provider").into());
-        }
+        let provider = self.providers.named(provider)?;
         let cluster = state.cluster().ok_or("the datacenter has not begun")?;
         let request = RootRequest {
             trust_domain: cluster.trust_domain.clone(),
@@ -121,7 +126,7 @@ impl RotateTask {
             ttl: state.ca_config().config.root_ttl,
             seal_to: SealTo { slots: state.sealing_slots(), recovery: cluster.recovery.clone() },
         };
-        let root = Box::new(self.provider.make_root(request).await?);
+        let root = Box::new(provider.make_root(request).await?);
         let id = root.id;
         propose(&self.replica, Command::PublishRotationRoot { rotation, expected, root }).await?;
         tracing::info!(%rotation, root = %id, "the new root is in the bundle");
@@ -141,7 +146,7 @@ impl RotateTask {
             now: self.replica.log_time(),
             serial: Serial::from_random(serial),
         };
-        let bridge = Box::new(self.provider.cross_sign(former, wanted).await?);
+        let bridge = Box::new(self.providers.of(former)?.cross_sign(former, wanted).await?);
         propose(&self.replica, Command::BridgeRoot { root, expected, bridge }).await?;
         tracing::info!(%root, %signed_by, "the new root has a bridge from the former one");
         Ok(())

@@ -19,7 +19,7 @@ use futures::future::{BoxFuture, FutureExt};
 
 use super::propose;
 use crate::{
-    provider::{BuiltinProvider, CaProvider, IssuerToSign, builtin::ServerToSign},
+    provider::{BuiltinProvider, IssuerToSign, Providers, builtin::ServerToSign},
     server::task::{Runs, Step, StepError, Task},
 };
 
@@ -31,7 +31,7 @@ pub(crate) struct SignTask {
     pub(crate) replica: Replica,
     pub(crate) entropy: Arc<dyn Entropy>,
     pub(crate) builtin: Arc<BuiltinProvider>,
-    pub(crate) provider: Arc<dyn CaProvider>,
+    pub(crate) providers: Providers,
     pub(crate) server_certificate_ttl: Duration,
 }
 
@@ -115,7 +115,7 @@ impl SignTask {
             ttl: state.ca_config().config.intermediate_ttl,
             serial: self.serial(),
         };
-        let signed = self.provider.sign_issuer(&wanted.root, to_sign).await?;
+        let signed = self.providers.of(&wanted.root)?.sign_issuer(&wanted.root, to_sign).await?;
         let answer = SignedIssuer {
             node: wanted.request.node,
             expected: wanted.request.revision,

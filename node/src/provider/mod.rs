@@ -1,6 +1,7 @@
 //! CA providers: whoever keeps a root's key. A provider does what a root does and never signs leaves, so issuing waits for nobody outside.
 
 pub mod builtin;
+mod providers;
 pub mod supplied;
 #[cfg(test)]
 mod testing;
@@ -21,6 +22,7 @@ use futures::future::BoxFuture;
 
 pub use self::{
     builtin::BuiltinProvider,
+    providers::Providers,
     supplied::{SuppliedRoot, SuppliedRootError},
 };
 use crate::keys::{sealing::SealError, secret::KeyError, server_keys::ServerKeysError};
@@ -105,6 +107,22 @@ pub trait CaProvider: Send + Sync {
 /// A provider could not do it.
 #[derive(Debug, thiserror::Error)]
 pub enum ProviderError {
+    /// A root names a provider that this server does not have.
+    #[error("this server has no CA provider `{provider}`, it has {known}")]
+    Unknown {
+        /// The provider.
+        provider: String,
+        /// Those that there are.
+        known: String,
+    },
+    /// Whoever keeps the key elsewhere did not do it.
+    #[error("the CA provider `{provider}` did not do it: {reason}")]
+    Refused {
+        /// The provider.
+        provider: &'static str,
+        /// What it said.
+        reason: String,
+    },
     /// The root has no sealed key, so this provider did not make it.
     #[error("root {0} has no sealed key in the state: another provider keeps it")]
     NoSealedKey(KeyId),

@@ -26,7 +26,11 @@ use super::{
     task::Troubles,
     topics::Topics,
 };
-use crate::{keys::secret::KeyMaker, provider::BuiltinProvider, telemetry::metrics::Metrics};
+use crate::{
+    keys::secret::KeyMaker,
+    provider::{BuiltinProvider, Providers},
+    telemetry::metrics::Metrics,
+};
 
 /// Who this server is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,6 +57,8 @@ pub struct Context {
     pub key_maker: Arc<dyn KeyMaker>,
     /// The `builtin` CA provider: takes a root that an operator brings.
     pub builtin: Arc<BuiltinProvider>,
+    /// All CA providers.
+    pub providers: Providers,
     /// What is counted.
     pub metrics: Arc<Metrics>,
     /// Where leaves are issued.

@@ -15,6 +15,7 @@ use crate::{
         secret::KeyMaker,
     },
     network::{Network, Tcp},
+    provider::CaProvider,
     tls::tap::Taps,
 };
 
@@ -31,6 +32,8 @@ pub struct ServerPorts {
     pub sealer: Arc<dyn Sealer>,
     /// Where signing is done.
     pub executor: Arc<dyn Executor>,
+    /// CA providers beside `builtin`.
+    pub providers: Vec<Arc<dyn CaProvider>>,
     /// Connections.
     pub network: Arc<dyn Network>,
     /// Where the server keeps everything.
@@ -54,6 +57,7 @@ impl ServerPorts {
             key_maker: Arc::new(AwsLcKeyMaker),
             sealer: Arc::new(AgeSealer),
             executor: Arc::new(SigningThreads::start_default()?),
+            providers: Vec::new(),
             network: Arc::new(Tcp),
             place: Arc::new(|path| Ok(Arc::new(LocalDirectory::open(path)?) as Arc<dyn Place>)),
             workers: Arc::new(NamedThreads),

@@ -56,7 +56,7 @@ use crate::{
         seal::SealTask,
         sign::{SERVER_CERTIFICATE_TTL, SignTask},
     },
-    provider::BuiltinProvider,
+    provider::{BuiltinProvider, Providers},
     telemetry::metrics::Metrics,
     tls::clock::TlsClock,
 };
@@ -301,7 +301,7 @@ impl Parts {
         let mut tasks = Tasks::default();
         let log = Arc::new(ReplicaLog::new(context.replica.clone(), context.presence.clone()));
         let builtin = context.builtin.clone();
-        let signer = ProviderSigner { provider: builtin.clone(), entropy: self.ports.entropy.clone() };
+        let signer = ProviderSigner { providers: context.providers.clone(), entropy: self.ports.entropy.clone() };
         let (signer, shares, stops) = (Arc::new(signer), Arc::default(), stopped.clone());
         let wan = WanService::new(WanParts { log: log.clone(), signer, shares, stopped: stops });
         bound.serve(&context, &transport, &clock.tls(), wan, &stop, &mut tasks);
@@ -381,11 +381,13 @@ impl Parts {
             self.config.halt_staleness_max,
         );
         let topics = Arc::new(Topics::new(replica.clone(), self.config.acl.token_staleness_max));
+        let builtin = self.builtin();
         Arc::new(Context {
             replica,
             entropy: self.ports.entropy.clone(),
             key_maker: self.ports.key_maker.clone(),
-            builtin: self.builtin(),
+            providers: Providers::new(builtin.clone(), &self.ports.providers),
+            builtin,
             metrics: metrics.clone(),
             desk: Arc::new(desk),
             identity: ServerIdentityInfo {
@@ -439,18 +441,18 @@ impl Parts {
                 keys: keys.clone(),
                 entropy: entropy.clone(),
             }),
-            Arc::new(InitializeTask { replica: replica.clone(), provider: builtin.clone() }),
+            Arc::new(InitializeTask { replica: replica.clone(), providers: context.providers.clone() }),
             Arc::new(SignTask {
                 replica: replica.clone(),
                 entropy,
                 builtin: builtin.clone(),
-                provider: builtin.clone(),
+                providers: context.providers.clone(),
                 server_certificate_ttl: SERVER_CERTIFICATE_TTL,
             }),
             Arc::new(SealTask { replica: replica.clone(), builtin: builtin.clone() }),
             Arc::new(RotateTask {
                 replica: replica.clone(),
-                provider: builtin.clone(),
+                providers: context.providers.clone(),
                 entropy: self.ports.entropy.clone(),
                 presence: context.presence.clone(),
             }),

@@ -128,7 +128,7 @@ impl Log for ReplicaLog {
 
 /// Signs issuers of other datacenters with the CA provider.
 pub(crate) struct ProviderSigner {
-    pub(crate) provider: Arc<dyn provider::CaProvider>,
+    pub(crate) providers: provider::Providers,
     pub(crate) entropy: Arc<dyn Entropy>,
 }
 
@@ -140,7 +140,8 @@ impl IssuerSigner for ProviderSigner {
             let IssuerToSign { csr, datacenter, server, now, ttl } = issuer;
             let serial = Serial::from_random(serial);
             let to_sign = provider::IssuerToSign { csr, datacenter, server, now, ttl, serial };
-            self.provider.sign_issuer(root, to_sign).await.map_err(|error| chain_of(&error))
+            let provider = self.providers.of(root).map_err(|error| chain_of(&error))?;
+            provider.sign_issuer(root, to_sign).await.map_err(|error| chain_of(&error))
         }
         .boxed()
     }

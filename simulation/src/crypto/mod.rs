@@ -4,6 +4,7 @@
 pub mod entropy;
 pub mod failing;
 pub mod keys;
+pub mod outside;
 pub mod registry;
 pub mod sealer;
 

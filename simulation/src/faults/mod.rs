@@ -264,6 +264,8 @@ pub enum Action {
     Rotate(RotatedKey),
     /// The same, to one that the former root signs no bridge to.
     RotateWithoutBridge(RotatedKey),
+    /// The same, to one of the other CA provider.
+    RotateToOtherProvider(RotatedKey),
     /// Takes the rotation under way back, or the last one.
     RollBack,
 }
@@ -336,6 +338,7 @@ impl Fault {
             Self::Operator(Action::Herd(_)) => "herd",
             Self::Operator(Action::Rotate(_)) => "rotation",
             Self::Operator(Action::RotateWithoutBridge(_)) => "rotation without a bridge",
+            Self::Operator(Action::RotateToOtherProvider(_)) => "change of the provider",
             Self::Operator(Action::RollBack) => "roll back",
             Self::Agent(_, fault) => fault.class(),
         }

@@ -40,7 +40,11 @@ pub(super) fn add(plan: &mut Vec<Planned>, at: Duration, scenario: &Scenario, ra
         let datacenter = if step == Step::ActivationFollowed { datacenter } else { PRIMARY };
         put(at, lasts, datacenter, Fault::Trap(step));
     }
-    let rotate = if random.random_ratio(1, 6) { Action::RotateWithoutBridge } else { Action::Rotate };
+    let rotate = match random.random_range(0..6) {
+        0 => Action::RotateWithoutBridge,
+        1 | 2 => Action::RotateToOtherProvider,
+        _ => Action::Rotate,
+    };
     put(at, Duration::ZERO, PRIMARY, Fault::Operator(rotate(key)));
     if random.random_ratio(1, 3) {
         let back = at + seconds(random, 0.1, 8.0);

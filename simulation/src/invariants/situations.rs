@@ -3,7 +3,12 @@
 use std::collections::BTreeSet;
 
 use carrack_authority::{
-    Command, Outcome, Rejection, WatchKey, acl::AccessorId, id::NodeId, issuance::Grant, issuer::IssuerPhase, root::Ca,
+    Command, Outcome, Rejection, State, WatchKey,
+    acl::AccessorId,
+    id::{KeyId, NodeId},
+    issuance::Grant,
+    issuer::IssuerPhase,
+    root::Ca,
     rotation::RotationCause,
 };
 use carrack_raft::MembershipId;
@@ -121,6 +126,11 @@ impl Situations {
             (Command::FinishRotation { .. }, Outcome::Done) => {
                 self.rotation_leader = None;
                 scene.shared.mark(Mark::RootRotated);
+                if let Some(rotation) = before.rotation()
+                    && provider(before, Some(rotation.former)) != provider(before, rotation.root)
+                {
+                    scene.shared.mark(Mark::ProviderChanged);
+                }
                 if before.rotation().is_some_and(|it| !it.is_bridged && it.cause == RotationCause::Operator) {
                     scene.shared.mark(Mark::RotatedWithoutBridge);
                 }
@@ -142,6 +152,11 @@ impl Situations {
             _ => {}
         }
     }
+}
+
+/// Who keeps the key of a root.
+fn provider(state: &State, root: Option<KeyId>) -> Option<&str> {
+    root.and_then(|root| state.roots(Ca::Mesh).find(&root)).map(|root| &*root.made.provider)
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use std::{sync::Arc, time::Duration};
 
 use carrack::{
     api::http::span,
+    provider::builtin::BUILTIN,
     server::{agent_token::AgentTokenText, federation_token::FederationTokenText, join_token::JoinTokenText},
 };
 use carrack_authority::{issuer::IssuerPhase, root::Ca, x509::pem};
@@ -18,6 +19,7 @@ use tokio::time::{Instant, sleep};
 use super::{ANSWER_WITHIN, LOOK, OPERATOR, any_server, issue::Asked};
 use crate::{
     client::{Answer, Call, Client},
+    crypto::outside::OUTSIDE,
     faults::{Action, RotatedKey, Target},
     invariants::seen::{Seen, Told},
     marks::Mark,
@@ -215,6 +217,7 @@ impl Operator {
             Job::Do(at, Action::Herd(size)) => self.herd(at, size).await,
             Job::Do(at, Action::Rotate(key)) => self.rotate(at, key, deadline).await,
             Job::Do(at, Action::RotateWithoutBridge(key)) => self.rotate_without_bridge(at, key, deadline).await,
+            Job::Do(at, Action::RotateToOtherProvider(key)) => self.rotate_to_other_provider(at, key, deadline).await,
             Job::Do(at, Action::RollBack) => self.roll_back(at, deadline).await,
             Job::Undo(..) => Ok(()),
             Job::Rejoin(host) => {
@@ -350,6 +353,19 @@ impl Operator {
     ) -> Result<(), String> {
         let body = json!({"KeyType": key.as_str(), "ForceWithoutCrossSigning": true});
         self.begin_rotation(datacenter, body, deadline).await
+    }
+
+    async fn rotate_to_other_provider(
+        &mut self,
+        datacenter: usize,
+        key: RotatedKey,
+        deadline: Instant,
+    ) -> Result<(), String> {
+        let status = self.until_done(datacenter, deadline, "GET", "/v1/carrack/ca", None).await?.json();
+        let roots = status["Roots"].as_array().ok_or("there are no roots")?;
+        let active = roots.iter().find(|root| root["Phase"] == "active").ok_or("no root is active")?;
+        let provider = if active["Provider"] == OUTSIDE { BUILTIN } else { OUTSIDE };
+        self.begin_rotation(datacenter, json!({"KeyType": key.as_str(), "Provider": provider}), deadline).await
     }
 
     async fn begin_rotation(&mut self, datacenter: usize, body: Value, deadline: Instant) -> Result<(), String> {

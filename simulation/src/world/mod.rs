@@ -30,7 +30,7 @@ use self::{
     shared::{Order, Shared, Stage},
 };
 use crate::{
-    crypto::registry::KeyRegistry,
+    crypto::{outside::OutsideProvider, registry::KeyRegistry},
     disk::Disk,
     faults::Injector,
     invariants::Invariants,
@@ -83,9 +83,11 @@ impl World {
         let agents = agents(&scenario, &clock);
         let shared = Arc::new(Shared::new(scenario, clock, servers, agents, keep));
         let keys = KeyRegistry::default();
+        let outside = Arc::new(OutsideProvider::new(seed, keys.clone()));
         for server in shared.servers.values() {
             let (server, shared, keys) = (server.clone(), shared.clone(), keys.clone());
-            sim.host(server.host.clone(), move || server.clone().run(shared.clone(), keys.clone()));
+            let (host, outside) = (server.host.clone(), outside.clone());
+            sim.host(host, move || server.clone().run(shared.clone(), keys.clone(), outside.clone()));
         }
         for agent in shared.agents.values() {
             let (agent, shared, keys) = (agent.clone(), shared.clone(), keys.clone());

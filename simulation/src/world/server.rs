@@ -35,6 +35,7 @@ use crate::{
         entropy::{ProcessStart, SeededEntropy},
         failing::{FailingKeyMaker, FailingSwitch},
         keys::SeededKeyMaker,
+        outside::OutsideProvider,
         registry::KeyRegistry,
         sealer::SeededSealer,
     },
@@ -316,7 +317,12 @@ impl Server {
     }
 
     /// The software of its host: one process of the server, from its start to its end.
-    pub(super) async fn run(self: Arc<Self>, shared: Arc<Shared>, keys: KeyRegistry) -> turmoil::Result {
+    pub(super) async fn run(
+        self: Arc<Self>,
+        shared: Arc<Shared>,
+        keys: KeyRegistry,
+        outside: Arc<OutsideProvider>,
+    ) -> turmoil::Result {
         if self.phase() != Phase::Starting {
             return Ok(());
         }
@@ -338,7 +344,7 @@ impl Server {
             Detail::Life(Life::Starting),
             format!("starts ({how}), start {}", self.starts()),
         );
-        let ports = self.ports(&shared, keys);
+        let ports = self.ports(&shared, keys, outside);
         match Node::start(self.config.clone(), start, ports).await {
             Ok(node) => self.serve(&shared, node).await,
             Err(error) => self.refuse(&shared, &error),
@@ -396,7 +402,7 @@ impl Server {
         self.process().phase = Phase::Refused(reason);
     }
 
-    fn ports(self: &Arc<Self>, shared: &Arc<Shared>, keys: KeyRegistry) -> ServerPorts {
+    fn ports(self: &Arc<Self>, shared: &Arc<Shared>, keys: KeyRegistry, outside: Arc<OutsideProvider>) -> ServerPorts {
         let start = ProcessStart::new(self.host.as_str(), self.starts().into());
         let (disk, dying) = (self.disk.clone(), (self.clone(), shared.clone()));
         let fatal: Fatal = Arc::new(move |reason| dying.0.die(&dying.1, reason));
@@ -409,6 +415,7 @@ impl Server {
             )),
             sealer: Arc::new(SeededSealer::new(shared.seed, &start, keys)),
             executor: Arc::new(Inline),
+            providers: vec![outside],
             network: Arc::new(SimulatedNetwork),
             place: Arc::new(move |_| Ok(Arc::new(DiskPlace(disk.clone())) as Arc<dyn Place>)),
             workers: Arc::new(TaskWorkers),

@@ -15,7 +15,6 @@ use carrack_authority::{
     planted::{self, Bug},
     root::{Ca, NewRoot, Root, RootPhase},
     rotation::{ACK_TIMEOUT, RotationCause, RotationRequest, WantedRoot},
-    time::Timestamp,
     x509::{CertificateFacts, pem, supplied::SuppliedError},
 };
 use serde::Serialize;
@@ -107,7 +106,7 @@ pub(super) async fn write(call: Call) -> Result<Response, HttpError> {
         (None, Key::Other(key_kind)) => Some(made_by_provider(view.state(), key_kind)?),
         (Some(Imported::Active(_) | Imported::UnderWay(_)) | None, _) => None,
     };
-    let rotation = root.map(|root| rotation_to(view.state(), call.now(), root, &wanted)).transpose()?.map(Box::new);
+    let rotation = root.map(|root| rotation_to(&call, view.state(), root, &wanted)).transpose()?.map(Box::new);
     let rotation_period = wanted.rotation_period.unwrap_or(view.state().rotation_period());
     let is_same = config == stored.config && rotation_period == view.state().rotation_period();
     if is_same && rotation.is_none() {
@@ -231,9 +230,10 @@ fn made_by_provider(state: &State, key_kind: KeyKind) -> Result<WantedRoot, Http
     Ok(WantedRoot::Made { provider: active(state)?.made.provider.clone(), key_kind })
 }
 
-fn rotation_to(state: &State, now: Timestamp, root: WantedRoot, wanted: &Wanted) -> Result<RotationRequest, HttpError> {
-    let active = active(state)?;
-    let is_bridged = is_bridged(active, now, wanted.without_cross_signing, "ForceWithoutCrossSigning")?;
+fn rotation_to(call: &Call, state: &State, root: WantedRoot, wanted: &Wanted) -> Result<RotationRequest, HttpError> {
+    let (active, providers) = (active(state)?, &call.edge.context.providers);
+    let may_be_without = wanted.without_cross_signing;
+    let is_bridged = is_bridged(active, providers, call.now(), may_be_without, "ForceWithoutCrossSigning")?;
     Ok(RotationRequest {
         cause: RotationCause::Configuration,
         expected_active: active.made.id,

@@ -15,6 +15,7 @@ use carrack_authority::{
 use serde::Serialize;
 
 use super::{call::Call, error::HttpError, fields::Fields, issuers::key_id, span};
+use crate::provider::Providers;
 
 #[derive(Debug, Serialize)]
 struct Begun {
@@ -26,7 +27,7 @@ struct Begun {
 pub(super) async fn start(call: Call) -> Result<Response, HttpError> {
     let wanted = Wanted::read(&call.body)?;
     let view = call.committed_view().await?;
-    let request = wanted.request(view.state(), call.now())?;
+    let request = wanted.request(view.state(), &call.edge.context.providers, call.now())?;
     tracing::warn!(accessor = ?view.caller.accessor(), "an operator begins a rotation of the root");
     let proposed = call.propose(Command::StartRotation(Box::new(request))).await?;
     Ok(call.json(&Begun { id: proposed.index })?.with_index(proposed.index).into_response())
@@ -34,6 +35,7 @@ pub(super) async fn start(call: Call) -> Result<Response, HttpError> {
 
 /// What a client asks for.
 struct Wanted {
+    provider: Option<String>,
     key_kind: Option<KeyKind>,
     is_bridged: bool,
     pauses_before_activation: bool,
@@ -43,6 +45,7 @@ struct Wanted {
 impl Wanted {
     fn read(body: &[u8]) -> Result<Self, HttpError> {
         let mut fields = Fields::of_body("the rotation", body)?;
+        let provider = fields.some_text("Provider")?;
         let key_kind = fields.some_text("KeyType")?;
         let without_bridge = fields.flag("ForceWithoutCrossSigning")?.unwrap_or_default();
         let pause_before = fields.some_text("PauseBefore")?;
@@ -59,18 +62,20 @@ impl Wanted {
         };
         let key_kind = key_kind.map(|text| text.parse::<KeyKind>()).transpose();
         let key_kind = key_kind.map_err(|error| HttpError::BadRequest(format!("KeyType: {error}")))?;
-        Ok(Self { key_kind, is_bridged: !without_bridge, pauses_before_activation, ack_timeout })
+        Ok(Self { provider, key_kind, is_bridged: !without_bridge, pauses_before_activation, ack_timeout })
     }
 
-    fn request(self, state: &State, now: Timestamp) -> Result<RotationRequest, HttpError> {
+    fn request(self, state: &State, providers: &Providers, now: Timestamp) -> Result<RotationRequest, HttpError> {
         let active = active(state)?;
         let flag = "ForceWithoutCrossSigning (`--without-cross-signing`)";
-        let is_bridged = is_bridged(active, now, !self.is_bridged, flag)? && self.is_bridged;
+        let is_bridged = is_bridged(active, providers, now, !self.is_bridged, flag)? && self.is_bridged;
         let key_kind = self.key_kind.unwrap_or(state.ca_config().config.key_kind);
+        let provider = self.provider.unwrap_or_else(|| active.made.provider.clone());
+        providers.named(&provider).map_err(|error| HttpError::BadRequest(format!("Provider: {error}")))?;
         Ok(RotationRequest {
             cause: RotationCause::Operator,
             expected_active: active.made.id,
-            wanted: WantedRoot::Made { provider: active.made.provider.clone(), key_kind },
+            wanted: WantedRoot::Made { provider, key_kind },
             is_bridged,
             pauses_before_activation: self.pauses_before_activation,
             ack_timeout: self.ack_timeout,
@@ -88,8 +93,23 @@ pub(super) fn active(state: &State) -> Result<&Root, HttpError> {
 
 /// Whether the active root signs a bridge to the next one; an error where it cannot, and nobody has said that it may be without one. Nothing
 /// leads from a root that has ended.
-pub(super) fn is_bridged(active: &Root, now: Timestamp, may_be_without: bool, flag: &str) -> Result<bool, HttpError> {
+pub(super) fn is_bridged(
+    active: &Root,
+    providers: &Providers,
+    now: Timestamp,
+    may_be_without: bool,
+    flag: &str,
+) -> Result<bool, HttpError> {
     let has_ended = active.made.not_after <= now;
+    let signs = providers.of(active).is_ok_and(|provider| provider.can_cross_sign());
+    if !signs && !has_ended && !may_be_without {
+        return Err(HttpError::BadRequest(format!(
+            "the CA provider `{}` of the active root {} is not here, or cannot cross-sign the next one: verifiers without an agent that know \
+             this root alone would fail when the next one becomes active; {flag} goes on all the same",
+            active.made.provider, active.made.id
+        )));
+    }
+    let can_bridge = |root| signs && can_bridge(root);
     if has_ended || can_bridge(&active.made) || may_be_without {
         return Ok(!has_ended && can_bridge(&active.made));
     }
