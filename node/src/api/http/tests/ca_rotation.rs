@@ -7,7 +7,7 @@ use carrack_authority::{
     id::Revision,
     key::KeyKind,
     plan::rotate::due,
-    root::Ca,
+    root::{Ca, Root},
     rotation::{ACK_TIMEOUT, RotationCause, RotationControl, RotationRequest, WantedRoot},
     time::Timestamp,
 };
@@ -15,7 +15,7 @@ use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyIdMeth
 use serde_json::{Value, json};
 use tokio::time::{Instant, timeout};
 
-use super::datacenter::Datacenter;
+use super::{super::rotation::is_bridged, datacenter::Datacenter};
 use crate::keys::{aws_lc::AwsLcKeyMaker, secret::KeyMaker};
 
 const PATH: &str = "/v1/connect/ca/configuration";
@@ -78,6 +78,30 @@ async fn a_change_that_means_another_root_begins_a_rotation_and_answers_when_tha
     }
     let after = datacenter.get(PATH).managed().expect(200).await;
     assert_eq!((before.index(), before.text), (after.index(), after.text));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_provider_is_wanted_by_its_name_and_one_that_signs_no_bridge_is_left_only_when_that_is_said() {
+    let datacenter = Datacenter::begin().await;
+    let before = state(&datacenter).index();
+    let body = json!({ "Provider": "vault" });
+    let refused = datacenter.put("/v1/carrack/ca/rotation").managed().json(&body).expect(400).await;
+    assert!(
+        refused.text.contains("Provider: this server has no CA provider `vault`, it has `builtin`"),
+        "{}",
+        refused.text
+    );
+    assert_eq!(state(&datacenter).rotation(), None, "since {before}");
+
+    let mut root = Root::clone(state(&datacenter).roots(Ca::Mesh).active().unwrap());
+    let (providers, now) = (&datacenter.server.context().providers, root.made.not_before);
+    let bridged = |root: &Root, now, may_be_without| is_bridged(root, providers, now, may_be_without, "FLAG");
+    assert_eq!(bridged(&root, now, false), Ok(true));
+    root.made.provider = "elsewhere".into();
+    let refused = bridged(&root, now, false).unwrap_err().to_string();
+    assert!(refused.contains("the CA provider `elsewhere`") && refused.contains("FLAG goes on"), "{refused}");
+    assert_eq!(bridged(&root, now, true), Ok(false));
+    assert_eq!(bridged(&root, root.made.not_after, false), Ok(false), "nothing leads from a root that has ended");
 }
 
 async fn wait_until_over(datacenter: &Datacenter) {
