@@ -1,6 +1,6 @@
 //! What a seed decides before anything runs: the size of the world, its times, which faults there are and how many.
 
-mod year;
+pub mod year;
 
 use std::time::Duration;
 

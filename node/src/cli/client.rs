@@ -65,7 +65,7 @@ impl Client {
     }
 
     /// Reads a route that answers when its content has another hash than `hash`, or after `wait`: what it answers, and the hash of that, where
-    /// it has one. The answer may hold a key, so its bytes are wiped.
+    /// it has one. The answer may hold a key, so what was received is wiped.
     pub async fn read_changed<T: DeserializeOwned>(
         &self,
         path: &str,

@@ -142,7 +142,9 @@ async fn show(name: Option<&str>, client: &Client, output: &mut Output<'_>) -> R
 pub fn print_secondary(secondary: &Secondary, output: &mut Output<'_>) -> Result<(), CliError> {
     output.line(&format!("\n{}", independence(secondary)))?;
     output.line(&honours(secondary))?;
-    output.line(&issues(secondary))?;
+    if !secondary.halt_staleness_max.is_empty() {
+        output.line(&issues(secondary))?;
+    }
     output.line("")?;
     let rows = secondary.streams.iter().map(|stream| {
         [

@@ -29,7 +29,8 @@ const FIRST_ROUND_WITHIN: Duration = Duration::from_secs(5);
 /// The workloads that connect to each other while a rotation is watched.
 #[derive(Args, Clone, Debug, Default)]
 pub struct ProbeArguments {
-    /// With --watch: a workload, with the address of its agent; give two or more, and they connect to each other meanwhile
+    /// With --watch: a workload, with the address of its agent, which gives its leaf to this command's token; give two or more, and they
+    /// connect to each other meanwhile
     #[arg(
         long,
         value_name = "SERVICE@AGENT_URL",
@@ -95,7 +96,7 @@ impl<'a> Watch<'a> {
                 }
             };
             failing_since = None;
-            let (handshakes, news, of_program) = self.handshakes();
+            let (handshakes, mut news, of_program) = self.handshakes();
             if output.format() == Format::Json {
                 output.json(&with_handshakes(answer, of_program))?;
             } else {
@@ -107,7 +108,7 @@ impl<'a> Watch<'a> {
                 let lines: Vec<String> = [progress(&status, rate)].into_iter().chain(left_lines(&status)).collect();
                 if let Some(bar) = &bar {
                     bar.show(left, all, &[&lines[..], &handshakes].concat());
-                    bar.0.suspend(|| news.iter().try_for_each(|line| output.line(line)))?;
+                    bar.0.suspend(|| news.drain(..).try_for_each(|line| output.line(&line)))?;
                 }
                 if status.is_over() {
                     bar = None;

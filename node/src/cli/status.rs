@@ -38,7 +38,10 @@ fn print(status: &Status, output: &mut Output<'_>) -> Result<(), CliError> {
         ("Trust domain", Some(status.trust_domain.clone())),
         ("Secondary", status.secondary.as_ref().map(federation::independence)),
         ("Global tokens", status.secondary.as_ref().map(federation::honours)),
-        ("Primary unheard", status.secondary.as_ref().map(federation::issues)),
+        (
+            "Primary unheard",
+            status.secondary.as_ref().filter(|it| !it.halt_staleness_max.is_empty()).map(federation::issues),
+        ),
         ("Leader", Some(leader)),
         ("Asked server", Some(format!("{} (id {}, {})", status.node_name, status.node_id, status.role))),
         ("Term", Some(status.term.to_string())),

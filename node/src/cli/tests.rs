@@ -284,9 +284,9 @@ fn a_watch_says_at_its_end_how_handshakes_went_and_of_whom_nothing_is_heard() {
     let shown = server.output(&watch);
     for part in [
         "all 0 leaves in use are under the active root\n",
-        "\nhandshakes: 0 in all, 0 failed\n  nothing is heard from the agent of web@http://server: ",
+        "\nhandshakes: 0 in all, 0 failed\n  no handshakes of web@http://server: ",
         "with status 403: Permission denied\n",
-        "\n  nothing is heard from the agent of api@http://server: ",
+        "\n  no handshakes of api@http://server: ",
     ] {
         assert!(shown.contains(part), "{part}: {shown}");
     }

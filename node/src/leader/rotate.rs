@@ -66,7 +66,8 @@ impl Task for RotateTask {
                 return Ok(Step::Acted);
             }
             let now = self.replica.log_time();
-            if let Some(request) = due(state, now).filter(|request| self.can_begin(state, request)) {
+            if let Some(request) = due(state, now) {
+                self.expect_bridge(state, &request)?;
                 let why = request.cause.as_str();
                 propose(&self.replica, Command::StartRotation(Box::new(request))).await?;
                 tracing::info!(why, "a rotation begins by itself");
@@ -83,10 +84,18 @@ impl Task for RotateTask {
 
 impl RotateTask {
     /// Without a bridge verifiers fail: only an operator decides to leave a provider that cannot cross-sign.
-    fn can_begin(&self, state: &State, request: &RotationRequest) -> bool {
-        let active = state.roots(Ca::Mesh).active();
-        let provider = active.and_then(|active| self.providers.of(active).ok());
-        !request.is_bridged || provider.is_some_and(|provider| provider.can_cross_sign())
+    fn expect_bridge(&self, state: &State, request: &RotationRequest) -> Result<(), StepError> {
+        let active = state.roots(Ca::Mesh).active().ok_or("there is no active root")?;
+        if !request.is_bridged || self.providers.of(active)?.can_cross_sign() {
+            return Ok(());
+        }
+        let why = request.cause.as_str();
+        Err(format!(
+            "a rotation is due ({why}), but the CA provider `{}` cannot cross-sign the next root: `carrack ca rotate --without-cross-signing` \
+             begins it all the same, `carrack ca schedule` changes when one is due",
+            active.made.provider
+        )
+        .into())
     }
 
     async fn take(&self, state: &State, step: Rotate) -> Result<(), StepError> {
@@ -117,7 +126,11 @@ impl RotateTask {
         provider: &str,
         key_kind: KeyKind,
     ) -> Result<(), StepError> {
-        let provider = self.providers.named(provider)?;
+        let provider = self.providers.named(provider).map_err(|error| {
+            format!(
+                "rotation {rotation} wants a root of another CA provider: {error}; `carrack ca rollback` takes it back"
+            )
+        })?;
         let cluster = state.cluster().ok_or("the datacenter has not begun")?;
         let request = RootRequest {
             trust_domain: cluster.trust_domain.clone(),

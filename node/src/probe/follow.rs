@@ -41,6 +41,8 @@ struct Told {
     workload: Option<Arc<Workload>>,
     leaf_trouble: Option<String>,
     roots_trouble: Option<String>,
+    /// Why nothing can be made of both.
+    unusable: Option<String>,
 }
 
 /// An agent's answer for a leaf.
@@ -78,9 +80,12 @@ impl Followed {
         self.told(|told| told.workload.clone())
     }
 
-    /// Why it hears nothing from its agent.
+    /// Why it has nothing to connect with, or nothing new: what its agent said instead, or that it said nothing.
     pub(super) fn trouble(&self) -> Option<String> {
-        let trouble = self.told(|told| told.leaf_trouble.clone().or_else(|| told.roots_trouble.clone()));
+        let trouble = self.told(|told| {
+            let troubles = [&told.leaf_trouble, &told.roots_trouble, &told.unusable];
+            troubles.into_iter().flatten().next().cloned()
+        });
         trouble.map(|why| format!("{}: {why}", self.target))
     }
 
@@ -99,6 +104,8 @@ impl Followed {
                     if is_new { PAUSE } else { RETRY }
                 }
                 Err(error) => {
+                    // The next answer comes at once, also with what was known: the trouble is over then.
+                    known = None;
                     self.told(|told| take(told, Err(chain_of(&error))));
                     RETRY
                 }
@@ -113,7 +120,8 @@ impl Told {
         self.leaf_trouble = match answer {
             Ok(leaf) => {
                 self.leaf = Some(leaf);
-                self.make().err()
+                self.unusable = self.make().err();
+                None
             }
             Err(why) => Some(why),
         };
@@ -123,7 +131,8 @@ impl Told {
         self.roots_trouble = match answer {
             Ok(roots) => {
                 self.roots = Some(roots);
-                self.make().err()
+                self.unusable = self.make().err();
+                None
             }
             Err(why) => Some(why),
         };

@@ -1,6 +1,9 @@
 //! What a prober has seen, in words for whoever looks now and then: how many handshakes a second, how many in all, what is new of failures.
 
-use std::{collections::VecDeque, time::Duration};
+use std::{
+    collections::{BTreeSet, VecDeque},
+    time::Duration,
+};
 
 use serde_json::{Value, json};
 use tokio::time::Instant;
@@ -73,9 +76,7 @@ impl View {
             }
         }
         if seen.troubles != self.troubles_told {
-            news.extend(
-                seen.troubles.iter().map(|trouble| format!("nothing is heard from the agent of {}", visible(trouble))),
-            );
+            news.extend(seen.troubles.iter().map(|trouble| format!("no handshakes of {}", visible(trouble))));
             self.troubles_told.clone_from(&seen.troubles);
         }
         news
@@ -86,13 +87,11 @@ impl View {
         let (shaken, failed) = (seen.shaken.saturating_sub(self.before.0), seen.failed.saturating_sub(self.before.1));
         let mut lines = vec![format!("handshakes: {} in all, {} failed", grouped(shaken), grouped(failed))];
         if failed > 0 {
-            let mut failures: Vec<&String> = seen.failures.iter().collect();
-            failures.dedup();
+            let count = usize::try_from(failed).unwrap_or(usize::MAX).min(seen.failures.len());
+            let failures: BTreeSet<&String> = seen.failures.iter().rev().take(count).collect();
             lines.extend(failures.into_iter().map(|why| format!("  failed: {}", visible(why))));
         }
-        lines.extend(
-            seen.troubles.iter().map(|trouble| format!("  nothing is heard from the agent of {}", visible(trouble))),
-        );
+        lines.extend(seen.troubles.iter().map(|trouble| format!("  no handshakes of {}", visible(trouble))));
         lines
     }
 }
@@ -167,15 +166,11 @@ mod tests {
         assert_eq!(news(&seen(1, &["a calls b: \u{1b}[31mred"], &[])), ["a handshake failed: a calls b: ?[31mred"]);
         let twice = ["a calls b: \u{1b}[31mred"; 2];
         assert_eq!(news(&seen(1, &twice, &[])), Vec::<String>::new());
-        assert_eq!(news(&seen(1, &twice, &["b: refused"])), ["nothing is heard from the agent of b: refused"]);
+        assert_eq!(news(&seen(1, &twice, &["b: refused"])), ["no handshakes of b: refused"]);
         assert_eq!(news(&seen(1, &twice, &["b: refused"])), Vec::<String>::new());
         assert_eq!(
             view.summary(&seen(1, &twice, &["b: refused"])),
-            [
-                "handshakes: 1 in all, 2 failed",
-                "  failed: a calls b: ?[31mred",
-                "  nothing is heard from the agent of b: refused"
-            ]
+            ["handshakes: 1 in all, 2 failed", "  failed: a calls b: ?[31mred", "  no handshakes of b: refused"]
         );
     }
 

@@ -34,6 +34,8 @@ pub const OUTSIDE: &str = "outside";
 const MILLISECONDS_MAX: u64 = 900;
 /// Of so many things it does not do one.
 const FAILS_ONE_IN: u32 = 6;
+/// Of so many things it never says anything of one.
+const HANGS_ONE_IN: u32 = 40;
 
 /// See the module.
 pub struct OutsideProvider {
@@ -59,10 +61,14 @@ impl OutsideProvider {
 
     /// Takes its time, and says whether it does it.
     async fn answer(&self) -> Result<(), ProviderError> {
-        let (takes, fails) = {
+        let (takes, fails, hangs) = {
             let random = &mut self.inside().random;
-            (random.random_range(1..=MILLISECONDS_MAX), random.random_ratio(1, FAILS_ONE_IN))
+            let takes = random.random_range(1..=MILLISECONDS_MAX);
+            (takes, random.random_ratio(1, FAILS_ONE_IN), random.random_ratio(1, HANGS_ONE_IN))
         };
+        if hangs {
+            return std::future::pending().await;
+        }
         sleep(Duration::from_millis(takes)).await;
         let refused = || ProviderError::Refused { provider: OUTSIDE, reason: "it is busy".into() };
         if fails { Err(refused()) } else { Ok(()) }

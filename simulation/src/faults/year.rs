@@ -12,16 +12,13 @@ use super::{
 };
 use crate::{
     random::{Seed, Stream},
-    scenario::Scenario,
+    scenario::{Scenario, year::YEAR},
 };
 
 /// The world from which the faults of a whole year are taken.
 const DRAWN_FROM: Duration = Duration::from_secs(240);
 /// The rotations of a whole year.
 const ROTATIONS: u32 = 16;
-/// The length of a year.
-const YEAR: Duration = Duration::from_secs(200 * 3600);
-
 /// The plan of a year, or of the part of one that a scenario is.
 pub fn plan(scenario: &Scenario, seed: Seed) -> Vec<Planned> {
     let stretch = YEAR.as_secs_f64() / DRAWN_FROM.as_secs_f64();

@@ -12,8 +12,10 @@ use crate::{faults::plan_of_year, random::Seed};
 
 /// The life of a leaf: the shortest that there is. It is renewed at half of it.
 const LEAF_TTL: Duration = Duration::from_secs(3600);
-/// The generations of leaves: of 44 hours each they fill a year.
+/// The generations of leaves: those of leaves of 44 hours, which are renewed after 22, fill a year.
 const GENERATIONS: u32 = 400;
+/// How long a year is here.
+pub const YEAR: Duration = Duration::from_secs(LEAF_TTL.as_secs() / 2 * GENERATIONS as u64);
 /// How long issuers live here: each is renewed some thirty times.
 const INTERMEDIATE_TTL: Duration = Duration::from_secs(12 * 3600);
 /// How much time passes in a step.
@@ -30,7 +32,7 @@ impl Scenario {
             servers: SERVERS,
             clients: 3,
             tick: TICK,
-            chaos: LEAF_TTL / 2 * GENERATIONS * hundredths.clamp(1, 100) / 100,
+            chaos: YEAR * hundredths.clamp(1, 100) / 100,
             latency_min: Duration::from_millis(1),
             latency_max: Duration::from_millis(20),
             raft: RaftSettings {
@@ -75,8 +77,10 @@ mod tests {
             let year = Scenario::year(seed, 100);
             year.ca.validate().unwrap();
             assert_eq!(year.chaos, Duration::from_secs(200 * 3600));
-            let is_rotation =
-                |fault: &Fault| matches!(fault, Fault::Operator(Action::Rotate(_) | Action::RotateWithoutBridge(_)));
+            let is_rotation = |fault: &Fault| {
+                use Action::{Rotate, RotateToOtherProvider, RotateWithoutBridge};
+                matches!(fault, Fault::Operator(Rotate(_) | RotateWithoutBridge(_) | RotateToOtherProvider(_)))
+            };
             let rotations = year.plan.iter().filter(|planned| is_rotation(&planned.fault)).count();
             assert!(rotations >= 12, "{rotations} rotations");
             assert!(year.plan.len() > 50 && year.plan.iter().all(|planned| planned.at < year.chaos));

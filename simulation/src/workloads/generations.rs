@@ -8,7 +8,7 @@ use carrack_authority::{
     State,
     id::{KeyId, Revision},
     root::Ca,
-    rotation::RotationCause,
+    rotation::{Rotation, RotationCause},
 };
 
 use crate::world::PRIMARY;
@@ -33,9 +33,9 @@ impl Generations {
             && former != active
         {
             self.note_activated(former, active);
-            // A root that becomes active again keeps the bridge that it had.
-            let leads_back = after.rotation().is_some_and(|rotation| rotation.cause == RotationCause::RollBack);
-            if !leads_back && after.roots(Ca::Mesh).active().is_some_and(|root| root.bridge.is_none()) {
+            // As it was decided, not as it came about. A root that becomes active again keeps the bridge that it had.
+            let is_decided = |rotation: &Rotation| !rotation.is_bridged && rotation.cause != RotationCause::RollBack;
+            if after.rotation().is_some_and(|it| it.root == Some(active) && is_decided(it)) {
                 self.without_bridge.insert(active);
             }
         }

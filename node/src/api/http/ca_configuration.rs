@@ -103,7 +103,7 @@ pub(super) async fn write(call: Call) -> Result<Response, HttpError> {
     let config = wanted.config_with(key.kind());
     let root = match (supplied, key) {
         (Some(Imported::New(made)), _) => Some(WantedRoot::Supplied(made)),
-        (None, Key::Other(key_kind)) => Some(made_by_provider(view.state(), key_kind)?),
+        (None, Key::Other(key_kind)) => Some(made_by_provider(&call, view.state(), key_kind)?),
         (Some(Imported::Active(_) | Imported::UnderWay(_)) | None, _) => None,
     };
     let rotation = root.map(|root| rotation_to(&call, view.state(), root, &wanted)).transpose()?.map(Box::new);
@@ -226,8 +226,10 @@ fn active_again(state: &State, root: &Root) -> Result<Imported, HttpError> {
     }
 }
 
-fn made_by_provider(state: &State, key_kind: KeyKind) -> Result<WantedRoot, HttpError> {
-    Ok(WantedRoot::Made { provider: active(state)?.made.provider.clone(), key_kind })
+fn made_by_provider(call: &Call, state: &State, key_kind: KeyKind) -> Result<WantedRoot, HttpError> {
+    let provider = active(state)?.made.provider.clone();
+    call.edge.context.providers.named(&provider).map_err(|error| HttpError::Unavailable(error.to_string()))?;
+    Ok(WantedRoot::Made { provider, key_kind })
 }
 
 fn rotation_to(call: &Call, state: &State, root: WantedRoot, wanted: &Wanted) -> Result<RotationRequest, HttpError> {
