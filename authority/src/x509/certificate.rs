@@ -117,7 +117,9 @@ pub fn bridge(old_root: &CertificateAuthority, profile: &BridgeProfile<'_>) -> R
     let bounds = old_root.bounds().within(Validity { not_before: new_root.not_before, not_after: new_root.not_after });
     let subject = Subject { key: &new_root.public_key, key_id, name: Some(&new_root.subject) };
     let life = if planted::is(Bug::BridgeTooShort) { Duration::from_secs(3600) } else { Duration::MAX };
-    old_root.sign(template, subject, serial, bounds.starting(now, life)?)
+    // It begins with the new root: the issuers below that may be older than it, where its provider takes its time.
+    let dates = Validity { not_before: bounds.not_before, ..bounds.starting(now, life)? };
+    old_root.sign(template, subject, serial, dates)
 }
 
 /// Whether a root's path length lets it sign a bridge.
