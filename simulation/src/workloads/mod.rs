@@ -248,6 +248,10 @@ pub(crate) fn what_differs(primary: &State, secondary: &State, table: Table) -> 
                 if !has_flipped {
                     (root.phase, root.activation) = (RootPhase::Prepared, 0);
                 }
+                // A secondary that has left activations out knows of a root that it left only by which one it was active there.
+                if root.phase != RootPhase::Active {
+                    root.activation = 0;
+                }
                 root
             };
             let roots = |state: &State| -> BTreeMap<_, _> {

@@ -297,8 +297,13 @@ impl AgentHost {
             process.all_connections += u32::from(is_connected);
         } else if heard.at != following.heard {
             following.heard = heard.at;
-            if let Some(connection) = &mut following.connection {
-                connection.heard_at = now;
+            match &mut following.connection {
+                Some(connection) => connection.heard_at = now,
+                // It has found a server and lost it again since the last look.
+                None => {
+                    following.connections += 1;
+                    process.all_connections += 1;
+                }
             }
         }
     }
