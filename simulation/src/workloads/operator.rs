@@ -279,6 +279,7 @@ impl Operator {
 
     /// Makes a join token and starts the server with it on an empty disk; done when it votes.
     async fn join(&mut self, server: &Arc<Server>, deadline: Instant) -> Result<(), String> {
+        let slept = server.clock.skipped();
         let body = json!({"NodeName": server.name});
         let path = "/v1/carrack/join-token";
         let answer = self.until_done(server.datacenter, deadline, "PUT", path, Some(body)).await?;
@@ -287,7 +288,7 @@ impl Operator {
         let (what, bytes, text) = ("a join token".to_owned(), token.secret.to_vec(), token.expose_text().to_string());
         self.shared.saw(Seen::Told(Told::SecretLearnt { what, bytes, text }));
         self.shared.order(Order::Wipe(server.host.clone()));
-        server.will_join(token.clone());
+        server.will_join(token.clone(), slept);
         self.shared.order(Order::Start(server.host.clone()));
         let deadline = Instant::now() + JOINED_WITHIN * self.shared.scenario.slowness();
         while !is_voter(&self.shared, server) {

@@ -65,6 +65,8 @@ struct Process {
     woke_at: u64,
     /// How many servers it had followed then.
     connections_when_it_woke: u32,
+    /// Both as they were before it slept last.
+    before_sleep: Option<(u64, u32)>,
     /// How many servers all of its processes have followed.
     all_connections: u32,
     /// When its clock was set back last.
@@ -178,7 +180,12 @@ impl AgentHost {
     pub fn step_clock(&self, milliseconds: i64, now: u64) {
         self.clock.step(milliseconds);
         if milliseconds < 0 {
-            self.process().set_back_at = now;
+            let mut process = self.process();
+            process.set_back_at = now;
+            // Set back before it has looked, it hides the sleep too.
+            if let Some(before) = process.before_sleep.take().filter(|_| now < process.woke_at + HIDDEN_MICROS) {
+                (process.woke_at, process.connections_when_it_woke) = before;
+            }
         }
     }
 
@@ -207,6 +214,7 @@ impl AgentHost {
         let mut process = self.process();
         process.is_asleep = false;
         if process.set_back_at + HIDDEN_MICROS < now || process.set_back_at == 0 {
+            process.before_sleep = Some((process.woke_at, process.connections_when_it_woke));
             process.woke_at = now;
             process.connections_when_it_woke = process.followed.connections;
         }
@@ -227,6 +235,7 @@ impl AgentHost {
         process.starts += 1;
         (process.phase, process.woke_at, process.is_asleep) = (Phase::Starting, now, false);
         process.connections_when_it_woke = 0;
+        process.before_sleep = None;
     }
 
     /// The software of its host: one process of the agent and the workloads beside it.

@@ -160,15 +160,15 @@ impl Server {
         process.standing.belongs = true;
     }
 
-    /// Lets the next start without data join with this token.
-    pub fn will_join(&self, token: JoinTokenText) {
+    /// Lets the next start without data join with this token. `slept`: by how much the world had slept before it was asked for.
+    pub fn will_join(&self, token: JoinTokenText, slept: Duration) {
         let mut process = self.process();
         process.first_start = Some(FirstStart::Join(token));
         process.phase = Phase::Off;
         process.standing = Standing {
             belongs: true,
             is_core: process.standing.is_core,
-            slept_before_join: self.clock.skipped(),
+            slept_before_join: slept,
             ..Standing::default()
         };
     }
